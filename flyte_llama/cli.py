@@ -1,0 +1,69 @@
+"""`flyte-llama`: what `pyflyte` cannot do. Prints to standard output; errors go to standard error with exit code 2."""
+
+from __future__ import annotations
+
+import click
+
+from flyte_llama import __version__
+from flyte_llama.config import ExperimentConfig, SourceConfig, load_config
+
+
+@click.group()
+@click.version_option(__version__, prog_name="flyte-llama")
+def main() -> None:
+    """Fine-tune a code model on repositories, and measure on others how much better it got."""
+
+
+@main.command()
+@click.option("--config", "path", required=True, type=click.Path(), help="A YAML file, as in configs/.")
+def check(path: str) -> None:
+    """Validate a configuration and print what would be done; nothing is fetched."""
+    click.echo(describe(load_config(path)))
+
+
+def describe(config: ExperimentConfig) -> str:
+    """The steps of `train_flyte_llama` for this configuration, in words."""
+    corpus, model, training, evaluation = config.corpus, config.model, config.training, config.evaluation
+    steps = (
+        f"{training.max_steps:,} steps"
+        if training.max_steps
+        else f"{training.epochs:g} epoch{'' if training.epochs == 1 else 's'}"
+    )
+    method: str = training.method
+    if method != "full":
+        method += f" (rank {training.lora.rank}, alpha {training.lora.alpha})"
+    stage = f"ZeRO-{training.deepspeed.zero_stage}"
+    offloaded = [name for name in ("optimizer", "parameters") if getattr(training.deepspeed, f"offload_{name}")]
+    lines = [
+        "valid; train_flyte_llama would",
+        *_sources("read to learn from", corpus.train_sources),
+        *_sources("read and hold out", corpus.heldout),
+        f"  keep        {', '.join(corpus.documents.kinds)}; files up to {corpus.documents.max_bytes:,} bytes",
+        f"  start from  {_model(config)}",
+        f"  encode      {config.objective.kind}, rows of {training.seq_len:,} tokens",
+        f"  fine-tune   {method}, {steps}, {training.global_batch_size:,} rows a step "
+        f"({training.micro_batch_size} at once a process), learning rate {training.learning_rate:g}, "
+        f"{training.precision}, {stage}{', offloading ' + ' and '.join(offloaded) if offloaded else ''}",
+        f"  evaluate    base and fine-tuned, windows of {evaluation.window:,} tokens moved by {evaluation.stride:,}",
+        f"  publish     {config.publish.repository or 'nothing'}"
+        + (", if the model beats its base" if config.publish.repository else ""),
+    ]
+    if model.is_scratch:
+        lines.append("a scratch model learns from nothing else: its figures show that the line works, no more")
+    return "\n".join(lines)
+
+
+def _model(config: ExperimentConfig) -> str:
+    model = config.model
+    if model.is_scratch:
+        shape = model.scratch
+        return (
+            f"a Llama from scratch: {shape.num_layers} layers of {shape.hidden_size}, "
+            f"vocabulary {shape.vocab_size:,} trained on the corpus"
+        )
+    return model.name if model.is_local else f"{model.name} at {model.revision or 'main'}"
+
+
+def _sources(what: str, sources: list[SourceConfig]) -> list[str]:
+    named = [f"{source.url}{' at ' + source.ref if source.ref else ''}" for source in sources]
+    return [f"  {what}", *(f"    {name}" for name in named)]

@@ -1,0 +1,142 @@
+"""Every problem of a configuration as one line: key, value, why, and what to write instead."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
+from pydantic_core import ErrorDetails
+
+from flyte_llama.config.location import contains_token, same_repository_key
+
+if TYPE_CHECKING:
+    from flyte_llama.config.schema import ExperimentConfig
+
+
+def field_problems(errors: list[ErrorDetails], model: type[BaseModel], data: Any) -> list[str]:
+    """One line for each of pydantic's errors; values are looked up in `data`, as the user wrote them."""
+    places = [error["loc"] for error in errors]
+    # A list whose items are all wrong is also reported as too short.
+    real = [error for error in errors if not any(_lies_within(place, error["loc"]) for place in places)]
+    return [_describe(error, model, data) for error in real]
+
+
+def _lies_within(place: tuple[int | str, ...], outer: tuple[int | str, ...]) -> bool:
+    return len(place) > len(outer) and place[: len(outer)] == outer
+
+
+def _describe(problem: ErrorDetails, model: type[BaseModel], data: Any) -> str:
+    keys = list(problem["loc"])
+    where = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys).lstrip(".") or "the file"
+    if problem["type"] == "extra_forbidden":
+        known = _known_keys(model, keys[:-1])
+        near = difflib.get_close_matches(str(keys[-1]), known, n=1)
+        hint = f"Did you mean {near[0]}?" if near else f"Known keys: {', '.join(known)}."
+        return f"{where}: unknown key. {hint}"
+    if problem["type"] == "missing":
+        return f"{where}: is missing and has no default. Add it."
+    message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    return f"{where} = {_shown(data, keys)}: {message}."
+
+
+def cross_stage_problems(config: ExperimentConfig) -> list[str]:
+    """What single fields cannot see: values that do not fit each other."""
+    return [*_split_problems(config), *_model_problems(config), *_batch_problems(config)]
+
+
+def _split_problems(config: ExperimentConfig) -> list[str]:
+    problems, seen = [], {}
+    named = [("train", source) for source in config.corpus.train]
+    named += [("extensions", source) for source in config.corpus.extensions]
+    named += [("heldout", source) for source in config.corpus.heldout]
+    for place, source in named:
+        key = same_repository_key(source.url)
+        if key not in seen:
+            seen[key] = place
+        elif (seen[key] == "heldout") != (place == "heldout"):
+            problems.append(f"corpus: {source.url} is both in {seen[key]} and in {place}. Keep it on one side.")
+        else:
+            problems.append(f"corpus.{place}: {source.url} is named twice. Remove one.")
+    for place, source in named:
+        if source.url.startswith("package:") and source.ref is not None:
+            problems.append(f"corpus.{place}: {source.url} has a ref. Remove it: the installed version is the pin.")
+    return problems
+
+
+def _model_problems(config: ExperimentConfig) -> list[str]:
+    model, training, evaluation, problems = config.model, config.training, config.evaluation, []
+    if contains_token(model.name) or contains_token(model.revision or ""):
+        problems.append("model: holds an access token. Remove it, and use a Flyte secret.")
+    if model.revision is not None and (model.is_scratch or model.is_local):
+        problems.append(f"model.revision = {model.revision!r}: {model.name} has no revisions. Remove it.")
+    if not model.is_scratch and not model.is_local and model.name.count("/") != 1:
+        problems.append(
+            f"model.name = {model.name!r}: is no hub id (owner/name), no path (/…, ./…, ~…) and not scratch."
+        )
+    if model.is_scratch:
+        scratch = model.scratch
+        if scratch.hidden_size % scratch.num_heads or scratch.hidden_size // scratch.num_heads % 2:
+            problems.append(
+                f"model.scratch.num_heads = {scratch.num_heads}: must cut hidden_size = {scratch.hidden_size} "
+                "into heads of an even size."
+            )
+        for key, tokens in (("training.seq_len", training.seq_len), ("evaluation.window", evaluation.window)):
+            if tokens > scratch.max_positions:
+                problems.append(
+                    f"{key} = {tokens}: exceeds model.scratch.max_positions = {scratch.max_positions}. "
+                    f"Use at most {scratch.max_positions}."
+                )
+        if training.method == "qlora":
+            problems.append("training.method = 'qlora': a scratch model has nothing to quantise. Use full or lora.")
+    if evaluation.stride >= evaluation.window:
+        problems.append(
+            f"evaluation.stride = {evaluation.stride}: must be below evaluation.window = {evaluation.window}."
+        )
+    if evaluation.batch_tokens < evaluation.window:
+        problems.append(
+            f"evaluation.batch_tokens = {evaluation.batch_tokens}: must hold one window of {evaluation.window}."
+        )
+    return problems
+
+
+def _batch_problems(config: ExperimentConfig) -> list[str]:
+    training, problems = config.training, []
+    if training.global_batch_size % training.micro_batch_size:
+        problems.append(
+            f"training.global_batch_size = {training.global_batch_size}: must be a multiple of "
+            f"training.micro_batch_size = {training.micro_batch_size}."
+        )
+    deepspeed = training.deepspeed
+    if deepspeed.offload_parameters and deepspeed.zero_stage != 3:
+        problems.append("training.deepspeed.offload_parameters = true: needs zero_stage: 3.")
+    if deepspeed.offload_optimizer and deepspeed.zero_stage == 0:
+        problems.append("training.deepspeed.offload_optimizer = true: needs zero_stage: 1, 2 or 3.")
+    if training.method == "qlora" and deepspeed.zero_stage == 3:
+        problems.append("training.method = 'qlora': 4-bit weights cannot be split by zero_stage: 3. Use 2 or less.")
+    if training.method == "qlora" and training.precision != "bf16":
+        problems.append("training.method = 'qlora': computes in bf16. Set precision: bf16.")
+    return problems
+
+
+def _known_keys(model: type[BaseModel], keys: list[int | str]) -> list[str]:
+    for key in keys:
+        if isinstance(key, str):
+            annotation = model.model_fields[key].annotation
+            inner = [annotation, *getattr(annotation, "__args__", ())]
+            model = next(found for found in inner if isinstance(found, type) and issubclass(found, BaseModel))
+    return list(model.model_fields)
+
+
+def _shown(data: Any, keys: list[int | str]) -> str:
+    """The value as written, shortened; a value that holds a token is not repeated."""
+    for key in keys:
+        try:
+            data = data[key]
+        except (KeyError, IndexError, TypeError):
+            return "(default)"
+    text = repr(data)
+    if contains_token(text) or re.search(r"://[^/\s]*@", text):
+        return "(not shown)"
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,96 @@
+"""Where a source lies: what may be written as `url` and `ref`, and the one name all spellings of a URL share.
+
+Pure text; nothing is looked up.
+"""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit
+
+PACKAGE = "package:"
+_SCP_LIKE = re.compile(r"^(?P<user>[\w.-]+)@(?P<host>[\w.-]+):(?!//)(?P<path>\S+)$")
+_SCHEMES = ("https", "http", "ssh", "git", "file")
+# The shapes of access tokens of the providers in use; such a value in a configuration would reach logs and caches.
+_TOKEN = re.compile(r"gh[pousr]_\w{20,}|github_pat_\w{20,}|hf_[A-Za-z0-9]{20,}|glpat-[\w-]{15,}|AKIA[A-Z0-9]{16}")
+
+
+def is_package(url: str) -> bool:
+    return url.startswith(PACKAGE)
+
+
+def is_path(url: str) -> bool:
+    return not is_package(url) and "://" not in url and not _SCP_LIKE.match(url)
+
+
+def check_location(url: str) -> str:
+    """The URL itself.
+
+    Raises:
+        ValueError: if it could be taken for an option, runs a command (`ext::`), or carries a credential.
+    """
+    if contains_token(url):
+        raise ValueError("holds an access token. Remove it, and use git's credential helper or a Flyte secret")
+    if not url or url != url.strip() or url.startswith("-") or any(ord(char) < 32 for char in url):
+        raise ValueError("is not a URL, a path or package:NAME. Give one without leading '-' or blanks")
+    if is_package(url):
+        if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", url.removeprefix(PACKAGE)):
+            raise ValueError("is not a distribution's name. Give package:NAME as pip knows it")
+        return url
+    if re.match(r"^\w+::", url):
+        raise ValueError("names a transport helper, which runs a command. Use https, ssh, file or a path")
+    if "://" in url:
+        parts = urlsplit(url)
+        if parts.scheme not in _SCHEMES:
+            raise ValueError(f"has the scheme {parts.scheme!r}. Use one of {', '.join(_SCHEMES)}")
+        if parts.password is not None or (parts.username and parts.scheme != "ssh"):
+            raise ValueError("carries a user or password. Remove it, and use git's credential helper or a Flyte secret")
+        if parts.query or parts.fragment:
+            raise ValueError("carries a query or fragment. Remove it")
+        if parts.scheme != "file" and (not parts.hostname or parts.hostname.startswith("-")):
+            raise ValueError("has no host. Give it as https://host/owner/name")
+        if not parts.path.strip("/"):
+            raise ValueError("names no repository. Give it as https://host/owner/name")
+    return url
+
+
+def check_ref(ref: str | None) -> str | None:
+    """The ref itself.
+
+    Raises:
+        ValueError: if git would not accept it as a ref's name (git-check-ref-format).
+    """
+    if ref is None:
+        return None
+    bad = not ref or ref.startswith(("-", "/")) or ref.endswith(("/", ".", ".lock")) or ".." in ref or "@{" in ref
+    if bad or re.search(r"[\x00-\x20\x7f~^:?*\[\\]", ref):
+        raise ValueError("is not a branch, tag, full ref or 40-hex commit")
+    if re.fullmatch(r"[0-9a-f]{7,39}", ref):
+        raise ValueError("looks like an abbreviated commit, which a server cannot look up. Give all 40 digits")
+    return ref
+
+
+def source_name(url: str) -> str:
+    """`flyteorg/flyte` for any spelling of https://github.com/flyteorg/flyte; a path's last two folders."""
+    if is_package(url):
+        return PACKAGE + re.sub(r"[-_.]+", "-", url.removeprefix(PACKAGE)).lower()
+    scp = _SCP_LIKE.match(url)
+    path = scp["path"] if scp else urlsplit(url).path if "://" in url else url
+    parts = [part for part in path.removesuffix("/").removesuffix(".git").split("/") if part not in ("", ".", "~")]
+    return "/".join(parts[-2:]) or url
+
+
+def same_repository_key(url: str) -> str:
+    """A key that all spellings of a repository share: host and path in lower case, without scheme, user and `.git`."""
+    scp = _SCP_LIKE.match(url)
+    if scp:
+        host, path = scp["host"], scp["path"]
+    elif "://" in url:
+        host, path = urlsplit(url).hostname or "", urlsplit(url).path
+    else:
+        return source_name(url) if is_package(url) else url.rstrip("/").removesuffix(".git")
+    return f"{host.removeprefix('www.')}/{path.strip('/').removesuffix('.git')}".lower()
+
+
+def contains_token(text: str) -> bool:
+    return _TOKEN.search(text) is not None

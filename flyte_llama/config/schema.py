@@ -1,0 +1,221 @@
+"""What a user may choose, one frozen model a stage; the text under a field gives its unit and what 0 or null means.
+
+What a run finds out (paths, ranks, devices, pinned commits) is never written back here.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from flyte_llama.config.checks import cross_stage_problems, field_problems
+from flyte_llama.config.location import check_location, check_ref, source_name
+from flyte_llama.errors import ConfigError
+
+
+class StageConfig(BaseModel):
+    """Frozen; an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True)
+
+
+class SourceConfig(StageConfig):
+    url: str
+    """A git URL, the path of a local git repository, or `package:NAME`, an installed Python distribution."""
+
+    ref: str | None = None
+    """Branch, tag, full ref or 40-hex commit; null is the remote's HEAD. A package takes none: its version is it."""
+
+    @field_validator("url")
+    @classmethod
+    def _url(cls, url: str) -> str:
+        return check_location(url)
+
+    @field_validator("ref")
+    @classmethod
+    def _ref(cls, ref: str | None) -> str | None:
+        return check_ref(ref)
+
+    @property
+    def name(self) -> str:
+        """`owner/name` of a URL, the folder's name of a path, `package:NAME`; the same for every spelling of a URL."""
+        return source_name(self.url)
+
+
+class DocumentsConfig(StageConfig):
+    kinds: list[Literal["source", "test", "docs", "config"]] = ["source", "test", "docs", "config"]
+    """Kinds of document to keep."""
+
+    max_bytes: int = Field(1_000_000, ge=1)
+    """Files larger than this many bytes are left out, unread."""
+
+
+class CorpusConfig(StageConfig):
+    train: list[SourceConfig] = Field(min_length=1)
+    """Sources to learn from."""
+
+    heldout: list[SourceConfig] = Field(min_length=1)
+    """Sources to measure on; nothing of them is trained on."""
+
+    extensions: list[SourceConfig] = []
+    """Community sources that use Flyte, added to `train`."""
+
+    documents: DocumentsConfig = DocumentsConfig()
+
+    @property
+    def train_sources(self) -> list[SourceConfig]:
+        return self.train + self.extensions
+
+
+class ScratchConfig(StageConfig):
+    """The shape of a Llama made from nothing; as many key-value heads as heads."""
+
+    vocab_size: int = Field(4096, ge=300)
+    """Entries of the byte-level BPE tokenizer trained on the corpus; 256 are bytes."""
+
+    hidden_size: int = Field(256, ge=8)
+    num_layers: int = Field(4, ge=1)
+    num_heads: int = Field(4, ge=1)
+    intermediate_size: int = Field(688, ge=8)
+
+    max_positions: int = Field(1024, ge=8)
+    """Longest input, in tokens."""
+
+
+class ModelConfig(StageConfig):
+    name: str = Field("codellama/CodeLlama-7b-hf", min_length=1)
+    """A Hugging Face Hub id, the path of a folder in the hub's format (starts with `/`, `./` or `~`), or `scratch`."""
+
+    revision: str | None = None
+    """Branch, tag or commit of a hub model; pinned to the commit before anything is loaded. null is `main`."""
+
+    scratch: ScratchConfig = ScratchConfig()
+    """Read only where `name` is `scratch`."""
+
+    seed: int = Field(0, ge=0)
+    """Of the weights of a scratch model."""
+
+    @property
+    def is_scratch(self) -> bool:
+        return self.name == "scratch"
+
+    @property
+    def is_local(self) -> bool:
+        return self.name.startswith(("/", "./", "../", "~"))
+
+
+class ObjectiveConfig(StageConfig):
+    kind: Literal["clm"] = "clm"
+    """`clm`: causal language modelling, the next token of a document."""
+
+
+class LoraConfig(StageConfig):
+    rank: int = Field(16, ge=1)
+    alpha: int = Field(32, ge=1)
+    """The update is scaled by alpha / rank."""
+
+    dropout: float = Field(0.05, ge=0, lt=1)
+    target_modules: list[str] = Field(["all-linear"], min_length=1)
+    """Module names, or `all-linear` alone: every linear layer but the output head."""
+
+
+class DeepSpeedConfig(StageConfig):
+    zero_stage: Literal[0, 1, 2, 3] = 2
+    """What is split over the processes: 0 nothing, 1 optimizer state, 2 gradients too, 3 weights too."""
+
+    offload_optimizer: bool = False
+    """Keep optimizer state in host memory (stages 1 to 3)."""
+
+    offload_parameters: bool = False
+    """Keep weights in host memory (stage 3)."""
+
+
+class TrainingConfig(StageConfig):
+    method: Literal["full", "lora", "qlora"] = "lora"
+    """`full` trains every weight; `lora` low-rank adapters; `qlora` the same on a base held in 4 bits (GPU)."""
+
+    lora: LoraConfig = LoraConfig()
+
+    seq_len: int = Field(4096, ge=2)
+    """Tokens a row."""
+
+    epochs: float = Field(1.0, gt=0, allow_inf_nan=False)
+    max_steps: int = Field(0, ge=0)
+    """Stop after this many optimizer steps; 0 goes by `epochs`."""
+
+    learning_rate: float = Field(2e-4, gt=0, allow_inf_nan=False)
+    warmup_share: float = Field(0.03, ge=0, lt=1)
+    """Share of all steps over which the learning rate climbs to its peak; it then falls as a cosine."""
+
+    weight_decay: float = Field(0.0, ge=0, allow_inf_nan=False)
+    max_grad_norm: float = Field(1.0, gt=0, allow_inf_nan=False)
+    global_batch_size: int = Field(32, ge=1)
+    """Rows an optimizer step, over all processes."""
+
+    micro_batch_size: int = Field(1, ge=1)
+    """Rows a process holds at once."""
+
+    precision: Literal["bf16", "fp32"] = "bf16"
+    """Of the forward and backward pass; master weights and optimizer state are float32 either way."""
+
+    activation_checkpointing: bool = True
+    """Recompute activations in the backward pass: less memory, about a third more arithmetic."""
+
+    log_every_steps: int = Field(10, ge=1)
+    seed: int = Field(0, ge=0)
+    """Of the order of rows, of dropout and of fresh adapters."""
+
+    deepspeed: DeepSpeedConfig = DeepSpeedConfig()
+
+
+class EvaluationConfig(StageConfig):
+    window: int = Field(4096, ge=2)
+    """Tokens the model sees at once."""
+
+    stride: int = Field(2048, ge=1)
+    """Tokens by which the window moves; every scored token but a document's first has at least
+    `window - stride` tokens before it, or all that there are."""
+
+    batch_tokens: int = Field(8192, ge=2)
+    """Tokens a forward pass, padding included; changes speed and memory, never the figures."""
+
+
+class PublishConfig(StageConfig):
+    repository: str | None = None
+    """Hub repository, `owner/name`, that receives the fine-tuned model if it beats its base; null publishes nothing."""
+
+    private: bool = True
+
+
+class ExperimentConfig(StageConfig):
+    """One experiment, whole. Building it checks everything and raises one `ConfigError` naming every problem."""
+
+    corpus: CorpusConfig
+    model: ModelConfig = ModelConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
+    training: TrainingConfig = TrainingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    publish: PublishConfig = PublishConfig()
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _all_problems_at_once(cls, data: Any, handler: ModelWrapValidatorHandler[ExperimentConfig]) -> ExperimentConfig:
+        try:
+            config = handler(data)
+        except ValidationError as error:
+            problems = field_problems(error.errors(include_url=False), cls, data)
+        else:
+            problems = cross_stage_problems(config)
+        if problems:
+            count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''} in the configuration"
+            raise ConfigError("\n  - ".join([f"{count}; nothing was fetched or run:", *problems])) from None
+        return config

@@ -1,0 +1,158 @@
+"""A causal model's nats for every token of every document.
+
+Windows of like length are batched together, padded on the right: under a causal mask what follows a token cannot
+change its score, so neither batch size nor order moves the figures beyond float32 rounding.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from flyte_llama.config import EvaluationConfig
+from flyte_llama.documents import Document
+from flyte_llama.errors import EvaluationError
+from flyte_llama.evaluation.loss import DocumentLoss, write_scores
+from flyte_llama.evaluation.windows import Window, rolling_windows
+from flyte_llama.model import load_model
+from flyte_llama.progress import track
+from flyte_llama.tokens import DocumentTokenizer
+
+if TYPE_CHECKING:
+    import torch
+
+_LOGITS_CHUNK = 2048
+"""Positions whose logits are held in float32 at once."""
+
+
+class _Job(NamedTuple):
+    document: int
+    window: Window
+
+
+def score_folder(
+    folder: Path, documents: Sequence[Document], config: EvaluationConfig, *, precision: str, out: Path
+) -> None:
+    """Score the model of a folder, with that folder's tokenizer, on a GPU if there is one; write the scores to `out`.
+
+    Args:
+        precision: `bf16` or `fp32`, of the weights and the forward pass. Sums are float64 either way.
+    """
+    import torch
+
+    dtype = {"bf16": torch.bfloat16, "fp32": torch.float32}[precision]
+    model: Any = load_model(folder, dtype=dtype)
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    tokenizer = DocumentTokenizer(folder)
+    scores = score(model, documents, tokenizer, config)
+    protocol = {"window": config.window, "stride": config.stride, "precision": precision}
+    start = "eos" if tokenizer.bos_id is None else "bos"
+    write_scores(out, scores, **protocol, start=start, tokenizer_sha256=tokenizer.sha256)
+
+
+def score(
+    model: Any, documents: Sequence[Document], tokenizer: DocumentTokenizer, config: EvaluationConfig
+) -> list[DocumentLoss]:
+    """Nats of each document's own tokens, in the order given.
+
+    A document is scored as BOS + tokens: its first token is predicted from BOS alone, BOS is no target, and the end
+    of text is not scored.
+
+    Args:
+        model: A causal language model of transformers on the device it is to run on.
+
+    Raises:
+        EvaluationError: if the tokenizer has ids that the model lacks, or a document's sum is not finite; it is named.
+    """
+    rows = model.get_input_embeddings().num_embeddings
+    if tokenizer.vocab_size > rows:
+        raise EvaluationError(f"the tokenizer has {tokenizer.vocab_size} ids, the model {rows}. Use the model's own.")
+    head = np.array([tokenizer.start_id], dtype=np.int32)
+    texts = [document.text for document in documents]
+    ids = [np.concatenate([head, text]) for text in tokenizer.encode(texts, what="encoding held-out")]
+    nats = token_nats(model, ids, config)
+    scores = []
+    for document, own, sum_of in zip(documents, ids, nats, strict=True):
+        if not math.isfinite(sum_of):
+            raise EvaluationError(f"{document.repository} {document.path}: scored {sum_of} nats. The model is broken.")
+        scores.append(
+            DocumentLoss(
+                repository=document.repository,
+                path=document.path,
+                language=document.language,
+                kind=document.kind,
+                num_bytes=document.num_bytes,
+                num_tokens=len(own) - 1,
+                nats=sum_of,
+            )
+        )
+    return scores
+
+
+def token_nats(model: Any, documents: Sequence[np.ndarray], config: EvaluationConfig) -> list[float]:
+    """The sum of -ln p over each document's ids but the first, summed in float64.
+
+    Args:
+        documents: 1-D integer arrays; the first id of each only starts the document.
+    """
+    import torch
+
+    jobs = [
+        _Job(number, window)
+        for number, ids in enumerate(documents)
+        for window in rolling_windows(len(ids), window=config.window, stride=config.stride)
+    ]
+    total = np.zeros(len(documents), dtype=np.float64)
+    batches = list(_batches(jobs, config.batch_tokens))
+    model.eval()
+    with torch.inference_mode():
+        for batch in track(batches, what="scoring", total=len(batches)):
+            for job, nats in zip(batch, _batch_nats(model, documents, batch), strict=True):
+                total[job.document] += nats
+    return [float(nats) for nats in total]
+
+
+def _batches(jobs: list[_Job], batch_tokens: int) -> Iterator[list[_Job]]:
+    """Longest first, so that memory peaks at once if at all; each batch is at most `batch_tokens` when padded."""
+    ordered = sorted(jobs, key=lambda job: (job.window.begin - job.window.end, job))
+    batch: list[_Job] = []
+    for job in ordered:
+        longest = (batch or [job])[0].window
+        if (len(batch) + 1) * (longest.end - longest.begin) > batch_tokens and batch:
+            yield batch
+            batch = []
+        batch.append(job)
+    if batch:
+        yield batch
+
+
+def _batch_nats(model: Any, documents: Sequence[np.ndarray], batch: list[_Job]) -> list[float]:
+    import torch
+
+    longest = batch[0].window.end - batch[0].window.begin
+    inputs = np.zeros((len(batch), longest), dtype=np.int64)
+    for row, (document, window) in zip(inputs, batch, strict=True):
+        row[: window.end - window.begin] = documents[document][window.begin : window.end]
+    input_ids = torch.from_numpy(inputs).to(model.device)
+    logits = model(input_ids=input_ids, use_cache=False).logits
+    sums = []
+    for number, (_, window) in enumerate(batch):
+        first, end = window.first_target - window.begin, window.end - window.begin
+        sums.append(_nats(logits[number, first - 1 : end - 1], input_ids[number, first:end]))
+    return sums
+
+
+def _nats(logits: torch.Tensor, targets: torch.Tensor) -> float:
+    """The sum of -log softmax(logits)[target]; (n, vocabulary) and (n,)."""
+    import torch
+
+    total = 0.0
+    for begin in range(0, len(targets), _LOGITS_CHUNK):
+        some, wanted = logits[begin : begin + _LOGITS_CHUNK].float(), targets[begin : begin + _LOGITS_CHUNK]
+        nats = torch.nn.functional.cross_entropy(some, wanted, reduction="none")
+        total += float(nats.double().sum())
+    return total

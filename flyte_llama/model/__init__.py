@@ -1,0 +1,14 @@
+"""The base model: pinned, prepared as a small folder that travels, loaded, adapted, exported.
+
+    pin_model(config)          → PinnedModel      a hub commit, a folder's digest, or `scratch`
+    prepare_base(pinned, …)    → base folder      config and tokenizer; weights only of a scratch model
+    load_model(base folder)    → the model        weights from the hub, a folder, or the base folder itself
+    add_adapters, merge_adapter                   LoRA
+
+Nothing heavy is imported before a function needs it.
+"""
+
+from flyte_llama.model.base import PinnedModel, pin_model, prepare_base
+from flyte_llama.model.loading import add_adapters, load_model, merge_adapter
+
+__all__ = ["PinnedModel", "add_adapters", "load_model", "merge_adapter", "pin_model", "prepare_base"]

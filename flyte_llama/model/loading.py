@@ -1,0 +1,84 @@
+"""Weights: load a base or a fine-tuned folder, put adapters on it, merge them into it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flyte_llama.config import TrainingConfig
+from flyte_llama.errors import ModelError
+from flyte_llama.model.base import BASE_FILE, read_base
+from flyte_llama.progress import quiet_libraries
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+
+def load_model(folder: Path, *, dtype: torch.dtype, in_4_bits: bool = False) -> PreTrainedModel:
+    """The causal language model of a prepared base or of a fine-tuned folder, without a KV cache.
+
+    Attention is torch's sdpa, which keeps packed documents apart by their positions. Only safetensors are read, and
+    no code that came with the model is run.
+
+    Raises:
+        ModelError: if there are no such weights, or they do not fit the tokenizer.
+    """
+    from transformers import AutoModelForCausalLM
+
+    quiet_libraries()
+    name, revision = str(folder), "main"
+    if (folder / BASE_FILE).is_file():
+        pinned = read_base(folder)
+        if pinned.name != "scratch":
+            name, revision = pinned.name, pinned.revision if not Path(pinned.name).is_dir() else "main"
+    options: dict[str, Any] = {}
+    if in_4_bits:
+        from transformers import BitsAndBytesConfig
+
+        # NF4 with double quantisation, as in QLoRA (Dettmers et al., arXiv 2305.14314, section 3).
+        options["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=dtype,
+        )
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            name,
+            revision=revision,
+            dtype=dtype,
+            attn_implementation="sdpa",
+            use_safetensors=True,
+            trust_remote_code=False,
+            **options,
+        )
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{name} at {revision}: cannot be loaded: {error}") from None
+    model.config.use_cache = False
+    return model
+
+
+def add_adapters(model: PreTrainedModel, training: TrainingConfig) -> Any:
+    """The model with fresh LoRA adapters in float32, everything else frozen (Hu et al., arXiv 2106.09685)."""
+    from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+
+    if training.method == "qlora":
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+    lora = training.lora
+    targets = "all-linear" if lora.target_modules == ["all-linear"] else lora.target_modules
+    config = LoraConfig(
+        r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets, task_type="CAUSAL_LM"
+    )
+    try:
+        return get_peft_model(model, config)
+    except ValueError as error:
+        raise ModelError(f"training.lora.target_modules = {targets}: {error}") from None
+
+
+def merge_adapter(base: Path, adapter: Path, *, dtype: torch.dtype) -> PreTrainedModel:
+    """The base with a saved adapter folded into its weights; done on the CPU, in `dtype`."""
+    from peft import PeftModel
+
+    merged: PreTrainedModel = PeftModel.from_pretrained(load_model(base, dtype=dtype), str(adapter)).merge_and_unload()
+    return merged

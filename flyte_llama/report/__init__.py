@@ -1,0 +1,8 @@
+"""Scores and cards → one typed report, and its three forms: a table, an HTML page, a model card."""
+
+from flyte_llama.report.card import model_card
+from flyte_llama.report.page import page
+from flyte_llama.report.summary import EvaluationReport, Line, summarise
+from flyte_llama.report.table import table
+
+__all__ = ["EvaluationReport", "Line", "model_card", "page", "summarise", "table"]

@@ -1,0 +1,37 @@
+"""One way in, whatever the kind of source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from flyte_llama.config import SourceConfig
+from flyte_llama.config.location import is_package
+from flyte_llama.sources.entry import Blob, Entry, PinnedSource, Tree
+from flyte_llama.sources.git import open_git_tree, pin_git
+from flyte_llama.sources.package import PackageTree, pin_package
+
+__all__ = ["Blob", "Entry", "PinnedSource", "Tree", "open_tree", "pin"]
+
+
+def pin(source: SourceConfig) -> PinnedSource:
+    """The source at the revision it has now.
+
+    Raises:
+        SourceError: if it cannot be reached, or the ref or distribution does not exist.
+    """
+    return pin_package(source) if is_package(source.url) else pin_git(source)
+
+
+@contextmanager
+def open_tree(pinned: PinnedSource) -> Iterator[Tree]:
+    """The files of a pinned source, readable until the context ends.
+
+    Raises:
+        SourceError: if the revision cannot be had, now or while reading.
+    """
+    if is_package(pinned.url):
+        yield PackageTree(pinned)
+    else:
+        with open_git_tree(pinned) as tree:
+            yield tree

@@ -1,0 +1,61 @@
+"""The report, and the publication of the model. Imports no torch."""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+from flytekit import Deck, FlyteDirectory, FlyteFile, task
+
+from flyte_llama.config import PublishConfig
+from flyte_llama.corpus import CorpusCard
+from flyte_llama.model import PinnedModel
+from flyte_llama.progress import say
+from flyte_llama.publish import passes_gate, publish_model
+from flyte_llama.report import EvaluationReport, model_card, page, summarise, table
+from flyte_llama.tasks.resources import HUB_SECRETS, HUB_TOKEN, IMAGE, READER, SMALL, local, local_output, new_folder
+from flyte_llama.training import TrainingSummary
+
+
+class Report(NamedTuple):
+    report: EvaluationReport
+    page: FlyteFile
+
+
+@task(container_image=IMAGE, requests=SMALL, retries=1, enable_deck=True)
+def report(
+    base_scores: FlyteDirectory,
+    tuned_scores: FlyteDirectory,
+    base: PinnedModel,
+    card: CorpusCard,
+    training: TrainingSummary,
+    model: FlyteDirectory,
+    heldout: FlyteDirectory,
+) -> Report:
+    """Figures as a typed report, a page and a deck. Not cached, so that every run ends by showing them."""
+    found = summarise(local(base_scores), local(tuned_scores), base=base, corpus=card, training=training)
+    html = page(found)
+    Deck("Report", html)
+    folder = local_output() or new_folder("report")
+    files = {"report.html": html, "report.json": found.model_dump_json(indent=2), "MODEL_CARD.md": model_card(found)}
+    for name, text in files.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    say(
+        f"\n{table(found)}\n\nmodel:    {_where(model)}\nheld out: {_where(heldout)}\n"
+        f"report:   {folder / 'report.html'}"
+    )
+    return Report(found, FlyteFile(str(folder / "report.html")))
+
+
+@task(container_image=IMAGE, requests=READER, retries=1, secret_requests=HUB_SECRETS)
+def publish(model: FlyteDirectory, report: EvaluationReport, publish: PublishConfig) -> str:
+    """The URL of the published commit; empty if publication is not asked for, or the model is not better."""
+    if publish.repository is None or not passes_gate(report, publish):
+        return ""
+    token = os.environ.get(HUB_TOKEN)
+    return publish_model(local(model), report, publish.repository, private=publish.private, token=token)
+
+
+def _where(folder: FlyteDirectory) -> str:
+    """The folder's address, without downloading it."""
+    return str(folder.remote_source or folder.path)

@@ -1,0 +1,78 @@
+"""What tasks ask of the cluster: image, CPUs, memory, storage, accelerator, secret; and the folders they exchange."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import flytekit
+from flytekit import FlyteDirectory, HashMethod, Resources, Secret
+from flytekit.extras import accelerators
+
+from flyte_llama.manifest import sha256_folder
+from flyte_llama.settings import read_settings
+
+SETTINGS = read_settings()
+IMAGE = SETTINGS.image
+ACCELERATOR = getattr(accelerators, SETTINGS.gpu)
+
+SMALL = Resources(cpu="1", mem="1Gi", ephemeral_storage="5Gi")
+READER = Resources(cpu="2", mem="4Gi", ephemeral_storage="20Gi")
+CORPUS = Resources(cpu="4", mem="16Gi", ephemeral_storage="50Gi")
+ONE_GPU = Resources(cpu="8", mem="100Gi", gpu="1", ephemeral_storage=SETTINGS.gpu_storage)
+ALL_GPUS = Resources(
+    cpu=SETTINGS.gpu_cpu,
+    mem=SETTINGS.gpu_memory,
+    gpu=str(SETTINGS.gpu_count),
+    ephemeral_storage=SETTINGS.gpu_storage,
+)
+
+HUB_TOKEN = "HF_TOKEN"  # noqa: S105  # the name of a variable
+HUB_SECRETS = (
+    [Secret(group=SETTINGS.secret_group, key="hf_token", env_var=HUB_TOKEN, mount_requirement=Secret.MountType.ENV_VAR)]
+    if SETTINGS.secret_group
+    else None
+)
+
+
+def content_hash(folder: FlyteDirectory) -> str:
+    """Of a folder that this task wrote. Downstream caches go by it, so equal content is never worked on twice."""
+    return sha256_folder(Path(folder.path))
+
+
+Folder = Annotated[FlyteDirectory, HashMethod(content_hash)]
+
+
+def new_folder(name: str) -> Path:
+    """An empty folder of this execution; locally all tasks of a run share one working directory."""
+    working_directory = str(flytekit.current_context().working_directory)
+    return Path(tempfile.mkdtemp(prefix=f"{name}-", dir=working_directory))
+
+
+def finished(folder: Path) -> FlyteDirectory:
+    """A folder of `new_folder`, as a task returns it: on a cluster Flyte stores it.
+
+    A local run keeps it as `output/data/NAME-HASH`: the working directory is temporary, and Flyte's local cache
+    would point into nothing.
+    """
+    output = local_output()
+    if output is None:
+        return FlyteDirectory(str(folder))
+    name = f"{folder.name.split('-')[0]}-{sha256_folder(folder)[:12]}"
+    return FlyteDirectory(str(folder), remote_directory=str(output / "data" / name))
+
+
+def local(folder: FlyteDirectory) -> Path:
+    """The folder, downloaded."""
+    return Path(folder.download())
+
+
+def local_output() -> Path | None:
+    """The user's own output folder in a local run; None in a pod."""
+    state = flytekit.FlyteContextManager.current_context().execution_state
+    if state is None or not state.is_local_execution():
+        return None
+    output = Path(SETTINGS.output).resolve()
+    output.mkdir(parents=True, exist_ok=True)
+    return output

@@ -1,0 +1,27 @@
+"""Held-out perplexity of one model on one GPU."""
+
+from __future__ import annotations
+
+from flytekit import Cache, FlyteDirectory, task
+
+from flyte_llama.config import EvaluationConfig
+from flyte_llama.documents import read_documents
+from flyte_llama.evaluation import score_folder
+from flyte_llama.tasks.resources import ACCELERATOR, HUB_SECRETS, IMAGE, ONE_GPU, Folder, finished, local, new_folder
+
+
+@task(
+    container_image=IMAGE,
+    requests=ONE_GPU,
+    accelerator=ACCELERATOR,
+    shared_memory=True,
+    interruptible=True,
+    retries=3,
+    secret_requests=HUB_SECRETS,
+    cache=Cache(version="1", serialize=True),
+)
+def evaluate(model: FlyteDirectory, heldout: FlyteDirectory, evaluation: EvaluationConfig, precision: str) -> Folder:
+    """Nats of every held-out document under a prepared base or a fine-tuned model."""
+    folder = new_folder("scores")
+    score_folder(local(model), read_documents(local(heldout)), evaluation, precision=precision, out=folder)
+    return finished(folder)

@@ -1,0 +1,56 @@
+"""The processes of one node that train together, as a launcher (torchrun, Flyte's Elastic) started them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+@contextmanager
+def process_group() -> Iterator[int]:
+    """Join DeepSpeed's process group and give this process's rank; leave the group at the end, come what may.
+
+    On a CPU the group speaks gloo, and DeepSpeed's shared-memory op, which it would compile at the first run, stays
+    off: results are the same.
+    """
+    import torch
+
+    on_gpu = torch.cuda.is_available()
+    if not on_gpu:
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    import deepspeed
+    from deepspeed import comm
+
+    if not on_gpu:
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    deepspeed.utils.logger.setLevel("WARNING")
+    if on_gpu:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    comm.init_distributed(dist_backend="nccl" if on_gpu else "gloo", auto_mpi_discovery=False)
+    try:
+        yield torch.distributed.get_rank()
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def on_first_rank(work: Callable[[], T]) -> T:
+    """What `work` gives on rank 0, in every process; the others wait and do not run it.
+
+    An exception of it is raised in every process, so that none waits for ever.
+    """
+    import torch
+
+    result: list[T | Exception | None] = [None]
+    if torch.distributed.get_rank() == 0:
+        try:
+            result = [work()]
+        except Exception as error:
+            result = [error]
+    torch.distributed.broadcast_object_list(result, src=0)
+    if isinstance(result[0], Exception):
+        raise result[0]
+    return result[0]  # type: ignore[return-value]  # rank 0 filled it in

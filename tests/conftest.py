@@ -1,0 +1,94 @@
+"""Real small things for the tests: git repositories, documents, a tiny Llama in the hub's format."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from flyte_llama.config import ModelConfig, ScratchConfig
+from flyte_llama.documents import Document
+from flyte_llama.sources.entry import git_blob_id
+
+MakeRepo = Callable[..., Path]
+
+TEXTS = [
+    "def add(a: int, b: int) -> int:\n    return a + b\n",
+    "from flytekit import task\n\n\n@task\ndef double(n: int) -> int:\n    return 2 * n\n",
+    "# Flyte\n\nA workflow is made of tasks; it says </s> and <s> in plain text.\n",
+    'package main\n\nfunc main() {\n\tprintln("grüße, 世界 🦙")\n}\n',
+]
+
+
+@pytest.fixture(autouse=True)
+def _own_git_configuration(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Tests see no configuration of the machine's user."""
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    monkeypatch.setenv("GIT_CONFIG_SYSTEM", os.devnull)
+
+
+def git(repo: Path, *arguments: str) -> str:
+    who = ["-c", "user.name=Test", "-c", "user.email=test@example.com", "-c", "commit.gpgsign=false"]
+    done = subprocess.run(["git", *who, *arguments], cwd=repo, check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def make_repo(tmp_path: Path) -> MakeRepo:
+    """Makes a repository of the given files, one commit on `main`; bytes or text."""
+
+    def make(name: str, files: dict[str, str | bytes]) -> Path:
+        repo = tmp_path / "remotes" / name
+        repo.mkdir(parents=True)
+        git(repo, "init", "-q", "-b", "main")
+        commit_files(repo, files)
+        return repo
+
+    return make
+
+
+def commit_files(repo: Path, files: dict[str, str | bytes]) -> str:
+    for path, content in files.items():
+        (repo / path).parent.mkdir(parents=True, exist_ok=True)
+        (repo / path).write_bytes(content.encode() if isinstance(content, str) else content)
+    git(repo, "add", "-A", "-f")
+    git(repo, "commit", "-q", "--allow-empty", "-m", "files")
+    return git(repo, "rev-parse", "HEAD")
+
+
+def document(
+    text: str, *, url: str = "https://example.com/o/r", path: str = "a.py", language: str = "python"
+) -> Document:
+    return Document(
+        repository=url.removeprefix("https://example.com/"),
+        url=url,
+        revision="0" * 40,
+        path=path,
+        blob_id=git_blob_id(text.encode()),
+        language=language,
+        kind="source",
+        num_bytes=len(text.encode()),
+        licence="",
+        text=text,
+    )
+
+
+TINY = ModelConfig(
+    name="scratch",
+    scratch=ScratchConfig(
+        vocab_size=400, hidden_size=32, num_layers=2, num_heads=2, intermediate_size=64, max_positions=256
+    ),
+)
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A scratch Llama and its tokenizer, as `prepare_base` makes them."""
+    from flyte_llama.model import pin_model, prepare_base
+
+    folder = tmp_path_factory.mktemp("tiny") / "base"
+    prepare_base(pin_model(TINY), TINY, TEXTS * 20, longest_input=256, folder=folder)
+    return folder

@@ -1,0 +1,31 @@
+"""Configuration → DeepSpeed's dictionary."""
+
+import pytest
+
+from flyte_llama.config import DeepSpeedConfig, TrainingConfig
+from flyte_llama.deepspeed_config import deepspeed_config
+
+
+def made(**chosen) -> dict:
+    return deepspeed_config(TrainingConfig(deepspeed=DeepSpeedConfig(**chosen)))
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_the_stage_is_the_one_chosen(stage: int):
+    assert made(zero_stage=stage)["zero_optimization"]["stage"] == stage
+
+
+def test_stage_3_gathers_its_weights_when_saving():
+    assert made(zero_stage=3)["zero_optimization"]["stage3_gather_16bit_weights_on_model_save"] is True
+
+
+def test_nothing_is_offloaded_unless_asked():
+    assert not any(key.startswith("offload") for key in made(zero_stage=3)["zero_optimization"])
+    both = made(zero_stage=3, offload_optimizer=True, offload_parameters=True)["zero_optimization"]
+    assert both["offload_optimizer"]["device"] == both["offload_param"]["device"] == "cpu"
+
+
+def test_precision_and_clipping_are_passed_on():
+    config = deepspeed_config(TrainingConfig(precision="fp32", max_grad_norm=0.5))
+    assert config["bf16"] == {"enabled": False}
+    assert config["gradient_clipping"] == 0.5

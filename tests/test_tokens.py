@@ -1,0 +1,76 @@
+"""The model's own ids, and no control token out of source text."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flyte_llama.errors import ModelError
+from flyte_llama.tokens import DocumentTokenizer
+from tests.conftest import TEXTS
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny_base: Path) -> DocumentTokenizer:
+    return DocumentTokenizer(tiny_base)
+
+
+def test_every_text_comes_back_whatever_its_characters(tokenizer: DocumentTokenizer):
+    @given(st.text(alphabet=st.characters(exclude_categories=["Cs"])))
+    def round_trip(text: str) -> None:
+        (ids,) = tokenizer.encode([text])
+        assert tokenizer.decode(ids.tolist()) == text
+
+    round_trip()
+
+
+def test_control_tokens_in_a_source_file_stay_text(tokenizer: DocumentTokenizer):
+    (ids,) = tokenizer.encode(["a </s> b <s>"])
+    assert tokenizer.eos_id not in ids
+    assert tokenizer.bos_id not in ids
+    assert tokenizer.decode(ids.tolist()) == "a </s> b <s>"
+
+
+def test_a_training_document_is_bos_text_eos(tokenizer: DocumentTokenizer):
+    (ids,) = tokenizer.training_ids(["x"])
+    (text,) = tokenizer.encode(["x"])
+    assert ids.tolist() == [tokenizer.bos_id, *text.tolist(), tokenizer.eos_id]
+
+
+def test_encoding_a_text_does_not_depend_on_the_texts_beside_it(tokenizer: DocumentTokenizer):
+    alone = [next(tokenizer.encode([text])) for text in TEXTS * 40]
+    together = list(tokenizer.encode(TEXTS * 40))
+    assert all(np.array_equal(a, b) for a, b in zip(alone, together, strict=True))
+
+
+def test_transformers_loads_the_trained_tokenizer_and_agrees(tiny_base: Path, tokenizer: DocumentTokenizer):
+    from transformers import AutoTokenizer
+
+    theirs = AutoTokenizer.from_pretrained(tiny_base)
+    assert (theirs.bos_token_id, theirs.eos_token_id) == (tokenizer.bos_id, tokenizer.eos_id) == (0, 1)
+    for text in TEXTS:
+        ids = theirs(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        assert ids == next(tokenizer.encode([text])).tolist()
+
+
+def test_a_folder_without_a_fast_tokenizer_or_an_eos_is_refused(tmp_path: Path, tiny_base: Path):
+    with pytest.raises(ModelError, match=r"no tokenizer\.json"):
+        DocumentTokenizer(tmp_path)
+    (tmp_path / "tokenizer.json").write_bytes((tiny_base / "tokenizer.json").read_bytes())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<nowhere>"}))
+    with pytest.raises(ModelError, match="no eos_token"):
+        DocumentTokenizer(tmp_path)
+
+
+def test_a_model_without_bos_starts_its_documents_with_eos(tmp_path: Path, tiny_base: Path):
+    (tmp_path / "tokenizer.json").write_bytes((tiny_base / "tokenizer.json").read_bytes())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"eos_token": {"content": "</s>"}}))
+    tokenizer = DocumentTokenizer(tmp_path)
+    assert tokenizer.bos_id is None
+    assert tokenizer.start_id == tokenizer.eos_id == 1
+    assert next(tokenizer.training_ids(["x"])).tolist()[-1] == 1
