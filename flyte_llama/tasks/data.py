@@ -18,7 +18,6 @@ from flyte_llama.sources import PinnedSource, pin
 from flyte_llama.tasks.resources import (
     CORPUS,
     HUB_SECRETS,
-    IMAGE,
     READER,
     SMALL,
     Folder,
@@ -35,19 +34,19 @@ class Corpus(NamedTuple):
     card: CorpusCard
 
 
-@task(container_image=IMAGE, requests=SMALL, retries=3)
+@task(**SMALL, retries=3)
 def pin_sources(corpus: CorpusConfig) -> list[PinnedSource]:
     """Every source at the revision it has now. Never cached: it asks each remote."""
     return [pin(source) for source in corpus.train_sources + corpus.heldout]
 
 
-@task(container_image=IMAGE, requests=SMALL, retries=3, secret_requests=HUB_SECRETS)
+@task(**SMALL, retries=3, secret_requests=HUB_SECRETS)
 def pin_model(model: ModelConfig) -> PinnedModel:
     """The base model at the commit it has now. Never cached: it may ask the hub."""
     return pin_one_model(model)
 
 
-@task(container_image=IMAGE, requests=READER, retries=3, cache=Cache(version=RULES_VERSION, serialize=True))
+@task(**READER, retries=3, cache=Cache(version=RULES_VERSION, serialize=True))
 def read_source(source: PinnedSource, documents: DocumentsConfig) -> Folder:
     """One source's documents; mapped, one pod a source."""
     collected = collect(source, documents)
@@ -58,7 +57,7 @@ def read_source(source: PinnedSource, documents: DocumentsConfig) -> Folder:
     return finished(folder)
 
 
-@task(container_image=IMAGE, requests=CORPUS, retries=1, cache=Cache(version="1", serialize=True))
+@task(**CORPUS, retries=1, cache=Cache(version="1", serialize=True))
 def build_corpus(sources: list[PinnedSource], documents: list[FlyteDirectory], corpus: CorpusConfig) -> Corpus:
     """Both sides of the split. `sources` and `documents` are in the order of the configuration, held-out last."""
     train, heldout = new_folder("train"), new_folder("heldout")
@@ -68,8 +67,7 @@ def build_corpus(sources: list[PinnedSource], documents: list[FlyteDirectory], c
 
 
 @task(
-    container_image=IMAGE,
-    requests=CORPUS,
+    **CORPUS,
     retries=3,
     secret_requests=HUB_SECRETS,
     cache=Cache(version="1", serialize=True),
@@ -82,7 +80,7 @@ def prepare_base(pinned: PinnedModel, model: ModelConfig, train: FlyteDirectory,
     return finished(folder)
 
 
-@task(container_image=IMAGE, requests=CORPUS, retries=1, cache=Cache(version="1", serialize=True))
+@task(**CORPUS, retries=1, cache=Cache(version="1", serialize=True))
 def encode(train: FlyteDirectory, base: FlyteDirectory, objective: ObjectiveConfig, seq_len: int) -> Folder:
     """Train documents as packed rows of `seq_len` ids of the base's tokenizer."""
     folder = new_folder("rows")

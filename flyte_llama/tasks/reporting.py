@@ -13,7 +13,7 @@ from flyte_llama.model import PinnedModel
 from flyte_llama.progress import say
 from flyte_llama.publish import passes_gate, publish_model
 from flyte_llama.report import EvaluationReport, model_card, page, summarise, table
-from flyte_llama.tasks.resources import HUB_SECRETS, HUB_TOKEN, IMAGE, READER, SMALL, local, local_output, new_folder
+from flyte_llama.tasks.resources import HUB_SECRETS, HUB_TOKEN, READER, SMALL, local, local_output, new_folder
 from flyte_llama.training import TrainingSummary
 
 
@@ -22,7 +22,7 @@ class Report(NamedTuple):
     page: FlyteFile
 
 
-@task(container_image=IMAGE, requests=SMALL, retries=1, enable_deck=True)
+@task(**SMALL, retries=1, enable_deck=True)
 def report(
     base_scores: FlyteDirectory,
     tuned_scores: FlyteDirectory,
@@ -47,7 +47,7 @@ def report(
     return Report(found, FlyteFile(str(folder / "report.html")))
 
 
-@task(container_image=IMAGE, requests=READER, retries=1, secret_requests=HUB_SECRETS)
+@task(**READER, retries=1, secret_requests=HUB_SECRETS)
 def publish(model: FlyteDirectory, report: EvaluationReport, publish: PublishConfig) -> str:
     """The URL of the published commit; empty if publication is not asked for, or the model is not better."""
     if publish.repository is None or not passes_gate(report, publish):

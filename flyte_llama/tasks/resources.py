@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import flytekit
 from flytekit import FlyteDirectory, HashMethod, Resources, Secret
@@ -14,19 +14,24 @@ from flyte_llama.manifest import sha256_folder
 from flyte_llama.settings import read_settings
 
 SETTINGS = read_settings()
-IMAGE = SETTINGS.image
-ACCELERATOR = getattr(accelerators, SETTINGS.gpu)
 
-SMALL = Resources(cpu="1", mem="1Gi", ephemeral_storage="5Gi")
-READER = Resources(cpu="2", mem="4Gi", ephemeral_storage="20Gi")
-CORPUS = Resources(cpu="4", mem="16Gi", ephemeral_storage="50Gi")
-ONE_GPU = Resources(cpu="8", mem="100Gi", gpu="1", ephemeral_storage=SETTINGS.gpu_storage)
-ALL_GPUS = Resources(
-    cpu=SETTINGS.gpu_cpu,
-    mem=SETTINGS.gpu_memory,
-    gpu=str(SETTINGS.gpu_count),
-    ephemeral_storage=SETTINGS.gpu_storage,
-)
+
+def _pod(*, cpu: str, memory: str, storage: str, gpus: int = 0) -> dict[str, Any]:
+    """Keyword arguments of `@task`. Limits equal requests: a pod that fits where it starts is not evicted later."""
+    asked = Resources(cpu=cpu, mem=memory, ephemeral_storage=storage, gpu=str(gpus) if gpus else None)
+    pod = {"container_image": SETTINGS.image, "requests": asked, "limits": asked}
+    if gpus:
+        # Ranks and data loaders exchange tensors in /dev/shm, of which a pod has 64 MB unless it asks for more.
+        accelerator = getattr(accelerators, SETTINGS.gpu)
+        pod |= {"accelerator": accelerator, "shared_memory": True, "interruptible": True}
+    return pod
+
+
+SMALL = _pod(cpu="1", memory="1Gi", storage="5Gi")
+READER = _pod(cpu="2", memory="4Gi", storage="20Gi")
+CORPUS = _pod(cpu="4", memory="16Gi", storage="50Gi")
+ONE_GPU = _pod(cpu="8", memory="100Gi", storage=SETTINGS.gpu_storage, gpus=1)
+ALL_GPUS = _pod(cpu=SETTINGS.gpu_cpu, memory=SETTINGS.gpu_memory, storage=SETTINGS.gpu_storage, gpus=SETTINGS.gpu_count)
 
 HUB_TOKEN = "HF_TOKEN"  # noqa: S105  # the name of a variable
 HUB_SECRETS = (

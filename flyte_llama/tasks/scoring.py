@@ -7,15 +7,11 @@ from flytekit import Cache, FlyteDirectory, task
 from flyte_llama.config import EvaluationConfig
 from flyte_llama.documents import read_documents
 from flyte_llama.evaluation import score_folder
-from flyte_llama.tasks.resources import ACCELERATOR, HUB_SECRETS, IMAGE, ONE_GPU, Folder, finished, local, new_folder
+from flyte_llama.tasks.resources import HUB_SECRETS, ONE_GPU, Folder, finished, local, new_folder
 
 
 @task(
-    container_image=IMAGE,
-    requests=ONE_GPU,
-    accelerator=ACCELERATOR,
-    shared_memory=True,
-    interruptible=True,
+    **ONE_GPU,
     retries=3,
     secret_requests=HUB_SECRETS,
     cache=Cache(version="1", serialize=True),

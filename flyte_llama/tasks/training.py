@@ -10,7 +10,7 @@ from flytekit import Cache, FlyteDirectory, task
 from flytekitplugins.kfpytorch import Elastic
 
 from flyte_llama.config import TrainingConfig
-from flyte_llama.tasks.resources import ACCELERATOR, ALL_GPUS, HUB_SECRETS, IMAGE, Folder, finished, local, new_folder
+from flyte_llama.tasks.resources import ALL_GPUS, HUB_SECRETS, Folder, finished, local, new_folder
 from flyte_llama.training import TrainingSummary
 from flyte_llama.training import fine_tune as train
 from flyte_llama.training.processes import on_first_rank, process_group
@@ -27,11 +27,7 @@ PROCESSES = max(1, torch.cuda.device_count())
 
 @task(
     task_config=Elastic(nnodes=1, nproc_per_node=PROCESSES, monitor_interval=1, increase_shared_mem=False),
-    container_image=IMAGE,
-    requests=ALL_GPUS,
-    accelerator=ACCELERATOR,
-    shared_memory=True,
-    interruptible=True,
+    **ALL_GPUS,
     retries=3,
     secret_requests=HUB_SECRETS,
     environment={"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"},

@@ -175,11 +175,15 @@ def _arguments(training: TrainingConfig, *, num_rows: int, work: Path) -> dict[s
 
 def _save(trainer: Any, training: TrainingConfig, base: Path, out: Path) -> None:
     """Write the model from all processes (ZeRO-3 gathers it from them), then what rank 0 adds to it."""
+    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+
     adapter = out / ADAPTER_FOLDER
     trainer.save_model(str(out if training.method == "full" else adapter))
 
     def finish() -> None:
         if training.method != "full":
+            # Else loading the base would split it over all processes, and this one loads it alone.
+            unset_hf_deepspeed_config()
             merge_adapter(base, adapter, dtype=torch_dtype(training)).save_pretrained(out)
         for pattern in SMALL_FILES:
             for file in base.glob(pattern):

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 def step_log(points: list[dict[str, Any]]) -> TrainerCallback:
     """A callback for the Trainer that adds every logged step to `points` and says it.
 
-    It stops the run at the first logged loss that is not finite: the Trainer by itself would log it as 0 and go on.
+    It stops the run at the first logged loss or gradient norm that is not finite: the Trainer by itself would log such
+    a loss as 0 and go on, and DeepSpeed would skip the step and go on.
     """
     from transformers import TrainerCallback
 
@@ -28,11 +29,11 @@ def step_log(points: list[dict[str, Any]]) -> TrainerCallback:
             logs = kwargs["logs"]
             if "loss" not in logs:
                 return
-            loss = float(logs["loss"])
-            if not math.isfinite(loss):
+            loss, norm = float(logs["loss"]), float(logs.get("grad_norm") or 0.0)
+            if not math.isfinite(loss) or not math.isfinite(norm):
                 raise TrainingError(
-                    f"the loss is {loss} at step {state.global_step}. Lower training.learning_rate, or lengthen "
-                    "training.warmup_share; nothing was saved."
+                    f"the loss is {loss} and the gradient norm {norm} at step {state.global_step}. Lower "
+                    "training.learning_rate, or lengthen training.warmup_share; nothing was saved."
                 )
             points.append({"step": state.global_step, "loss": loss, "learning_rate": float(logs["learning_rate"])})
             if not state.is_world_process_zero:

@@ -1,0 +1,110 @@
+"""Bases are pinned, prepared as a small folder, and loaded from where they are."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from flyte_llama.config import ModelConfig
+from flyte_llama.errors import ModelError
+from flyte_llama.model import load_model, pin_model, prepare_base
+from flyte_llama.model.base import PinnedModel
+from tests.conftest import TEXTS, TINY
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture
+def local_model(tiny_base: Path, tmp_path: Path) -> Path:
+    """The tiny Llama as anybody's folder in the hub's format."""
+    folder = tmp_path / "mine"
+    shutil.copytree(tiny_base, folder)
+    (folder / "base.json").unlink()
+    return folder
+
+
+@pytest.fixture
+def hub_model(local_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The tiny Llama as a downloaded hub model, in the hub's own cache layout."""
+    import huggingface_hub.constants
+
+    cache = tmp_path / "hub"
+    snapshot = cache / "models--owner--tiny" / "snapshots" / COMMIT
+    snapshot.parent.mkdir(parents=True)
+    shutil.copytree(local_model, snapshot)
+    (snapshot / "pytorch_model.bin").write_bytes(b"a pickle")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("transformers.utils.hub.constants.HF_HUB_CACHE", str(cache), raising=False)
+    return "owner/tiny"
+
+
+def prepared(config: ModelConfig, folder: Path, longest_input: int = 64) -> Path:
+    prepare_base(pin_model(config), config, TEXTS, longest_input=longest_input, folder=folder)
+    return folder
+
+
+def logits(folder: Path) -> torch.Tensor:
+    with torch.no_grad():
+        return load_model(folder, dtype=torch.float32)(torch.arange(20)[None]).logits
+
+
+def test_a_scratch_model_is_the_same_every_time(tmp_path: Path):
+    one, two = (prepared(TINY, tmp_path / name) for name in ("one", "two"))
+    assert {path.name: path.read_bytes() for path in one.iterdir()} == {p.name: p.read_bytes() for p in two.iterdir()}
+    assert (one / "model.safetensors").is_file()
+
+
+def test_a_local_folder_is_pinned_by_content_and_its_weights_stay_where_they_are(local_model: Path, tmp_path: Path):
+    config = ModelConfig(name=str(local_model))
+    before = pin_model(config)
+    base = prepared(config, tmp_path / "base")
+    assert not list(base.glob("*.safetensors"))
+    torch.testing.assert_close(logits(base), logits(local_model), rtol=0, atol=0)
+    (local_model / "generation_config.json").write_text("{}")
+    assert pin_model(config).revision != before.revision
+
+
+def test_a_hub_model_is_prepared_without_weights_and_loaded_at_its_commit(
+    hub_model: str, local_model: Path, tmp_path: Path
+):
+    config = ModelConfig(name=hub_model, revision=COMMIT)
+    assert pin_model(config) == PinnedModel(name=hub_model, revision=COMMIT)
+    base = prepared(config, tmp_path / "base")
+    assert {path.name for path in base.iterdir()} >= {"config.json", "tokenizer.json", "base.json"}
+    assert not [path for path in base.iterdir() if path.suffix in (".safetensors", ".bin")]
+    torch.testing.assert_close(logits(base), logits(local_model), rtol=0, atol=0)
+
+
+def test_a_hub_model_that_cannot_be_had_is_named(hub_model: str, tmp_path: Path):
+    with pytest.raises(ModelError, match="owner/none at main: cannot be had from the hub"):
+        pin_model(ModelConfig(name="owner/none"))
+    with pytest.raises(ModelError, match="owner/none"):
+        prepared(ModelConfig(name="owner/none", revision=COMMIT), tmp_path / "base")
+
+
+def test_a_missing_folder_is_named(tmp_path: Path):
+    with pytest.raises(ModelError, match=r"holds no config\.json"):
+        pin_model(ModelConfig(name=str(tmp_path / "nowhere")))
+
+
+def test_a_model_that_brings_code_is_refused(local_model: Path, tmp_path: Path):
+    config = json.loads((local_model / "config.json").read_text())
+    (local_model / "config.json").write_text(json.dumps({**config, "auto_map": {"AutoModel": "evil.Model"}}))
+    with pytest.raises(ModelError, match="auto_map"):
+        prepared(ModelConfig(name=str(local_model)), tmp_path / "base")
+
+
+def test_a_model_of_pickles_alone_is_refused(local_model: Path):
+    (local_model / "model.safetensors").rename(local_model / "pytorch_model.bin")
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        load_model(local_model, dtype=torch.float32)
+
+
+def test_an_input_longer_than_the_model_is_refused_before_training(local_model: Path, tmp_path: Path):
+    with pytest.raises(ModelError, match="exceeds the 256 positions"):
+        prepared(ModelConfig(name=str(local_model)), tmp_path / "base", longest_input=257)

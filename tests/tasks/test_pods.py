@@ -1,0 +1,158 @@
+"""The whole line, each task run from its serialised spec as its pod would run it; and by `pyflyte run`."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from flyteidl.core import literals_pb2
+from flytekit.core.context_manager import FlyteContextManager
+from flytekit.core.type_engine import TypeEngine
+
+from flyte_llama.config import ExperimentConfig, load_config
+from flyte_llama.corpus import CorpusCard
+from flyte_llama.model import PinnedModel
+from flyte_llama.report import EvaluationReport
+from flyte_llama.training import TrainingSummary
+from tests.conftest import TEXTS, MakeRepo
+from tests.tasks.conftest import Registered
+from tests.tasks.pod import run_in_pod
+
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def config_file(make_repo: MakeRepo, tmp_path: Path) -> Path:
+    """A tiny experiment on two repositories that the test made."""
+    files = {f"src/{n}.py": text.replace("double", f"double_{n}") for n, text in enumerate(TEXTS * 30)}
+    train, heldout = make_repo("train", files), make_repo("heldout", {"b.py": TEXTS[0] + TEXTS[1], "c.md": TEXTS[2]})
+    config = {
+        "corpus": {"train": [{"url": str(train)}], "heldout": [{"url": str(heldout)}]},
+        "model": {
+            "name": "scratch",
+            "scratch": {"vocab_size": 400, "hidden_size": 32, "num_layers": 2, "num_heads": 2, "max_positions": 256},
+        },
+        "training": {
+            "method": "full",
+            "seq_len": 64,
+            "max_steps": 5,
+            "log_every_steps": 1,
+            "learning_rate": 0.005,
+            "global_batch_size": 4,
+            "micro_batch_size": 4,
+            "precision": "fp32",
+            "activation_checkpointing": False,
+        },
+        "evaluation": {"window": 128, "stride": 64, "batch_tokens": 1024},
+    }
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+def literal(value: object) -> literals_pb2.Literal:
+    context, python_type = FlyteContextManager.current_context(), type(value)
+    return TypeEngine.to_literal(context, value, python_type, TypeEngine.to_literal_type(python_type)).to_flyte_idl()
+
+
+def value_of(found: literals_pb2.Literal, python_type: type) -> object:
+    from flytekit.models.literals import Literal
+
+    context = FlyteContextManager.current_context()
+    return TypeEngine.to_python_value(context, Literal.from_flyte_idl(found), python_type)
+
+
+def test_every_task_runs_from_its_serialised_spec(registered: Registered, config_file: Path, tmp_path: Path):
+    config: ExperimentConfig = load_config(config_file)
+
+    def run(task: str, index: int | None = None, folder: str = "", **inputs: literals_pb2.Literal) -> dict:
+        spec = next(spec for name, spec in registered.tasks.items() if name.startswith(task))
+        place = tmp_path / "pods" / (folder or task)
+        return dict(run_in_pod(spec, literals_pb2.LiteralMap(literals=inputs), place, index).literals)
+
+    sources = run("pin_sources", corpus=literal(config.corpus))["o0"]
+    assert len(sources.collection.literals) == 2
+    pinned = run("pin_model", model=literal(config.model))["o0"]
+    documents = [
+        run("map_read_source", n, f"read-{n}", source=sources, documents=literal(config.corpus.documents))["o0"]
+        for n in range(2)
+    ]
+    assert all(found.hash for found in documents)
+    gathered = literals_pb2.Literal(collection=literals_pb2.LiteralCollection(literals=documents))
+    corpus = run("build_corpus", sources=sources, documents=gathered, corpus=literal(config.corpus))
+    card = value_of(corpus["card"], CorpusCard)
+    assert isinstance(card, CorpusCard)
+    assert card.heldout.num_documents == 2
+    lengths = {"seq_len": literal(64), "window": literal(128)}
+    base = run("prepare_base", pinned=pinned, model=literal(config.model), train=corpus["train"], **lengths)["o0"]
+    rows = run("encode", train=corpus["train"], base=base, objective=literal(config.objective), seq_len=literal(64))[
+        "o0"
+    ]
+    tuned = run("fine_tune", base=base, rows=rows, training=literal(config.training))
+    summary = value_of(tuned["summary"], TrainingSummary)
+    assert isinstance(summary, TrainingSummary)
+    assert summary.num_steps == 5
+    how = {"heldout": corpus["heldout"], "evaluation": literal(config.evaluation), "precision": literal("fp32")}
+    base_scores = run("evaluate", folder="evaluate-base", model=base, **how)["o0"]
+    tuned_scores = run("evaluate", folder="evaluate-tuned", model=tuned["model"], **how)["o0"]
+    made = run(
+        "report",
+        base_scores=base_scores,
+        tuned_scores=tuned_scores,
+        base=pinned,
+        card=corpus["card"],
+        training=tuned["summary"],
+        model=tuned["model"],
+        heldout=corpus["heldout"],
+    )
+    report = value_of(made["report"], EvaluationReport)
+    assert isinstance(report, EvaluationReport)
+    assert report.is_better
+    assert (tmp_path / "pods/report/out/deck.html").is_file()
+    assert Path(made["page"].scalar.blob.uri).read_text().startswith("<!doctype html>")
+    published = run("publish", model=tuned["model"], report=made["report"], publish=literal(config.publish))
+    assert published["o0"].scalar.primitive.string_value == ""
+    assert value_of(pinned, PinnedModel) == PinnedModel(name="scratch", revision="")
+
+
+def test_pyflyte_run_writes_the_report_and_a_second_run_is_served_from_the_cache(config_file: Path, tmp_path: Path):
+    home = tmp_path / "home"
+    environment = {**os.environ, "HOME": str(home), "PYTHONPATH": str(ROOT)}
+
+    def run() -> str:
+        pyflyte = Path(sys.executable).with_name("pyflyte")
+        file = str(ROOT / "flyte_llama/workflows.py")
+        command = [pyflyte, "run", file, "train_flyte_llama", "--config", str(config_file)]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr[-3000:]
+        return done.stdout + done.stderr
+
+    first = run()
+    assert "step 5/5" in first
+    report = EvaluationReport.model_validate(json.loads((tmp_path / "output/report.json").read_text()))
+    assert f"{report.overall.tuned_perplexity:,.2f}" in first
+    assert str(tmp_path / "output/report.html") in first
+    start = time.monotonic()
+    second = run()
+    assert "step" not in second.replace("steps", "")
+    assert f"{report.overall.tuned_perplexity:,.2f}" in second
+    assert time.monotonic() - start < 60
+
+
+def test_a_bad_configuration_ends_pyflyte_run_with_one_report_and_exit_code_2(config_file: Path, tmp_path: Path):
+    bad = tmp_path / "bad.yaml"
+    bad.write_text(config_file.read_text().replace("seq_len: 64", "seq_len: 2.7").replace("max_steps", "max_stepz"))
+    pyflyte = Path(sys.executable).with_name("pyflyte")
+    command = [pyflyte, "run", str(ROOT / "flyte_llama/workflows.py"), "train_flyte_llama", "--config", str(bad)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert "2 problems in the configuration" in done.stderr
+    assert "training.max_stepz: unknown key. Did you mean max_steps?" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,126 @@
+"""What registration sends: images, resources, accelerators, secrets, retries, caches, schedules."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.tasks.conftest import Registered
+
+CPU, GPU, MEMORY, STORAGE = 1, 2, 3, 5  # flyteidl.core.Resources.ResourceName
+ROOT = Path(__file__).parents[2]
+TASKS = {
+    # name: (cpu, gpu, memory, retries, cached, interruptible)
+    "pin_sources": ("1", None, "1Gi", 3, False, None),
+    "pin_model": ("1", None, "1Gi", 3, False, None),
+    "read_source": ("2", None, "4Gi", 3, True, None),
+    "build_corpus": ("4", None, "16Gi", 1, True, None),
+    "prepare_base": ("4", None, "16Gi", 3, True, None),
+    "encode": ("4", None, "16Gi", 1, True, None),
+    "fine_tune": ("64", "8", "800Gi", 3, True, True),
+    "evaluate": ("8", "1", "100Gi", 3, True, True),
+    "report": ("1", None, "1Gi", 1, False, None),
+    "publish": ("2", None, "4Gi", 1, False, None),
+}
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_task_asks_for_what_it_needs(registered: Registered, name: str):
+    cpu, gpu, memory, retries, cached, interruptible = TASKS[name]
+    template = registered.tasks[name].template
+    asked = {entry.name: entry.value for entry in template.container.resources.requests}
+    assert (asked[CPU], asked.get(GPU), asked[MEMORY]) == (cpu, gpu, memory)
+    assert STORAGE in asked
+    assert asked == {entry.name: entry.value for entry in template.container.resources.limits}
+    assert template.container.image == "registry.example.com/flyte-llama:test"
+    assert template.metadata.retries.retries == retries
+    assert template.metadata.interruptible == interruptible
+    assert template.metadata.discoverable == cached
+    assert bool(template.metadata.discovery_version) == cached
+    if gpu:
+        assert template.extended_resources.gpu_accelerator.device == "nvidia-a100-80gb"
+        assert template.extended_resources.shared_memory.mount_path == "/dev/shm"  # noqa: S108  # no temporary file
+
+
+def test_every_task_is_in_the_table(registered: Registered):
+    mapped = [name for name in registered.tasks if name.startswith("map_read_source")]
+    assert len(mapped) == 1
+    assert set(registered.tasks) == {*TASKS, *mapped}
+
+
+def test_training_on_one_node_is_an_ordinary_task_without_an_operator(registered: Registered):
+    assert registered.tasks["fine_tune"].template.type == "python-task"
+
+
+def test_there_is_a_launch_plan_for_each_shipped_configuration_and_the_refresh(registered: Registered):
+    names = {path.stem for path in (ROOT / "configs").glob("*.yaml")} | {
+        "weekly_refresh",
+        "workflows.train_flyte_llama",
+    }
+    assert set(registered.launch_plans) == {f"flyte_llama.{name}" for name in names}
+
+
+def test_the_refresh_runs_weekly_skips_while_one_runs_and_needs_no_input(registered: Registered):
+    plan = registered.launch_plans["flyte_llama.weekly_refresh"].spec.to_flyte_idl()
+    assert plan.entity_metadata.schedule.cron_schedule.schedule == "0 6 * * 1"
+    assert plan.concurrency_policy.max == 1
+    assert not [name for name, parameter in plan.default_inputs.parameters.items() if parameter.required]
+
+
+def test_no_secret_is_asked_for_unless_a_group_is_named(registered: Registered):
+    assert not any(spec.template.security_context for spec in registered.tasks.values())
+
+
+def test_the_environment_decides_on_gpus_secret_and_activation():
+    program = (
+        "from flyte_llama.tasks.data import prepare_base\n"
+        "from flyte_llama.tasks.training import fine_tune\n"
+        "from flyte_llama.workflows import weekly_refresh\n"
+        "secret = prepare_base.security_context.secrets[0]\n"
+        "print(secret.group, secret.key, secret.env_var, fine_tune.resources.requests.gpu)\n"
+        "print(fine_tune.accelerator.to_flyte_idl().device, weekly_refresh.should_auto_activate)"
+    )
+    changes = {
+        "FLYTE_LLAMA_GPU": "H200",
+        "FLYTE_LLAMA_GPU_COUNT": "4",
+        "FLYTE_LLAMA_SECRET_GROUP": "hub",
+        "FLYTE_LLAMA_ACTIVATE_SCHEDULE": "1",
+    }
+    environment = {**os.environ, **changes}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["hub", "hf_token", "HF_TOKEN", "4", "nvidia-h200", "True"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["--pkgs", "flyte_llama", "package", "--force", "--image", "registry.example.com/x:1", "--output", "{out}"],
+        [
+            "register",
+            "--dry-run",
+            "--copy",
+            "none",
+            "--version",
+            "v1",
+            "--image",
+            "registry.example.com/x:1",
+            "-p",
+            "p",
+            "-d",
+            "d",
+            "flyte_llama",
+        ],
+    ],
+    ids=["package", "register"],
+)
+def test_pyflyte_packages_and_registers_without_a_cluster(command: list[str], tmp_path: Path):
+    arguments = [argument.format(out=tmp_path / "package.tgz") for argument in command]
+    pyflyte = Path(sys.executable).with_name("pyflyte")
+    done = subprocess.run([pyflyte, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "19 " in done.stdout

@@ -1,0 +1,129 @@
+"""Published is what beats its base, by name; against a small double of the Hub's HTTP interface on loopback."""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from flyte_llama.config import PublishConfig
+from flyte_llama.errors import PublishError
+from flyte_llama.publish import passes_gate, publish_model
+from flyte_llama.report import EvaluationReport
+from tests.report.test_report import made, scores
+
+
+class Hub(ThreadingHTTPServer):
+    """Remembers what it is sent; takes every file as a regular one."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), HubHandler)
+        self.files: dict[str, bytes] = {}
+        self.tokens: set[str | None] = set()
+        self.private: bool | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class HubHandler(BaseHTTPRequestHandler):
+    server: Hub
+
+    def do_GET(self) -> None:
+        self.answer({"sha": "c" * 40, "id": "o/m", "siblings": []})
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.tokens.add(self.headers.get("Authorization"))
+        if self.path == "/api/repos/create":
+            self.server.private = json.loads(body)["visibility"] == "private"
+            self.answer({"url": f"{self.server.url}/o/m"})
+        elif "/preupload/" in self.path:
+            files = json.loads(body)["files"]
+            answers = [{"path": f["path"], "uploadMode": "regular", "shouldIgnore": False} for f in files]
+            self.answer({"files": answers})
+        elif "/commit/" in self.path:
+            for line in map(json.loads, body.splitlines()):
+                if line["key"] == "file":
+                    self.server.files[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
+            self.answer({"commitUrl": f"{self.server.url}/o/m/commit/{'c' * 40}", "commitOid": "c" * 40})
+        else:
+            self.answer({})
+
+    def answer(self, content: object) -> None:
+        body = json.dumps(content).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    import huggingface_hub.constants
+
+    server = Hub()
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", server.url)
+    monkeypatch.setattr("huggingface_hub.hf_api.constants.ENDPOINT", server.url)
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    folder = tmp_path / "model"
+    (folder / "adapter").mkdir(parents=True)
+    for name in ("model.safetensors", "config.json", "tokenizer.json", "adapter/adapter_model.safetensors"):
+        (folder / name).write_text(f"the {name}")
+    (folder / "training_args.bin").write_bytes(b"a pickle")
+    (folder / "notes.txt").write_text("private")
+    return folder
+
+
+@pytest.fixture
+def better(tmp_path: Path) -> EvaluationReport:
+    return made(tmp_path, scores(500.0), scores(250.0))
+
+
+def test_weights_tokenizer_and_card_are_uploaded_and_nothing_else(hub: Hub, model: Path, better: EvaluationReport):
+    url = publish_model(model, better, "o/m", private=True, token="hf_test")  # noqa: S106  # the double takes any
+    assert url.endswith("c" * 40)
+    assert set(hub.files) == {
+        "model.safetensors",
+        "config.json",
+        "tokenizer.json",
+        "adapter/adapter_model.safetensors",
+        "README.md",
+    }
+    assert hub.files["model.safetensors"] == b"the model.safetensors"
+    assert b"base_model: o/base" in hub.files["README.md"]
+    assert hub.tokens == {"Bearer hf_test"}
+    assert hub.private is True
+
+
+def test_without_a_token_nothing_is_sent(hub: Hub, model: Path, better: EvaluationReport):
+    with pytest.raises(PublishError, match="there is no hub token"):
+        publish_model(model, better, "o/m", private=True, token=None)
+    assert not hub.tokens
+
+
+def test_the_gate_opens_for_a_better_model_that_is_to_be_published(better: EvaluationReport, tmp_path: Path):
+    assert passes_gate(better, PublishConfig(repository="o/m"))
+    assert not passes_gate(better, PublishConfig())
+    worse_folder = tmp_path / "worse"
+    worse_folder.mkdir()
+    assert not passes_gate(made(worse_folder, scores(500.0), scores(500.0)), PublishConfig(repository="o/m"))

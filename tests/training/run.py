@@ -1,0 +1,15 @@
+"""One process of a launcher: `python -m torch.distributed.run … run.py BASE ROWS OUT TRAINING_JSON`."""
+
+import sys
+from pathlib import Path
+
+from flyte_llama.config import TrainingConfig
+from flyte_llama.training import fine_tune
+from flyte_llama.training.processes import process_group
+
+if __name__ == "__main__":
+    base, rows, out = (Path(argument) for argument in sys.argv[1:4])
+    with process_group() as rank:
+        summary = fine_tune(base, rows, out, TrainingConfig.model_validate_json(sys.argv[4]))
+        if rank == 0:
+            (out / "summary.json").write_text(summary.model_dump_json())
