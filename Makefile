@@ -7,7 +7,7 @@ FLYTE_PROJECT ?= flytesnacks
 FLYTE_DOMAIN ?= development
 VERSION ?= $(shell git describe --always --dirty --abbrev=12)
 IMAGE ?= $(REGISTRY)/flyte-llama:$(VERSION)
-GPU_BASE_IMAGE ?=
+DOCKER_BUILD_ARGS ?=
 # On a checkout the package is imported from here; workers that Flyte starts inherit it.
 export PYTHONPATH := $(CURDIR)
 
@@ -63,9 +63,9 @@ register: $(RUN_STAMP)
 	$(BIN)/pyflyte register --copy none --version $(VERSION) --image $(IMAGE) \
 	  --project $(FLYTE_PROJECT) --domain $(FLYTE_DOMAIN) flyte_llama
 
+# DOCKER_BUILD_ARGS names other bases, as the Dockerfile's head shows.
 image:
-	docker build $(if $(GPU_BASE_IMAGE),--build-arg BASE_IMAGE=$(GPU_BASE_IMAGE)) \
-	  --build-arg tag=$(IMAGE) --tag $(IMAGE) .
+	docker build $(DOCKER_BUILD_ARGS) --build-arg tag=$(IMAGE) --tag $(IMAGE) .
 
 # The pins are resolved for Python 3.11 and 3.12 at once. A GPU build of torch names its CUDA packages itself, and a
 # CPU build has none, so they are left out.

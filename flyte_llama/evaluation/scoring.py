@@ -110,7 +110,7 @@ def token_nats(model: Any, documents: Sequence[np.ndarray], config: EvaluationCo
     batches = list(_batches(jobs, config.batch_tokens))
     model.eval()
     with torch.inference_mode():
-        for batch in track(batches, what="scoring", total=len(batches)):
+        for batch in track(batches, what="scoring held-out", total=len(batches)):
             for job, nats in zip(batch, _batch_nats(model, documents, batch), strict=True):
                 total[job.document] += nats
     return [float(nats) for nats in total]

@@ -55,13 +55,19 @@ def new_folder(name: str) -> Path:
     return Path(tempfile.mkdtemp(prefix=f"{name}-", dir=working_directory))
 
 
-def finished(folder: Path) -> FlyteDirectory:
+def finished(folder: Path, *, made_from: FlyteDirectory | None = None) -> FlyteDirectory:
     """A folder of `new_folder`, as a task returns it: on a cluster Flyte stores it.
 
     A local run keeps it as `output/data/NAME-HASH`: the working directory is temporary, and Flyte's local cache
     would point into nothing.
+
+    Args:
+        made_from: In a process that Elastic spawned, which Flyte does not tell whether the run is local, an input: if
+            it lies in the output folder of a local run, so does what is made from it.
     """
     output = local_output()
+    if output is None and made_from is not None and Path(made_from.path).parent == _output() / "data":
+        output = _output()
     if output is None:
         return FlyteDirectory(str(folder))
     name = f"{folder.name.split('-')[0]}-{sha256_folder(folder)[:12]}"
@@ -78,6 +84,9 @@ def local_output() -> Path | None:
     state = flytekit.FlyteContextManager.current_context().execution_state
     if state is None or not state.is_local_execution():
         return None
-    output = Path(SETTINGS.output).resolve()
-    output.mkdir(parents=True, exist_ok=True)
-    return output
+    _output().mkdir(parents=True, exist_ok=True)
+    return _output()
+
+
+def _output() -> Path:
+    return Path(SETTINGS.output).resolve()

@@ -139,6 +139,8 @@ def test_pyflyte_run_writes_the_report_and_a_second_run_is_served_from_the_cache
     report = EvaluationReport.model_validate(json.loads((tmp_path / "output/report.json").read_text()))
     assert f"{report.overall.tuned_perplexity:,.2f}" in first
     assert str(tmp_path / "output/report.html") in first
+    kinds = {path.name.split("-")[0] for path in (tmp_path / "output/data").iterdir()}
+    assert kinds == {"documents", "train", "heldout", "base", "rows", "model", "scores"}
     start = time.monotonic()
     second = run()
     assert "step" not in second.replace("steps", "")

@@ -1,0 +1,39 @@
+# The image of every task. The bases are arguments, so that it also builds where there is no CUDA:
+#   docker build --build-arg BUILD_IMAGE=IMAGE --build-arg RUNTIME_IMAGE=IMAGE --build-arg DEEPSPEED_OPS= .
+# with any Debian or Ubuntu IMAGE. Both bases must have the same Python, 3.11 or 3.12, or none yet.
+ARG BUILD_IMAGE=nvidia/cuda:13.0.2-devel-ubuntu24.04
+ARG RUNTIME_IMAGE=nvidia/cuda:13.0.2-runtime-ubuntu24.04
+
+FROM ${BUILD_IMAGE} AS build
+# DeepSpeed's ops to compile now instead of in the pod, which has no compiler; empty for none.
+ARG DEEPSPEED_OPS="FUSED_ADAM CPU_ADAM"
+ARG TORCH_CUDA_ARCH_LIST="8.0;8.6;8.9;9.0"
+ARG REQUIREMENTS="requirements.txt requirements-gpu.txt"
+RUN missing="$(command -v python3 >/dev/null && python3 -c 'import ensurepip' 2>/dev/null || echo python3 python3-venv) \
+      ${DEEPSPEED_OPS:+g++ python3-dev}"; \
+    [ -z "$(echo $missing)" ] || { apt-get update && apt-get install -y --no-install-recommends $missing \
+      && rm -rf /var/lib/apt/lists/*; }
+RUN python3 -m venv /opt/venv
+ENV PATH=/opt/venv/bin:$PATH
+WORKDIR /build
+# The dependencies are a layer of their own: a change of code does not install them again.
+COPY requirements*.txt ./
+RUN for file in ${REQUIREMENTS}; do pip install --no-cache-dir --no-compile -r "$file" || exit 1; done
+RUN [ -z "${DEEPSPEED_OPS}" ] || { for op in ${DEEPSPEED_OPS}; do export "DS_BUILD_$op=1"; done; \
+      pip install --no-cache-dir --no-compile --no-deps --no-build-isolation --force-reinstall --no-binary deepspeed \
+        "$(grep -i '^deepspeed==' requirements.txt)"; }
+
+FROM ${RUNTIME_IMAGE}
+RUN missing="$(command -v python3 >/dev/null || echo python3) $(command -v git >/dev/null || echo git ca-certificates)"; \
+    [ -z "$(echo $missing)" ] || { apt-get update && apt-get install -y --no-install-recommends $missing \
+      && rm -rf /var/lib/apt/lists/*; }
+COPY --from=build /opt/venv /opt/venv
+ENV PATH=/opt/venv/bin:$PATH PYTHONPATH=/root PYTHONUNBUFFERED=1 HF_HOME=/tmp/huggingface
+# Flyte works in /root, also where it unpacks code registered without a new image, and nothing here needs to be root.
+RUN id -u 1000 >/dev/null 2>&1 || useradd --uid 1000 --create-home flyte; chown 1000 /root
+USER 1000
+WORKDIR /root
+COPY --chown=1000 configs configs
+COPY --chown=1000 flyte_llama flyte_llama
+ARG tag
+ENV FLYTE_INTERNAL_IMAGE=${tag}
