@@ -5,8 +5,9 @@ ARG BUILD_IMAGE=nvidia/cuda:13.0.2-devel-ubuntu24.04
 ARG RUNTIME_IMAGE=nvidia/cuda:13.0.2-runtime-ubuntu24.04
 
 FROM ${BUILD_IMAGE} AS build
-# DeepSpeed's ops to compile now instead of in the pod, which has no compiler; empty for none.
-ARG DEEPSPEED_OPS="FUSED_ADAM CPU_ADAM"
+# DeepSpeed's ops to compile now instead of in the pod, which has no compiler; empty for none. CPU_ADAM is for offloaded
+# optimizer state, and is compiled for the CPU that builds: build on the kind of CPU that the GPU nodes have.
+ARG DEEPSPEED_OPS="CPU_ADAM"
 ARG TORCH_CUDA_ARCH_LIST="8.0;8.6;8.9;9.0"
 ARG REQUIREMENTS="requirements.txt requirements-gpu.txt"
 RUN missing="$(command -v python3 >/dev/null && python3 -c 'import ensurepip' 2>/dev/null || echo python3 python3-venv) \

@@ -31,10 +31,13 @@ $(TEST_STAMP): requirements-test.txt $(RUN_STAMP)
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-test.txt
 	@touch $@
 
-# Flyte's cache remembers where outputs lie: where they are gone, or never were, it is written anew.
+# Flyte's cache remembers where outputs lie: until a run has completed here, what it remembers lies elsewhere, or is
+# gone, and is written anew.
 run: $(RUN_STAMP)
-	$(BIN)/pyflyte run $(if $(wildcard output/data),,--overwrite-cache) \
+	$(BIN)/flyte-llama check --config $(CONFIG)
+	$(BIN)/pyflyte run $(if $(wildcard output/.complete),,--overwrite-cache) \
 	  flyte_llama/workflows.py train_flyte_llama --config $(CONFIG)
+	@touch output/.complete
 
 test: check
 	$(BIN)/python -m pytest -m slow

@@ -11,10 +11,12 @@ def deepspeed_config(training: TrainingConfig) -> dict[str, Any]:
     """The `deepspeed` argument of `transformers.TrainingArguments`.
 
     In bf16 DeepSpeed keeps float32 master weights and optimizer state and updates those; with stage 3 the whole
-    model is gathered when it is saved, without which no weights would be written.
+    model is gathered when it is saved, without which no weights would be written. The optimizer is the Trainer's
+    AdamW, but for offloaded state.
     """
     chosen = training.deepspeed
     zero: dict[str, Any] = {"stage": chosen.zero_stage}
+    optimizer: dict[str, Any] = {}
     if chosen.zero_stage >= 1:
         zero |= {"overlap_comm": True, "contiguous_gradients": True, "reduce_scatter": True}
         zero |= {"reduce_bucket_size": 200_000_000, "allgather_bucket_size": 200_000_000}
@@ -23,17 +25,19 @@ def deepspeed_config(training: TrainingConfig) -> dict[str, Any]:
         zero |= {"reduce_bucket_size": "auto", "stage3_param_persistence_threshold": "auto"}
     if chosen.offload_optimizer:
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": True}
+        # Where the state is in host memory, so is the update: DeepSpeed's CPU Adam, which the image has compiled.
+        names = ("lr", "betas", "eps", "weight_decay")
+        optimizer = {"optimizer": {"type": "AdamW", "params": dict.fromkeys(names, "auto")}}
     if chosen.offload_parameters:
         zero["offload_param"] = {"device": "cpu", "pin_memory": True}
     return {
+        **optimizer,
         "bf16": {"enabled": training.precision == "bf16"},
         "zero_optimization": zero,
         "gradient_clipping": training.max_grad_norm,
         "train_micro_batch_size_per_gpu": "auto",
         "gradient_accumulation_steps": "auto",
         "train_batch_size": "auto",
-        # Offloaded state is updated by torch's AdamW too: DeepSpeed's own CPU Adam needs a compiler at run time.
-        "zero_force_ds_cpu_optimizer": False,
         "zero_allow_untested_optimizer": True,
         "wall_clock_breakdown": False,
         "steps_per_print": 10_000_000,

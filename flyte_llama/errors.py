@@ -11,7 +11,8 @@
     └── PublishError     a model that cannot be published
 
 All of them are click exceptions with exit code 2, so that `pyflyte run` and `flyte-llama` print the message
-alone, without a traceback, and stop.
+alone, without a traceback, and stop. Only out of training, which Elastic runs in processes of its own, Flyte makes
+its own exception with a traceback; the message stands above it.
 """
 
 from __future__ import annotations
@@ -23,6 +24,11 @@ class FlyteLlamaError(click.ClickException):
     """What was expected, what came, and what to do next."""
 
     exit_code = 2
+
+    def __init__(self, message: str, *, transient: bool = False) -> None:
+        super().__init__(message)
+        self.transient = transient
+        """Whether a second try may succeed, as after a network's failure."""
 
 
 class ConfigError(FlyteLlamaError):

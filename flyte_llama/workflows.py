@@ -30,6 +30,7 @@ class Trained(NamedTuple):
     model: FlyteDirectory
     report: EvaluationReport
     page: FlyteFile
+    card: FlyteFile
     published: str
 
 
@@ -70,7 +71,7 @@ def train_flyte_llama(config: ExperimentConfig) -> Trained:
         heldout=corpus.heldout,
     )
     published = publish(model=tuned.model, report=made.report, publish=config.publish)
-    return Trained(tuned.model, made.report, made.page, published)
+    return Trained(tuned.model, made.report, made.page, made.card, published)
 
 
 def shipped_configs() -> dict[str, Path]:

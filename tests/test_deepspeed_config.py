@@ -21,8 +21,13 @@ def test_stage_3_gathers_its_weights_when_saving():
 
 def test_nothing_is_offloaded_unless_asked():
     assert not any(key.startswith("offload") for key in made(zero_stage=3)["zero_optimization"])
+    assert "optimizer" not in made(zero_stage=3)
     both = made(zero_stage=3, offload_optimizer=True, offload_parameters=True)["zero_optimization"]
     assert both["offload_optimizer"]["device"] == both["offload_param"]["device"] == "cpu"
+
+
+def test_offloaded_state_is_updated_by_deepspeeds_own_adam():
+    assert made(zero_stage=2, offload_optimizer=True)["optimizer"]["type"] == "AdamW"
 
 
 def test_precision_and_clipping_are_passed_on():

@@ -88,7 +88,7 @@ def test_packed_documents_have_the_logits_they_have_alone(tiny_base: Path):
     (row,) = pack(documents, seq_len=28, pad_id=1)
     inputs = {name: torch.from_numpy(array)[None] for name, array in model_inputs(row.input_ids, row.length).items()}
     with torch.no_grad():
-        packed = model(input_ids=inputs["input_ids"], position_ids=inputs["position_ids"]).logits[0]
+        packed = model(input_ids=inputs["input_ids"], position_ids=inputs["position_ids"], use_cache=False).logits[0]
         alone = torch.cat(
             [model(input_ids=torch.from_numpy(ids.astype(np.int64))[None]).logits[0] for ids in documents]
         )
@@ -109,6 +109,7 @@ def test_changing_one_document_changes_nothing_in_another(tiny_base: Path):
             return model(
                 input_ids=torch.from_numpy(inputs["input_ids"])[None],
                 position_ids=torch.from_numpy(inputs["position_ids"])[None],
+                use_cache=False,
             ).logits[0, 10:]
 
     torch.testing.assert_close(logits_of_second(first), logits_of_second(other), rtol=0, atol=0)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
@@ -12,7 +14,13 @@ from pydantic_core import ErrorDetails
 from flyte_llama.config.location import contains_token, same_repository_key
 
 if TYPE_CHECKING:
-    from flyte_llama.config.schema import ExperimentConfig
+    from flyte_llama.config.schema import (
+        CorpusConfig,
+        EvaluationConfig,
+        ModelConfig,
+        PublishConfig,
+        TrainingConfig,
+    )
 
 
 def field_problems(errors: list[ErrorDetails], model: type[BaseModel], data: Any) -> list[str]:
@@ -41,16 +49,29 @@ def _describe(problem: ErrorDetails, model: type[BaseModel], data: Any) -> str:
     return f"{where} = {_shown(data, keys)}: {message}."
 
 
-def cross_stage_problems(config: ExperimentConfig) -> list[str]:
-    """What single fields cannot see: values that do not fit each other."""
-    return [*_split_problems(config), *_model_problems(config), *_batch_problems(config)]
+def cross_stage_problems(stages: dict[str, Any]) -> list[str]:
+    """What single fields cannot see: values that do not fit each other. `stages` are those that are valid alone."""
+    checks: list[Callable[..., list[str]]] = [
+        _split_problems,
+        _model_problems,
+        _length_problems,
+        _window_problems,
+        _batch_problems,
+        _publish_problems,
+    ]
+    problems = []
+    for check in checks:
+        needed = inspect.signature(check).parameters
+        if all(name in stages for name in needed):
+            problems += check(**{name: stages[name] for name in needed})
+    return problems
 
 
-def _split_problems(config: ExperimentConfig) -> list[str]:
+def _split_problems(corpus: CorpusConfig) -> list[str]:
     problems, seen = [], {}
-    named = [("train", source) for source in config.corpus.train]
-    named += [("extensions", source) for source in config.corpus.extensions]
-    named += [("heldout", source) for source in config.corpus.heldout]
+    named = [("train", source) for source in corpus.train]
+    named += [("extensions", source) for source in corpus.extensions]
+    named += [("heldout", source) for source in corpus.heldout]
     for place, source in named:
         key = same_repository_key(source.url)
         if key not in seen:
@@ -65,31 +86,41 @@ def _split_problems(config: ExperimentConfig) -> list[str]:
     return problems
 
 
-def _model_problems(config: ExperimentConfig) -> list[str]:
-    model, training, evaluation, problems = config.model, config.training, config.evaluation, []
+def _model_problems(model: ModelConfig) -> list[str]:
+    problems, scratch = [], model.scratch
     if contains_token(model.name) or contains_token(model.revision or ""):
         problems.append("model: holds an access token. Remove it, and use a Flyte secret.")
-    if model.revision is not None and (model.is_scratch or model.is_local):
-        problems.append(f"model.revision = {model.revision!r}: {model.name} has no revisions. Remove it.")
-    if not model.is_scratch and not model.is_local and model.name.count("/") != 1:
+    elif not model.is_scratch and not model.is_local and not re.fullmatch(r"[\w.-]+/[\w.-]+", model.name):
         problems.append(
             f"model.name = {model.name!r}: is no hub id (owner/name), no path (/…, ./…, ~…) and not scratch."
         )
-    if model.is_scratch:
-        scratch = model.scratch
-        if scratch.hidden_size % scratch.num_heads or scratch.hidden_size // scratch.num_heads % 2:
-            problems.append(
-                f"model.scratch.num_heads = {scratch.num_heads}: must cut hidden_size = {scratch.hidden_size} "
-                "into heads of an even size."
-            )
-        for key, tokens in (("training.seq_len", training.seq_len), ("evaluation.window", evaluation.window)):
-            if tokens > scratch.max_positions:
-                problems.append(
-                    f"{key} = {tokens}: exceeds model.scratch.max_positions = {scratch.max_positions}. "
-                    f"Use at most {scratch.max_positions}."
-                )
-        if training.method == "qlora":
-            problems.append("training.method = 'qlora': a scratch model has nothing to quantise. Use full or lora.")
+    if model.revision is not None and (model.is_scratch or model.is_local):
+        problems.append(f"model.revision = {model.revision!r}: {model.name} has no revisions. Remove it.")
+    if model.is_scratch and (scratch.hidden_size % scratch.num_heads or scratch.hidden_size // scratch.num_heads % 2):
+        problems.append(
+            f"model.scratch.num_heads = {scratch.num_heads}: must cut hidden_size = {scratch.hidden_size} into heads "
+            "of an even size."
+        )
+    return problems
+
+
+def _length_problems(model: ModelConfig, training: TrainingConfig, evaluation: EvaluationConfig) -> list[str]:
+    if not model.is_scratch:
+        return []
+    longest = model.scratch.max_positions
+    lengths = {"training.seq_len": training.seq_len, "evaluation.window": evaluation.window}
+    problems = [
+        f"{key} = {tokens}: exceeds model.scratch.max_positions = {longest}. Use at most {longest}."
+        for key, tokens in lengths.items()
+        if tokens > longest
+    ]
+    if training.method == "qlora":
+        problems.append("training.method = 'qlora': a scratch model has nothing to quantise. Use full or lora.")
+    return problems
+
+
+def _window_problems(evaluation: EvaluationConfig) -> list[str]:
+    problems = []
     if evaluation.stride >= evaluation.window:
         problems.append(
             f"evaluation.stride = {evaluation.stride}: must be below evaluation.window = {evaluation.window}."
@@ -101,8 +132,8 @@ def _model_problems(config: ExperimentConfig) -> list[str]:
     return problems
 
 
-def _batch_problems(config: ExperimentConfig) -> list[str]:
-    training, problems = config.training, []
+def _batch_problems(training: TrainingConfig) -> list[str]:
+    problems = []
     if training.global_batch_size % training.micro_batch_size:
         problems.append(
             f"training.global_batch_size = {training.global_batch_size}: must be a multiple of "
@@ -118,6 +149,12 @@ def _batch_problems(config: ExperimentConfig) -> list[str]:
     if training.method == "qlora" and training.precision != "bf16":
         problems.append("training.method = 'qlora': computes in bf16. Set precision: bf16.")
     return problems
+
+
+def _publish_problems(publish: PublishConfig) -> list[str]:
+    if contains_token(publish.repository or ""):
+        return ["publish.repository: holds an access token. Remove it, and use a Flyte secret."]
+    return []
 
 
 def _known_keys(model: type[BaseModel], keys: list[int | str]) -> list[str]:

@@ -5,6 +5,7 @@ Pure text; nothing is looked up.
 
 from __future__ import annotations
 
+import os
 import re
 from urllib.parse import urlsplit
 
@@ -81,14 +82,19 @@ def source_name(url: str) -> str:
 
 
 def same_repository_key(url: str) -> str:
-    """A key that all spellings of a repository share: host and path in lower case, without scheme, user and `.git`."""
+    """A key that all spellings of a repository share.
+
+    Of a URL, host and path in lower case, without scheme, user and `.git`; of a path, the absolute one.
+    """
+    if is_path(url) or url.startswith("file://"):
+        return os.path.abspath(os.path.expanduser(url.removeprefix("file://"))).removesuffix(".git")
+    if is_package(url):
+        return source_name(url)
     scp = _SCP_LIKE.match(url)
     if scp:
         host, path = scp["host"], scp["path"]
-    elif "://" in url:
-        host, path = urlsplit(url).hostname or "", urlsplit(url).path
     else:
-        return source_name(url) if is_package(url) else url.rstrip("/").removesuffix(".git")
+        host, path = urlsplit(url).hostname or "", urlsplit(url).path
     return f"{host.removeprefix('www.')}/{path.strip('/').removesuffix('.git')}".lower()
 
 

@@ -5,6 +5,7 @@ What a run finds out (paths, ranks, devices, pinned commits) is never written ba
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any, Literal
 
 from pydantic import (
@@ -13,6 +14,7 @@ from pydantic import (
     Field,
     ModelWrapValidatorHandler,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -26,6 +28,17 @@ class StageConfig(BaseModel):
     """Frozen; an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _as_written(cls, value: Any, info: ValidationInfo) -> Any:
+        """Pydantic's strict mode, but for whole-numbered floats: that is how Flyte's console sends integers."""
+        wanted = cls.model_fields[str(info.field_name)].annotation
+        if wanted in (int, float) and (isinstance(value, bool | str)):
+            raise ValueError(f"should be a number, not {type(value).__name__}")
+        if wanted is bool and not isinstance(value, bool):
+            raise ValueError("should be true or false")
+        return value
 
 
 class SourceConfig(StageConfig):
@@ -52,7 +65,7 @@ class SourceConfig(StageConfig):
 
 
 class DocumentsConfig(StageConfig):
-    kinds: list[Literal["source", "test", "docs", "config"]] = ["source", "test", "docs", "config"]
+    kinds: list[Literal["source", "test", "docs", "config"]] = Field(["source", "test", "docs", "config"], min_length=1)
     """Kinds of document to keep."""
 
     max_bytes: int = Field(1_000_000, ge=1)
@@ -127,6 +140,13 @@ class LoraConfig(StageConfig):
     target_modules: list[str] = Field(["all-linear"], min_length=1)
     """Module names, or `all-linear` alone: every linear layer but the output head."""
 
+    @field_validator("target_modules")
+    @classmethod
+    def _all_or_named(cls, names: list[str]) -> list[str]:
+        if "all-linear" in names and len(names) > 1:
+            raise ValueError("names all-linear beside others. Write either all-linear alone or the modules' names")
+        return names
+
 
 class DeepSpeedConfig(StageConfig):
     zero_stage: Literal[0, 1, 2, 3] = 2
@@ -190,7 +210,7 @@ class EvaluationConfig(StageConfig):
 
 
 class PublishConfig(StageConfig):
-    repository: str | None = None
+    repository: str | None = Field(None, pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")
     """Hub repository, `owner/name`, that receives the fine-tuned model if it beats its base; null publishes nothing."""
 
     private: bool = True
@@ -209,13 +229,24 @@ class ExperimentConfig(StageConfig):
     @model_validator(mode="wrap")
     @classmethod
     def _all_problems_at_once(cls, data: Any, handler: ModelWrapValidatorHandler[ExperimentConfig]) -> ExperimentConfig:
+        config, problems = None, []
         try:
             config = handler(data)
         except ValidationError as error:
             problems = field_problems(error.errors(include_url=False), cls, data)
-        else:
-            problems = cross_stage_problems(config)
-        if problems:
+        problems += cross_stage_problems(dict(config) if config else _valid_stages(cls, data))
+        if config is None or problems:
             count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''} in the configuration"
             raise ConfigError("\n  - ".join([f"{count}; nothing was fetched or run:", *problems])) from None
         return config
+
+
+def _valid_stages(model: type[BaseModel], data: Any) -> dict[str, Any]:
+    """The stages of `data` that are valid by themselves, so that what does not fit between them is found too."""
+    stages = {}
+    for name, field in model.model_fields.items():
+        stage, value = field.annotation, data.get(name) if isinstance(data, dict) else None
+        if isinstance(stage, type) and issubclass(stage, BaseModel):
+            with contextlib.suppress(ValidationError):
+                stages[name] = stage.model_validate({} if value is None else value)
+    return stages

@@ -56,8 +56,10 @@ _LOCK_FILES = re.compile(
     r"^(go\.sum|go\.work\.sum|package-lock\.json|npm-shrinkwrap\.json|pnpm-lock\.ya?ml|yarn\.lock|cargo\.lock|"
     r"poetry\.lock|uv\.lock|pdm\.lock|pipfile\.lock|gopkg\.lock|chart\.lock|requirements.*\.txt)$"
 )
-_LICENCE_FILE = re.compile(r"^(licen[cs]e|copying|notice|copyright)([-.].*)?$")
-_CHANGELOG_FILE = re.compile(r"^(changelog|changes|history|release[-_]?notes|code_of_conduct|contributors)(\..*)?$")
+_LICENCE_FILE = re.compile(r"^(licen[cs]e|copying|notice|copyright)(-[\w.-]+)?(\.(md|rst|txt))?$")
+_CHANGELOG_FILE = re.compile(
+    r"^(changelog|changes|history|release[-_]?notes|code_of_conduct|contributors)(\.(md|rst|txt))?$"
+)
 _GENERATED_FILE = re.compile(r"(\.pb(\.\w+)?\.go|_pb2(_grpc)?\.pyi?|\.min\.(js|css)|\.swagger\.json|_enumer\.go)$")
 
 

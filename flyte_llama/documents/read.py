@@ -52,14 +52,15 @@ def collect(pinned: PinnedSource, config: DocumentsConfig) -> Collected:
         entries = sorted(tree.entries())
         licence = _licence_path(entries)
         for entry in track(entries, what=f"reading {pinned.name}", total=len(entries)):
-            reason = _entry_reason(entry, config)
+            language = str(language_of(entry.path))
+            kind = kind_of(entry.path, language)
+            reason = _entry_reason(entry, kind, config)
             if reason is None:
                 blob = tree.read(entry)
-                reason = bytes_reason(blob.data)
+                reason = bytes_reason(blob.data, kind)
             if reason is not None:
                 skipped[reason] += 1
                 continue
-            language = str(language_of(entry.path))
             documents.append(
                 Document(
                     repository=pinned.name,
@@ -68,7 +69,7 @@ def collect(pinned: PinnedSource, config: DocumentsConfig) -> Collected:
                     path=entry.path,
                     blob_id=blob.blob_id,
                     language=language,
-                    kind=kind_of(entry.path, language),
+                    kind=kind,
                     num_bytes=len(blob.data),
                     licence=licence,
                     text=blob.data.decode("utf-8"),
@@ -77,8 +78,8 @@ def collect(pinned: PinnedSource, config: DocumentsConfig) -> Collected:
     return Collected(documents, len(entries), dict(sorted(skipped.items())))
 
 
-def bytes_reason(data: bytes) -> str | None:
-    """Why a file is left out for its content; None if it is not."""
+def bytes_reason(data: bytes, kind: str) -> str | None:
+    """Why a file is left out for its content; None if it is not. Prose may hold a paragraph a line; code may not."""
     if not data.strip():
         return "empty"
     if data.startswith(_LFS_POINTER):
@@ -92,17 +93,17 @@ def bytes_reason(data: bytes) -> str | None:
     lines = text.splitlines()
     if any(_GENERATED.search(line) for line in lines[:_HEADER_LINES]):
         return "generated"
-    longest = max(map(len, lines), default=0)
-    if longest > _MAX_LINE_CHARS or len(text) > _MAX_MEAN_LINE_CHARS * len(lines):
+    too_long = max(map(len, lines)) > _MAX_LINE_CHARS or len(text) > _MAX_MEAN_LINE_CHARS * len(lines)
+    if kind != "docs" and too_long:
         return "long_lines"
     return None
 
 
-def _entry_reason(entry: Entry, config: DocumentsConfig) -> str | None:
+def _entry_reason(entry: Entry, kind: str, config: DocumentsConfig) -> str | None:
     if entry.mode not in REGULAR_MODES:
         return {SYMLINK_MODE: "symlink", SUBMODULE_MODE: "submodule"}.get(entry.mode, "mode")
     reason = path_reason(entry.path)
-    if reason is None and kind_of(entry.path, str(language_of(entry.path))) not in config.kinds:
+    if reason is None and kind not in config.kinds:
         reason = "kind"
     if reason is None and entry.num_bytes > config.max_bytes:
         reason = "too_large"

@@ -66,14 +66,15 @@ def score(
         model: A causal language model of transformers on the device it is to run on.
 
     Raises:
-        EvaluationError: if the tokenizer has ids that the model lacks, or a document's sum is not finite; it is named.
+        EvaluationError: if the tokenizer makes an id that the model lacks, or a document's sum is not finite: the
+            document is named.
     """
-    rows = model.get_input_embeddings().num_embeddings
-    if tokenizer.vocab_size > rows:
-        raise EvaluationError(f"the tokenizer has {tokenizer.vocab_size} ids, the model {rows}. Use the model's own.")
     head = np.array([tokenizer.start_id], dtype=np.int32)
     texts = [document.text for document in documents]
     ids = [np.concatenate([head, text]) for text in tokenizer.encode(texts, what="encoding held-out")]
+    rows, highest = model.get_input_embeddings().num_embeddings, max(int(own.max()) for own in ids)
+    if highest >= rows:
+        raise EvaluationError(f"the tokenizer makes the id {highest}, the model has {rows}. Use the model's own.")
     nats = token_nats(model, ids, config)
     scores = []
     for document, own, sum_of in zip(documents, ids, nats, strict=True):

@@ -59,7 +59,7 @@ def pin_model(config: ModelConfig) -> PinnedModel:
     try:
         found = HfApi().model_info(config.name, revision=config.revision)
     except Exception as error:  # the client raises its own, its transport's and the system's
-        raise ModelError(_hub_failure(config.name, config.revision or "main", error)) from None
+        raise _hub_failure(config.name, config.revision or "main", error) from None
     return PinnedModel(name=config.name, revision=str(found.sha))
 
 
@@ -120,7 +120,7 @@ def _download_small_files(pinned: PinnedModel) -> Path:
     try:
         return Path(snapshot_download(pinned.name, revision=pinned.revision, allow_patterns=SMALL_FILES))
     except Exception as error:  # the client raises its own, its transport's and the system's
-        raise ModelError(_hub_failure(pinned.name, pinned.revision, error)) from None
+        raise _hub_failure(pinned.name, pinned.revision, error) from None
 
 
 def _copy_small_files(source: Path, folder: Path) -> None:
@@ -143,8 +143,10 @@ def _check(folder: Path, pinned: PinnedModel, longest_input: int) -> None:
         )
 
 
-def _hub_failure(name: str, revision: str, error: Exception) -> str:
-    return (
+def _hub_failure(name: str, revision: str, error: Exception) -> ModelError:
+    status = getattr(getattr(error, "response", None), "status_code", 500)
+    return ModelError(
         f"{name} at {revision}: cannot be had from the hub ({type(error).__name__}). Check name, revision and network; "
-        "a gated model needs a token (HF_TOKEN, on a cluster through FLYTE_LLAMA_SECRET_GROUP)."
+        "a gated model needs a token (HF_TOKEN, on a cluster through FLYTE_LLAMA_SECRET_GROUP).",
+        transient=status == 429 or status >= 500,
     )

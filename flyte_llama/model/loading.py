@@ -16,13 +16,14 @@ if TYPE_CHECKING:
 
 
 def load_model(folder: Path, *, dtype: torch.dtype, in_4_bits: bool = False) -> PreTrainedModel:
-    """The causal language model of a prepared base or of a fine-tuned folder, without a KV cache.
+    """The causal language model of a prepared base or of a fine-tuned folder.
 
-    Attention is torch's sdpa, which keeps packed documents apart by their positions. Only safetensors are read, and
+    Attention is torch's sdpa, which keeps packed documents apart by their positions if it is called without a KV cache
+    and without an attention mask. Only safetensors are read, and
     no code that came with the model is run.
 
     Raises:
-        ModelError: if there are no such weights, or they do not fit the tokenizer.
+        ModelError: if there are no such weights.
     """
     from transformers import AutoModelForCausalLM
 
@@ -54,8 +55,8 @@ def load_model(folder: Path, *, dtype: torch.dtype, in_4_bits: bool = False) -> 
             **options,
         )
     except (OSError, ValueError) as error:
-        raise ModelError(f"{name} at {revision}: cannot be loaded: {error}") from None
-    model.config.use_cache = False
+        from_hub = not Path(name).is_dir()
+        raise ModelError(f"{name} at {revision}: cannot be loaded: {error}", transient=from_hub) from None
     return model
 
 

@@ -28,6 +28,12 @@ MAX_ENTRIES = 1_000_000
 """A tree of a few kilobytes can name 10**10 files; no real repository comes near this many."""
 
 _PINNED_REF = "refs/flyte-llama/pinned"
+# Of git and of curl below it; anything else, a missing repository say, fails again at a second try.
+_TRANSIENT = re.compile(
+    r"timeout|timed out|could not resolve|failed to connect|connection (refused|reset)|returned error: (429|5\d\d)|"
+    r"early eof|unexpected disconnect|hung up|rpc failed",
+    re.IGNORECASE,
+)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _ENVIRONMENT = {
     "GIT_TERMINAL_PROMPT": "0",
@@ -123,18 +129,21 @@ class GitTree:
 
 
 def _list_refs(url: str) -> dict[str, str]:
-    """Ref → object id, as the remote lists them; `HEAD` is replaced by the branch it names."""
+    """Ref → object id, as the remote lists them, and `HEAD -> BRANCH` for the branch that its HEAD names."""
     runner = git.cmd.Git()
     runner.update_environment(**_ENVIRONMENT)
     try:
         # The timeout kills git; GitPython then reports it like any other failure.
         listed = str(runner(c=_OPTIONS).ls_remote("--symref", "--", url, kill_after_timeout=LIST_TIMEOUT_S))
     except git.GitCommandError as error:
-        raise SourceError(_explain(url, error)) from None
+        raise _failure(url, error) from None
     refs = {}
     for line in listed.splitlines():
         value, _, ref = line.partition("\t")
-        refs[ref if not value.startswith("ref: ") else "HEAD -> " + value.removeprefix("ref: ")] = value
+        if not value.startswith("ref: "):
+            refs[ref] = value
+        elif ref == "HEAD":
+            refs["HEAD -> " + value.removeprefix("ref: ")] = value
     return refs
 
 
@@ -185,10 +194,10 @@ def _fetch(repo: git.Repo, pinned: PinnedSource) -> None:
         if repo.git.cat_file("-t", got) != "commit":
             raise SourceError(f"{pinned.url}: {got} is no commit. Give the commit's 40 digits or a ref.")
         return
-    raise SourceError(_explain(pinned.url, cast(git.GitCommandError, failure))) from None
+    raise _failure(pinned.url, cast(git.GitCommandError, failure)) from None
 
 
-def _explain(url: str, error: git.GitCommandError) -> str:
+def _failure(url: str, error: git.GitCommandError) -> SourceError:
     """What git said, without credentials that the user's configuration may have put into a URL."""
     said = str(error.stderr).strip().removeprefix("stderr: ").strip("'\n ")
     said = re.sub(r"://[^/@\s]*@", "://", said)
@@ -199,7 +208,8 @@ def _explain(url: str, error: git.GitCommandError) -> str:
         hint = f"Its files belong to another user: git config --global --add safe.directory {url}"
     elif "could not read Username" in said or "Authentication failed" in said:
         hint = "It asks for credentials: set up git's credential helper."
-    return f"{url}: git cannot read it: {said}. {hint}"
+    transient = error.status == -9 or _TRANSIENT.search(said) is not None
+    return SourceError(f"{url}: git cannot read it: {said}. {hint}", transient=transient)
 
 
 def _absolute(url: str) -> str:

@@ -24,6 +24,7 @@ from flyte_llama.tasks.resources import (
     finished,
     local,
     new_folder,
+    retried,
 )
 from flyte_llama.tokens import DocumentTokenizer
 
@@ -37,19 +38,22 @@ class Corpus(NamedTuple):
 @task(**SMALL, retries=3)
 def pin_sources(corpus: CorpusConfig) -> list[PinnedSource]:
     """Every source at the revision it has now. Never cached: it asks each remote."""
-    return [pin(source) for source in corpus.train_sources + corpus.heldout]
+    with retried():
+        return [pin(source) for source in corpus.train_sources + corpus.heldout]
 
 
 @task(**SMALL, retries=3, secret_requests=HUB_SECRETS)
 def pin_model(model: ModelConfig) -> PinnedModel:
     """The base model at the commit it has now. Never cached: it may ask the hub."""
-    return pin_one_model(model)
+    with retried():
+        return pin_one_model(model)
 
 
 @task(**READER, retries=3, cache=Cache(version=RULES_VERSION, serialize=True))
 def read_source(source: PinnedSource, documents: DocumentsConfig) -> Folder:
     """One source's documents; mapped, one pod a source."""
-    collected = collect(source, documents)
+    with retried():
+        collected = collect(source, documents)
     folder = new_folder("documents")
     counts = {"num_entries": collected.num_entries, "skipped": collected.skipped}
     provenance = {"repository": source.name, "url": source.url, "revision": source.revision}
@@ -76,7 +80,8 @@ def prepare_base(pinned: PinnedModel, model: ModelConfig, train: FlyteDirectory,
     """The base's config and tokenizer, and a scratch model's weights."""
     folder = new_folder("base")
     texts = [document.text for document in read_documents(local(train))] if model.is_scratch else []
-    prepare(pinned, model, texts, longest_input=max(seq_len, window), folder=folder)
+    with retried():
+        prepare(pinned, model, texts, longest_input=max(seq_len, window), folder=folder)
     return finished(folder)
 
 

@@ -13,13 +13,14 @@ from flyte_llama.model import PinnedModel
 from flyte_llama.progress import say
 from flyte_llama.publish import passes_gate, publish_model
 from flyte_llama.report import EvaluationReport, model_card, page, summarise, table
-from flyte_llama.tasks.resources import HUB_SECRETS, HUB_TOKEN, READER, SMALL, local, local_output, new_folder
+from flyte_llama.tasks.resources import HUB_SECRETS, HUB_TOKEN, SMALL, UPLOADER, local, local_output, new_folder
 from flyte_llama.training import TrainingSummary
 
 
 class Report(NamedTuple):
     report: EvaluationReport
     page: FlyteFile
+    card: FlyteFile
 
 
 @task(**SMALL, retries=1, enable_deck=True)
@@ -44,10 +45,10 @@ def report(
         f"\n{table(found)}\n\nmodel:    {_where(model)}\nheld out: {_where(heldout)}\n"
         f"report:   {folder / 'report.html'}"
     )
-    return Report(found, FlyteFile(str(folder / "report.html")))
+    return Report(found, FlyteFile(str(folder / "report.html")), FlyteFile(str(folder / "MODEL_CARD.md")))
 
 
-@task(**READER, retries=1, secret_requests=HUB_SECRETS)
+@task(**UPLOADER, retries=1, secret_requests=HUB_SECRETS)
 def publish(model: FlyteDirectory, report: EvaluationReport, publish: PublishConfig) -> str:
     """The URL of the published commit; empty if publication is not asked for, or the model is not better."""
     if publish.repository is None or not passes_gate(report, publish):

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import flytekit
 from flytekit import FlyteDirectory, HashMethod, Resources, Secret
+from flytekit.exceptions.user import FlyteRecoverableException
 from flytekit.extras import accelerators
 
+from flyte_llama.errors import DataError, FlyteLlamaError
 from flyte_llama.manifest import sha256_folder
 from flyte_llama.settings import read_settings
 
@@ -31,6 +35,7 @@ SMALL = _pod(cpu="1", memory="1Gi", storage="5Gi")
 READER = _pod(cpu="2", memory="4Gi", storage="20Gi")
 CORPUS = _pod(cpu="4", memory="16Gi", storage="50Gi")
 ONE_GPU = _pod(cpu="8", memory="100Gi", storage=SETTINGS.gpu_storage, gpus=1)
+UPLOADER = _pod(cpu="2", memory="16Gi", storage=SETTINGS.gpu_storage)
 ALL_GPUS = _pod(cpu=SETTINGS.gpu_cpu, memory=SETTINGS.gpu_memory, storage=SETTINGS.gpu_storage, gpus=SETTINGS.gpu_count)
 
 HUB_TOKEN = "HF_TOKEN"  # noqa: S105  # the name of a variable
@@ -75,8 +80,28 @@ def finished(folder: Path, *, made_from: FlyteDirectory | None = None) -> FlyteD
 
 
 def local(folder: FlyteDirectory) -> Path:
-    """The folder, downloaded."""
-    return Path(folder.download())
+    """The folder, downloaded.
+
+    Raises:
+        DataError: if it is gone, as when Flyte's local cache outlived the output folder of a local run.
+    """
+    path = Path(folder.download())
+    if not path.is_dir():
+        raise DataError(
+            f"{path}: is gone, but Flyte's local cache still points to it. Run once with pyflyte run --overwrite-cache."
+        )
+    return path
+
+
+@contextmanager
+def retried() -> Iterator[None]:
+    """Failures of the network as errors that Flyte retries: a task's `retries` is for those alone."""
+    try:
+        yield
+    except FlyteLlamaError as error:
+        if error.transient and local_output() is None:
+            raise FlyteRecoverableException(error.message) from error
+        raise
 
 
 def local_output() -> Path | None:

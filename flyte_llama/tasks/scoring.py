@@ -7,7 +7,7 @@ from flytekit import Cache, FlyteDirectory, task
 from flyte_llama.config import EvaluationConfig
 from flyte_llama.documents import read_documents
 from flyte_llama.evaluation import score_folder
-from flyte_llama.tasks.resources import HUB_SECRETS, ONE_GPU, Folder, finished, local, new_folder
+from flyte_llama.tasks.resources import HUB_SECRETS, ONE_GPU, Folder, finished, local, new_folder, retried
 
 
 @task(
@@ -19,5 +19,6 @@ from flyte_llama.tasks.resources import HUB_SECRETS, ONE_GPU, Folder, finished, 
 def evaluate(model: FlyteDirectory, heldout: FlyteDirectory, evaluation: EvaluationConfig, precision: str) -> Folder:
     """Nats of every held-out document under a prepared base or a fine-tuned model."""
     folder = new_folder("scores")
-    score_folder(local(model), read_documents(local(heldout)), evaluation, precision=precision, out=folder)
+    with retried():
+        score_folder(local(model), read_documents(local(heldout)), evaluation, precision=precision, out=folder)
     return finished(folder)

@@ -10,7 +10,7 @@ from flytekit import Cache, FlyteDirectory, task
 from flytekitplugins.kfpytorch import Elastic
 
 from flyte_llama.config import TrainingConfig
-from flyte_llama.tasks.resources import ALL_GPUS, HUB_SECRETS, Folder, finished, local, new_folder
+from flyte_llama.tasks.resources import ALL_GPUS, HUB_SECRETS, Folder, finished, local, new_folder, retried
 from flyte_llama.training import TrainingSummary
 from flyte_llama.training import fine_tune as train
 from flyte_llama.training.processes import on_first_rank, process_group
@@ -36,7 +36,7 @@ PROCESSES = max(1, torch.cuda.device_count())
 def fine_tune(base: FlyteDirectory, rows: FlyteDirectory, training: TrainingConfig) -> FineTuned:
     """The fine-tuned model in the hub's format. Runs in every process; only rank 0's answer counts."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    with process_group():
+    with retried(), process_group():
         base_folder, rows_folder, out = on_first_rank(lambda: (local(base), local(rows), new_folder("model")))
         summary = train(base_folder, rows_folder, out, training)
     return FineTuned(finished(out, made_from=rows), summary)

@@ -81,6 +81,7 @@ def fine_tune(base: Path, rows_folder: Path, out: Path, training: TrainingConfig
         if training.activation_checkpointing:
             model.enable_input_require_grads()
     num_parameters, num_trainable = _count(model.parameters()), _count(p for p in model.parameters() if p.requires_grad)
+    use_cache = model.config.use_cache  # the Trainer switches it off, which is nothing to save
     points: list[dict[str, Any]] = []
     trainer = Trainer(
         model=model,
@@ -95,6 +96,7 @@ def fine_tune(base: Path, rows_folder: Path, out: Path, training: TrainingConfig
     start = time.monotonic()
     result = trainer.train()
     wall_s = time.monotonic() - start
+    model.config.use_cache = use_cache
     _save(trainer, training, base, out)
     shutil.rmtree(work, ignore_errors=True)
     return TrainingSummary(
@@ -198,8 +200,14 @@ def _save(trainer: Any, training: TrainingConfig, base: Path, out: Path) -> None
 
 
 def _count(parameters: Iterable[Any]) -> int:
-    """Elements; a parameter that ZeRO-3 has split says its whole size in `ds_numel`."""
-    return sum(getattr(parameter, "ds_numel", parameter.numel()) for parameter in parameters)
+    """Elements; a parameter that ZeRO-3 has split says its whole size in `ds_numel`, one in 4 bits holds two a byte."""
+    total = 0
+    for parameter in parameters:
+        elements = getattr(parameter, "ds_numel", parameter.numel())
+        if type(parameter).__name__ == "Params4bit":
+            elements *= 2 * parameter.element_size()
+        total += elements
+    return total
 
 
 def _device_name() -> str:

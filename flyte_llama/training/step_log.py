@@ -25,6 +25,11 @@ def step_log(points: list[dict[str, Any]]) -> TrainerCallback:
         def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             self.start, self.last, self.tokens = time.monotonic(), time.monotonic(), 0
 
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            # So that the curve ends where the training ends, and no loss goes unlooked at.
+            if state.global_step >= state.max_steps:
+                control.should_log = True
+
         def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             logs = kwargs["logs"]
             if "loss" not in logs:

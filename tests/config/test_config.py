@@ -70,6 +70,21 @@ def test_all_problems_are_reported_at_once():
         assert key in text
 
 
+def test_problems_between_fields_are_reported_beside_those_of_fields():
+    text = problems(training={"epochs": 0}, evaluation={"window": 8, "stride": 9}, model={"name": "x"})
+    assert text.startswith("3 problems")
+
+
+def test_a_folder_on_both_sides_is_found_in_any_spelling():
+    for spelling in ("x", "./x/", "y/../x.git", f"file://{Path('x').resolve()}"):
+        text = problems(corpus={"train": [{"url": "./x"}], "heldout": [{"url": spelling}]})
+        assert "is both in train and in heldout" in text
+
+
+def test_integers_that_the_console_sends_as_floats_are_taken():
+    assert ExperimentConfig.model_validate({"corpus": CORPUS, "training": {"seq_len": 512.0}}).training.seq_len == 512
+
+
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
@@ -85,6 +100,12 @@ def test_all_problems_are_reported_at_once():
         ({"training": {"method": "qlora", "deepspeed": {"zero_stage": 3}}}, "4-bit weights cannot be split"),
         ({"training": {"deepspeed": {"offload_parameters": True}}}, "needs zero_stage: 3"),
         ({"objective": {"kind": "mlmm"}}, "objective.kind = 'mlmm'"),
+        ({"training": {"seq_len": "4096"}}, "training.seq_len = '4096': should be a number, not str"),
+        ({"training": {"epochs": True}}, "training.epochs = True: should be a number, not bool"),
+        ({"publish": {"private": "no"}}, "publish.private = 'no': should be true or false"),
+        ({"publish": {"repository": "https://example.com/a/b"}}, "publish.repository"),
+        ({"training": {"lora": {"target_modules": ["all-linear", "q_proj"]}}}, "beside others"),
+        ({"corpus": {**CORPUS, "documents": {"kinds": []}}}, "corpus.documents.kinds"),
     ],
 )
 def test_impossible_values_say_why(changes: dict, expected: str):

@@ -108,7 +108,7 @@ def test_a_broken_model_is_an_error_that_names_the_document(model, tokenizer: Do
 
 def test_a_tokenizer_with_more_ids_than_the_model_is_refused(model, tokenizer: DocumentTokenizer):
     model.resize_token_embeddings(100)
-    with pytest.raises(EvaluationError, match="the model 100"):
+    with pytest.raises(EvaluationError, match="the model has 100"):
         score(model, DOCUMENTS, tokenizer, config())
 
 

@@ -114,3 +114,12 @@ def test_hooks_and_filters_of_the_remote_never_run(make_repo: MakeRepo, tmp_path
     hook.chmod(0o755)
     assert read_all(pin(SourceConfig(url=str(repo))))["a.txt"] == b"id $Id$\n"
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_clone_with_a_detached_head_is_pinned_to_its_head(make_repo: MakeRepo, tmp_path: Path):
+    repo = make_repo("r", {"a": "1"})
+    first = git(repo, "rev-parse", "HEAD")
+    commit_files(repo, {"a": "2"})
+    git(tmp_path, "clone", "-q", str(repo), "clone")
+    git(tmp_path / "clone", "checkout", "-q", first)
+    assert pin(SourceConfig(url=str(tmp_path / "clone"))).revision == first

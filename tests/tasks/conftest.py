@@ -27,6 +27,10 @@ class Registered(NamedTuple):
 
 @pytest.fixture(scope="session")
 def registered() -> Registered:
+    return serialised()
+
+
+def serialised() -> Registered:
     """Everything that `pyflyte register flyte_llama` would send, by short name."""
     repo.serialize_load_only(["flyte_llama"], SETTINGS, ".")
     entities = repo.serialize_get_control_plane_entities(SETTINGS, ".", Options())

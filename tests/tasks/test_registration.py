@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from flytekit.models.concurrency import ConcurrencyLimitBehavior
 
 from tests.tasks.conftest import Registered
 
@@ -24,14 +25,15 @@ TASKS = {
     "fine_tune": ("64", "8", "800Gi", 3, True, True),
     "evaluate": ("8", "1", "100Gi", 3, True, True),
     "report": ("1", None, "1Gi", 1, False, None),
-    "publish": ("2", None, "4Gi", 1, False, None),
+    "publish": ("2", None, "16Gi", 1, False, None),
+    "map_read_source": ("2", None, "4Gi", 3, True, None),
 }
 
 
 @pytest.mark.parametrize("name", TASKS)
 def test_a_task_asks_for_what_it_needs(registered: Registered, name: str):
     cpu, gpu, memory, retries, cached, interruptible = TASKS[name]
-    template = registered.tasks[name].template
+    template = next(spec.template for full, spec in registered.tasks.items() if full.startswith(name))
     asked = {entry.name: entry.value for entry in template.container.resources.requests}
     assert (asked[CPU], asked.get(GPU), asked[MEMORY]) == (cpu, gpu, memory)
     assert STORAGE in asked
@@ -49,7 +51,7 @@ def test_a_task_asks_for_what_it_needs(registered: Registered, name: str):
 def test_every_task_is_in_the_table(registered: Registered):
     mapped = [name for name in registered.tasks if name.startswith("map_read_source")]
     assert len(mapped) == 1
-    assert set(registered.tasks) == {*TASKS, *mapped}
+    assert {*registered.tasks, "map_read_source"} == {*TASKS, *mapped}
 
 
 def test_training_on_one_node_is_an_ordinary_task_without_an_operator(registered: Registered):
@@ -67,22 +69,30 @@ def test_there_is_a_launch_plan_for_each_shipped_configuration_and_the_refresh(r
 def test_the_refresh_runs_weekly_skips_while_one_runs_and_needs_no_input(registered: Registered):
     plan = registered.launch_plans["flyte_llama.weekly_refresh"].spec.to_flyte_idl()
     assert plan.entity_metadata.schedule.cron_schedule.schedule == "0 6 * * 1"
-    assert plan.concurrency_policy.max == 1
+    assert (plan.concurrency_policy.max, plan.concurrency_policy.behavior) == (1, ConcurrencyLimitBehavior.SKIP)
     assert not [name for name, parameter in plan.default_inputs.parameters.items() if parameter.required]
 
 
-def test_no_secret_is_asked_for_unless_a_group_is_named(registered: Registered):
+def test_no_secret_is_asked_for_and_no_plan_activated_unless_the_environment_says_so(registered: Registered):
+    from flyte_llama.workflows import weekly_refresh
+
     assert not any(spec.template.security_context for spec in registered.tasks.values())
+    assert not weekly_refresh.should_auto_activate
 
 
-def test_the_environment_decides_on_gpus_secret_and_activation():
+def test_the_environment_decides_on_gpus_secrets_and_activation():
+    # Read at registration, so in a process of its own; what is printed comes from the serialised specs.
     program = (
-        "from flyte_llama.tasks.data import prepare_base\n"
-        "from flyte_llama.tasks.training import fine_tune\n"
+        "from tests.tasks.conftest import serialised\n"
         "from flyte_llama.workflows import weekly_refresh\n"
-        "secret = prepare_base.security_context.secrets[0]\n"
-        "print(secret.group, secret.key, secret.env_var, fine_tune.resources.requests.gpu)\n"
-        "print(fine_tune.accelerator.to_flyte_idl().device, weekly_refresh.should_auto_activate)"
+        "for name, spec in sorted(serialised().tasks.items()):\n"
+        "    context = spec.template.security_context\n"
+        "    for secret in context.secrets if context else []:\n"
+        "        print(name, secret.group, secret.key, secret.env_var)\n"
+        "    if name == 'fine_tune':\n"
+        "        print([r.value for r in spec.template.container.resources.requests if r.name == 2])\n"
+        "        print(spec.template.extended_resources.gpu_accelerator.device)\n"
+        "print(weekly_refresh.should_auto_activate)"
     )
     changes = {
         "FLYTE_LLAMA_GPU": "H200",
@@ -90,9 +100,19 @@ def test_the_environment_decides_on_gpus_secret_and_activation():
         "FLYTE_LLAMA_SECRET_GROUP": "hub",
         "FLYTE_LLAMA_ACTIVATE_SCHEDULE": "1",
     }
-    environment = {**os.environ, **changes}
-    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["hub", "hf_token", "HF_TOKEN", "4", "nvidia-h200", "True"]
+    environment = {**os.environ, **changes, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[1:] == [
+        "evaluate hub hf_token HF_TOKEN",
+        "fine_tune hub hf_token HF_TOKEN",
+        "['4']",
+        "nvidia-h200",
+        "pin_model hub hf_token HF_TOKEN",
+        "prepare_base hub hf_token HF_TOKEN",
+        "publish hub hf_token HF_TOKEN",
+        "True",
+    ]
 
 
 @pytest.mark.slow
@@ -123,4 +143,5 @@ def test_pyflyte_packages_and_registers_without_a_cluster(command: list[str], tm
     pyflyte = Path(sys.executable).with_name("pyflyte")
     done = subprocess.run([pyflyte, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    assert "19 " in done.stdout
+    assert "flyte_llama.weekly_refresh" in done.stdout
+    assert "flyte_llama.tasks.training.fine_tune" in done.stdout
