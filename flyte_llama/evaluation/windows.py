@@ -21,8 +21,8 @@ class Window(NamedTuple):
 def rolling_windows(num_ids: int, *, window: int, stride: int) -> Iterator[Window]:
     """Windows over `num_ids` ids, of which the first starts the document and is no target.
 
-    The first window scores all it sees; each later one moves on by `stride` and scores only what is new, so its
-    targets have at least `window - stride` ids before them.
+    The first window scores all it sees; each later one moves on by `stride`, the last one by what is left, and scores
+    only what is new, so its targets have at least `window - stride` ids before them.
 
     Raises:
         ValueError: unless 1 <= stride < window.
