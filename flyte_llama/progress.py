@@ -21,8 +21,9 @@ def on_terminal() -> bool:
 
 
 def say(line: str) -> None:
-    """One line for whoever watches; never held back in a buffer."""
-    print(line, file=sys.stderr, flush=True)
+    """One line for whoever watches, above a bar if one is shown; never held back in a buffer."""
+    tqdm.write(line, file=sys.stderr)
+    sys.stderr.flush()
 
 
 def track(items: Iterable[T], *, what: str, total: int) -> Iterator[T]:
