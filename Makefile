@@ -27,8 +27,8 @@ $(RUN_STAMP): requirements.txt pyproject.toml | $(BIN)/python
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
-$(TEST_STAMP): requirements-test.txt $(RUN_STAMP)
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-test.txt
+$(TEST_STAMP): requirements-test.txt requirements-gpu.txt $(RUN_STAMP)
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-test.txt -r requirements-gpu.txt
 	@touch $@
 
 # Flyte's cache remembers where outputs lie: until a run has completed here, what it remembers lies elsewhere, or is

@@ -90,8 +90,12 @@ def model_inputs(input_ids: np.ndarray, lengths: Iterable[int]) -> dict[str, np.
     return {"input_ids": input_ids.astype(np.int64), "position_ids": position_ids, "labels": labels}
 
 
-def write_rows(folder: Path, rows: Iterable[Row], *, seq_len: int, **facts: Any) -> None:
-    """Write an Arrow stream, which `datasets` maps into memory, and seal the folder with counts and `facts`."""
+def write_rows(folder: Path, rows: Iterable[Row], *, seq_len: int, min_rows: int = 1, **facts: Any) -> None:
+    """Write an Arrow stream, which `datasets` maps into memory, and seal the folder with counts and `facts`.
+
+    Raises:
+        DataError: if there are fewer rows than `min_rows`, what one optimizer step takes.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     integers = pa.list_(pa.int32())
     schema = pa.schema({"input_ids": integers, "document": integers, "start": integers, "length": integers})
@@ -102,6 +106,11 @@ def write_rows(folder: Path, rows: Iterable[Row], *, seq_len: int, **facts: Any)
             writer.write_batch(pa.record_batch(columns, schema=schema))
             num_rows += len(batch)
             num_tokens += sum(sum(row.length) for row in batch)
+    if num_rows < min_rows:
+        raise DataError(
+            f"{num_rows} rows of {seq_len} tokens are fewer than one step of training.global_batch_size = {min_rows}. "
+            "Lower it or training.seq_len, or add sources."
+        )
     padding = num_rows * seq_len - num_tokens
     seal(folder, {TABLE: num_rows}, seq_len=seq_len, num_tokens=num_tokens, num_padding=padding, **facts)
 
@@ -110,14 +119,14 @@ def open_rows(folder: Path) -> tuple[Any, dict[str, Any]]:
     """The rows as a `datasets.Dataset`, mapped into memory, and the manifest.
 
     Raises:
-        DataError: if the folder is unfinished or damaged, or has no row.
+        DataError: if the folder is unfinished or damaged.
     """
     import datasets
 
     manifest = verify(folder)
     rows = datasets.Dataset.from_file(str(folder / TABLE))
-    if len(rows) != manifest["files"][TABLE]["rows"] or not len(rows):
-        raise DataError(f"{folder / TABLE}: holds {len(rows)} rows; the manifest and training need another number.")
+    if len(rows) != manifest["files"][TABLE]["rows"]:
+        raise DataError(f"{folder / TABLE}: holds {len(rows)} rows, not as many as its manifest says.")
     return rows, manifest
 
 

@@ -56,7 +56,13 @@ def train_flyte_llama(config: ExperimentConfig) -> Trained:
     base_scores = evaluate(
         model=base, heldout=corpus.heldout, evaluation=config.evaluation, precision=config.training.precision
     )
-    rows = encode(train=corpus.train, base=base, objective=config.objective, seq_len=config.training.seq_len)
+    rows = encode(
+        train=corpus.train,
+        base=base,
+        objective=config.objective,
+        seq_len=config.training.seq_len,
+        min_rows=config.training.global_batch_size,
+    )
     tuned = fine_tune(base=base, rows=rows, training=config.training)
     tuned_scores = evaluate(
         model=tuned.model, heldout=corpus.heldout, evaluation=config.evaluation, precision=config.training.precision

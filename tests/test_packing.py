@@ -72,10 +72,11 @@ def test_rows_survive_their_file_and_are_counted(tmp_path: Path):
         open_rows(tmp_path)
 
 
-def test_no_row_at_all_is_an_error(tmp_path: Path):
-    write_rows(tmp_path, [], seq_len=8)
-    with pytest.raises(DataError, match="0 rows"):
-        open_rows(tmp_path)
+def test_fewer_rows_than_a_step_takes_are_an_error_before_any_gpu_is_asked_for(tmp_path: Path):
+    with pytest.raises(DataError, match="0 rows of 8 tokens are fewer than one step"):
+        write_rows(tmp_path, [], seq_len=8)
+    with pytest.raises(DataError, match=r"1 rows of 8 tokens .*global_batch_size = 2"):
+        write_rows(tmp_path, pack([np.arange(8)], seq_len=8, pad_id=0), seq_len=8, min_rows=2)
 
 
 def test_packed_documents_have_the_logits_they_have_alone(tiny_base: Path):

@@ -36,8 +36,9 @@ the repositories below, and measured on repositories it did not see.
 ```
 
 Every token of every held-out document is scored once: windows of {protocol.window} tokens moved by
-{protocol.stride}, the last one ending with the document, {protocol.precision}, nats summed in float64 and divided once, first token predicted from
-{protocol.start}. Bits per byte compare models with different tokenizers; perplexities do not.
+{protocol.stride}, the last one ending with the document, {protocol.precision}, nats summed in float64 and divided
+once, first token predicted from {protocol.start}. Bits per byte compare models with different tokenizers; perplexities
+do not.
 
 ## Data
 

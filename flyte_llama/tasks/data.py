@@ -86,11 +86,14 @@ def prepare_base(pinned: PinnedModel, model: ModelConfig, train: FlyteDirectory,
 
 
 @task(**CORPUS, retries=1, cache=Cache(version="1", serialize=True))
-def encode(train: FlyteDirectory, base: FlyteDirectory, objective: ObjectiveConfig, seq_len: int) -> Folder:
-    """Train documents as packed rows of `seq_len` ids of the base's tokenizer."""
+def encode(
+    train: FlyteDirectory, base: FlyteDirectory, objective: ObjectiveConfig, seq_len: int, min_rows: int
+) -> Folder:
+    """Train documents as packed rows of `seq_len` ids of the base's tokenizer, enough for one optimizer step."""
     folder = new_folder("rows")
     tokenizer = DocumentTokenizer(local(base))
     ids = tokenizer.training_ids([document.text for document in read_documents(local(train))])
     rows = pack(ids, seq_len=seq_len, pad_id=tokenizer.eos_id)
-    write_rows(folder, rows, seq_len=seq_len, objective=objective.kind, tokenizer_sha256=tokenizer.sha256)
+    facts = {"objective": objective.kind, "tokenizer_sha256": tokenizer.sha256}
+    write_rows(folder, rows, seq_len=seq_len, min_rows=min_rows, **facts)
     return finished(folder)

@@ -64,15 +64,15 @@ def fine_tune(base: Path, rows_folder: Path, out: Path, training: TrainingConfig
 
     Raises:
         DataError: if the rows are damaged.
-        TrainingError: if there are fewer rows than one step needs, the batch cannot be shared out, bf16 is asked of
-            a device that has none, or the loss is not finite.
+        TrainingError: if the batch cannot be shared out over the processes, bf16 is asked of a device that has none, or
+            the loss is not finite.
     """
     from transformers import PrinterCallback, Trainer, TrainingArguments, set_seed
 
     rows, _ = open_rows(rows_folder)
     work = out.parent / "trainer"
     # Before the model: with ZeRO-3, DeepSpeed must already be set up when weights are loaded, to split them at once.
-    arguments = TrainingArguments(**_arguments(training, num_rows=len(rows), work=work))
+    arguments = TrainingArguments(**_arguments(training, work=work))
     set_seed(training.seed)
     dtype = torch_dtype(training)
     model: Any = load_model(base, dtype=dtype, in_4_bits=training.method == "qlora")
@@ -92,7 +92,7 @@ def fine_tune(base: Path, rows_folder: Path, out: Path, training: TrainingConfig
     )
     trainer.remove_callback(PrinterCallback)
     if arguments.process_index == 0:
-        say(f"training {num_trainable / 1e6:.1f} M of {num_parameters / 1e6:.1f} M parameters on {arguments.device}")
+        say(f"training {num_trainable:,} of {num_parameters:,} parameters on {arguments.device}")
     start = time.monotonic()
     result = trainer.train()
     wall_s = time.monotonic() - start
@@ -130,7 +130,7 @@ def torch_dtype(training: TrainingConfig) -> torch.dtype:
     return torch.bfloat16 if training.precision == "bf16" else torch.float32
 
 
-def _arguments(training: TrainingConfig, *, num_rows: int, work: Path) -> dict[str, Any]:
+def _arguments(training: TrainingConfig, *, work: Path) -> dict[str, Any]:
     """The keyword arguments of `TrainingArguments`."""
     import torch
 
@@ -140,11 +140,6 @@ def _arguments(training: TrainingConfig, *, num_rows: int, work: Path) -> dict[s
         raise TrainingError(
             f"training.global_batch_size = {training.global_batch_size}: cannot be shared out over {world_size} "
             f"processes of micro_batch_size = {training.micro_batch_size}. Use a multiple of {rows_at_once}."
-        )
-    if num_rows < training.global_batch_size:
-        raise TrainingError(
-            f"{num_rows} rows are fewer than one step of training.global_batch_size = {training.global_batch_size}. "
-            "Lower it or training.seq_len, or add sources."
         )
     if training.precision == "bf16" and on_gpu and not torch.cuda.is_bf16_supported():
         raise TrainingError("training.precision = 'bf16': this GPU has none. Use fp32, or an A10G or newer.")

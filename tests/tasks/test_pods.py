@@ -92,9 +92,14 @@ def test_every_task_runs_from_its_serialised_spec(registered: Registered, config
     assert card.heldout.num_documents == 2
     lengths = {"seq_len": literal(64), "window": literal(128)}
     base = run("prepare_base", pinned=pinned, model=literal(config.model), train=corpus["train"], **lengths)["o0"]
-    rows = run("encode", train=corpus["train"], base=base, objective=literal(config.objective), seq_len=literal(64))[
-        "o0"
-    ]
+    rows = run(
+        "encode",
+        train=corpus["train"],
+        base=base,
+        objective=literal(config.objective),
+        seq_len=literal(64),
+        min_rows=literal(4),
+    )["o0"]
     tuned = run("fine_tune", base=base, rows=rows, training=literal(config.training))
     summary = value_of(tuned["summary"], TrainingSummary)
     assert isinstance(summary, TrainingSummary)
