@@ -19,7 +19,7 @@ from flyte_llama.errors import TrainingError
 from flyte_llama.model import add_adapters, load_model, merge_adapter
 from flyte_llama.model.base import SMALL_FILES
 from flyte_llama.packing import model_inputs, open_rows
-from flyte_llama.progress import on_terminal, say
+from flyte_llama.progress import say
 from flyte_llama.training.processes import on_first_rank
 from flyte_llama.training.step_log import step_log
 
@@ -162,7 +162,7 @@ def _arguments(training: TrainingConfig, *, work: Path) -> dict[str, Any]:
         "logging_first_step": True,
         "logging_nan_inf_filter": False,
         "include_num_input_tokens_seen": "all",
-        "disable_tqdm": not on_terminal(),
+        "disable_tqdm": True,
         "save_strategy": "no",
         "report_to": "none",
         "remove_unused_columns": False,

@@ -1,4 +1,7 @@
-"""One line every N steps from rank 0: step, loss, learning rate, tokens/s, time left; and the points of the curve."""
+"""One line every N steps from rank 0: step, loss, learning rate, tokens/s, time left; and the points of the curve.
+
+On a terminal there is a bar below the lines.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,10 @@ import math
 import time
 from typing import TYPE_CHECKING, Any
 
+from tqdm import tqdm
+
 from flyte_llama.errors import TrainingError
-from flyte_llama.progress import duration, say
+from flyte_llama.progress import duration, on_terminal, say
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback
@@ -24,8 +29,14 @@ def step_log(points: list[dict[str, Any]]) -> TrainerCallback:
     class StepLog(TrainerCallback):
         def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             self.start, self.last, self.tokens = time.monotonic(), time.monotonic(), 0
+            hidden = not state.is_world_process_zero or not on_terminal()
+            self.bar = tqdm(desc="training", total=state.max_steps, leave=False, disable=hidden)
+
+        def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self.bar.close()
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self.bar.update()
             # So that the curve ends where the training ends, and no loss goes unlooked at.
             if state.global_step >= state.max_steps:
                 control.should_log = True
