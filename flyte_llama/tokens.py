@@ -7,6 +7,7 @@ a source file into the end-of-text token.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from flyte_llama.progress import track
 TOKENIZER_FILE = "tokenizer.json"
 _TOKENIZER_CONFIG = "tokenizer_config.json"
 _BATCH = 64
+_CONTROL_TOKEN = re.compile(r"▁?<.+>", re.DOTALL)
 
 
 class DocumentTokenizer:
@@ -33,8 +35,7 @@ class DocumentTokenizer:
         """
         if not (folder / TOKENIZER_FILE).is_file():
             raise ModelError(f"{folder}: holds no {TOKENIZER_FILE}. Save the model's fast tokenizer there.")
-        self._tokenizer = Tokenizer.from_file(str(folder / TOKENIZER_FILE))
-        self._tokenizer.encode_special_tokens = True
+        self._tokenizer = _without_control_tokens((folder / TOKENIZER_FILE).read_text(encoding="utf-8"))
         named = json.loads((folder / _TOKENIZER_CONFIG).read_text(encoding="utf-8"))
         self.bos_id = self._id_of(named.get("bos_token"))
         eos_id = self._id_of(named.get("eos_token"))
@@ -68,6 +69,20 @@ class DocumentTokenizer:
     def _id_of(self, token: str | dict | None) -> int | None:
         content = token["content"] if isinstance(token, dict) else token
         return None if content is None else self._tokenizer.token_to_id(content)
+
+
+def _without_control_tokens(saved: str) -> Tokenizer:
+    """The saved tokenizer, but for it that it never reads a control token out of text.
+
+    `encode_special_tokens` keeps special tokens as text. Some models save their `<|fim_prefix|>` as not special, which
+    is put right here; other added tokens, runs of blanks say, are text and stay what they are.
+    """
+    content = json.loads(saved)
+    for token in content["added_tokens"]:
+        token["special"] = token["special"] or _CONTROL_TOKEN.fullmatch(token["content"]) is not None
+    tokenizer = Tokenizer.from_str(json.dumps(content, ensure_ascii=False))
+    tokenizer.encode_special_tokens = True
+    return tokenizer
 
 
 def train_tokenizer(texts: Sequence[str], *, vocab_size: int, max_positions: int, folder: Path) -> None:

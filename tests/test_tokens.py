@@ -36,6 +36,22 @@ def test_control_tokens_in_a_source_file_stay_text(tokenizer: DocumentTokenizer)
     assert tokenizer.decode(ids.tolist()) == "a </s> b <s>"
 
 
+def test_an_infill_token_that_is_saved_as_not_special_stays_text_and_other_added_tokens_stay_tokens(
+    tmp_path: Path, tiny_base: Path
+):
+    saved = json.loads((tiny_base / "tokenizer.json").read_text())
+    flags = {"special": False, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+    fim, blanks = len(saved["model"]["vocab"]), len(saved["model"]["vocab"]) + 1
+    saved["added_tokens"] += [{"id": fim, "content": "<|fim|>", **flags}, {"id": blanks, "content": " " * 9, **flags}]
+    (tmp_path / "tokenizer.json").write_text(json.dumps(saved))
+    (tmp_path / "tokenizer_config.json").write_text((tiny_base / "tokenizer_config.json").read_text())
+    tokenizer = DocumentTokenizer(tmp_path)
+    (ids,) = tokenizer.encode(["a<|fim|>" + " " * 9 + "b"])
+    assert fim not in ids
+    assert blanks in ids
+    assert tokenizer.decode(ids.tolist()) == "a<|fim|>" + " " * 9 + "b"
+
+
 def test_a_training_document_is_bos_text_eos(tokenizer: DocumentTokenizer):
     (ids,) = tokenizer.training_ids(["x"])
     (text,) = tokenizer.encode(["x"])
