@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,8 @@ def load_model(folder: Path, *, dtype: torch.dtype, in_4_bits: bool = False) -> 
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=dtype,
         )
+        if importlib.util.find_spec("bitsandbytes") is None:
+            raise ModelError("training.method = 'qlora': needs bitsandbytes. pip install -r requirements-gpu.txt")
     try:
         model = AutoModelForCausalLM.from_pretrained(
             name,

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TypeVar
 
 T = TypeVar("T")
+PATIENCE = timedelta(hours=2)
+"""How long a process waits for the others: rank 0 alone merges adapters into a large base and writes it."""
 
 
 @contextmanager
@@ -30,7 +33,7 @@ def process_group() -> Iterator[int]:
     deepspeed.utils.logger.setLevel("WARNING")
     if on_gpu:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    comm.init_distributed(dist_backend="nccl" if on_gpu else "gloo", auto_mpi_discovery=False)
+    comm.init_distributed(dist_backend="nccl" if on_gpu else "gloo", auto_mpi_discovery=False, timeout=PATIENCE)
     try:
         yield torch.distributed.get_rank()
     finally:
