@@ -39,4 +39,4 @@ def fine_tune(base: FlyteDirectory, rows: FlyteDirectory, training: TrainingConf
     with retried(), process_group():
         base_folder, rows_folder, out = on_first_rank(lambda: (local(base), local(rows), new_folder("model")))
         summary = train(base_folder, rows_folder, out, training)
-    return FineTuned(finished(out, made_from=rows), summary)
+        return FineTuned(finished(out, made_from=rows), summary)
