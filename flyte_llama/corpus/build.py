@@ -7,8 +7,7 @@ from pathlib import Path
 
 from flyte_llama.corpus.card import CorpusCard, SourceCount, count_side
 from flyte_llama.corpus.split import split
-from flyte_llama.documents import Document, read_documents, write_documents
-from flyte_llama.manifest import verify
+from flyte_llama.documents import Document, open_documents, write_documents
 from flyte_llama.progress import track
 
 
@@ -29,9 +28,9 @@ def build_corpus(
     documents: list[Document] = []
     sources = []
     for folder in track(source_folders, what="building corpus", total=len(source_folders)):
-        own = read_documents(folder)
+        own, manifest = open_documents(folder)
         documents += own
-        source = verify(folder)["source"]
+        source = manifest["source"]
         sources.append(SourceCount(**source, held_out=source["url"] in held_out_urls, num_documents=len(own)))
     sides = split(documents, held_out_urls)
     write_documents(train, sides.train)

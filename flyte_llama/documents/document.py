@@ -61,11 +61,16 @@ def write_documents(folder: Path, documents: Iterable[Document], **facts: Any) -
     seal(folder, {TABLE: table.num_rows}, **facts)
 
 
-def read_documents(folder: Path) -> list[Document]:
-    """The documents of a sealed folder, in the order written.
+def open_documents(folder: Path) -> tuple[list[Document], dict[str, Any]]:
+    """The documents of a sealed folder, in the order written, and its manifest.
 
     Raises:
         DataError: if the folder is unfinished or damaged.
     """
-    verify(folder)
-    return [Document(**row) for row in pq.read_table(folder / TABLE).to_pylist()]
+    manifest = verify(folder)
+    return [Document(**row) for row in pq.read_table(folder / TABLE).to_pylist()], manifest
+
+
+def read_documents(folder: Path) -> list[Document]:
+    """As `open_documents`, without the manifest."""
+    return open_documents(folder)[0]

@@ -18,7 +18,7 @@ from flyte_llama.documents import Document
 from flyte_llama.errors import EvaluationError
 from flyte_llama.evaluation.loss import DocumentLoss, write_scores
 from flyte_llama.evaluation.windows import Window, rolling_windows
-from flyte_llama.model import load_model
+from flyte_llama.model import load_model, torch_dtype
 from flyte_llama.progress import track
 from flyte_llama.tokens import DocumentTokenizer
 
@@ -44,8 +44,7 @@ def score_folder(
     """
     import torch
 
-    dtype = {"bf16": torch.bfloat16, "fp32": torch.float32}[precision]
-    model: Any = load_model(folder, dtype=dtype)
+    model: Any = load_model(folder, dtype=torch_dtype(precision))
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     tokenizer = DocumentTokenizer(folder)
     scores = score(model, documents, tokenizer, config)

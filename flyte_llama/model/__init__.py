@@ -8,7 +8,16 @@
 Nothing heavy is imported before a function needs it.
 """
 
-from flyte_llama.model.base import PinnedModel, pin_model, prepare_base
-from flyte_llama.model.loading import add_adapters, load_model, merge_adapter
+from flyte_llama.model.base import PinnedModel, copy_small_files, pin_model, prepare_base
+from flyte_llama.model.loading import add_adapters, load_model, merge_adapter, torch_dtype
 
-__all__ = ["PinnedModel", "add_adapters", "load_model", "merge_adapter", "pin_model", "prepare_base"]
+__all__ = [
+    "PinnedModel",
+    "add_adapters",
+    "copy_small_files",
+    "load_model",
+    "merge_adapter",
+    "pin_model",
+    "prepare_base",
+    "torch_dtype",
+]

@@ -79,9 +79,9 @@ def prepare_base(
     if config.is_scratch:
         _make_scratch(config, texts, folder)
     elif config.is_local:
-        _copy_small_files(Path(pinned.name), folder)
+        copy_small_files(Path(pinned.name), folder)
     else:
-        _copy_small_files(_download_small_files(pinned), folder)
+        copy_small_files(_download_small_files(pinned), folder)
     (folder / BASE_FILE).write_text(pinned.model_dump_json(indent=2) + "\n", encoding="utf-8")
     _check(folder, pinned, longest_input)
 
@@ -123,10 +123,12 @@ def _download_small_files(pinned: PinnedModel) -> Path:
         raise _hub_failure(pinned.name, pinned.revision, error) from None
 
 
-def _copy_small_files(source: Path, folder: Path) -> None:
+def copy_small_files(source: Path, folder: Path) -> None:
+    """Copy config and tokenizer, but for what is in `folder` already."""
     for pattern in SMALL_FILES:
         for file in sorted(source.glob(pattern)):
-            shutil.copyfile(file, folder / file.name)
+            if not (folder / file.name).exists():
+                shutil.copyfile(file, folder / file.name)
 
 
 def _check(folder: Path, pinned: PinnedModel, longest_input: int) -> None:

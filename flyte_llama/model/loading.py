@@ -16,6 +16,13 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
+def torch_dtype(precision: str) -> torch.dtype:
+    """Of weights and forward pass: `bf16` or `fp32`, as in `training.precision`."""
+    import torch
+
+    return {"bf16": torch.bfloat16, "fp32": torch.float32}[precision]
+
+
 def load_model(folder: Path, *, dtype: torch.dtype, in_4_bits: bool = False) -> PreTrainedModel:
     """The causal language model of a prepared base or of a fine-tuned folder.
 

@@ -9,22 +9,18 @@ import shutil
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from flyte_llama.config import TrainingConfig
 from flyte_llama.deepspeed_config import deepspeed_config
 from flyte_llama.errors import TrainingError
-from flyte_llama.model import add_adapters, load_model, merge_adapter
-from flyte_llama.model.base import SMALL_FILES
+from flyte_llama.model import add_adapters, copy_small_files, load_model, merge_adapter, torch_dtype
 from flyte_llama.packing import model_inputs, open_rows
 from flyte_llama.progress import say
 from flyte_llama.training.processes import on_first_rank
 from flyte_llama.training.step_log import step_log
-
-if TYPE_CHECKING:
-    import torch
 
 ADAPTER_FOLDER = "adapter"
 
@@ -74,7 +70,7 @@ def fine_tune(base: Path, rows_folder: Path, out: Path, training: TrainingConfig
     # Before the model: with ZeRO-3, DeepSpeed must already be set up when weights are loaded, to split them at once.
     arguments = TrainingArguments(**_arguments(training, work=work))
     set_seed(training.seed)
-    dtype = torch_dtype(training)
+    dtype = torch_dtype(training.precision)
     model: Any = load_model(base, dtype=dtype, in_4_bits=training.method == "qlora")
     if training.method != "full":
         model = add_adapters(model, training)
@@ -122,12 +118,6 @@ def collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
     inputs = [model_inputs(np.asarray(row["input_ids"], dtype=np.int32), row["length"]) for row in rows]
     return {name: torch.from_numpy(np.stack([row[name] for row in inputs])) for name in inputs[0]}
-
-
-def torch_dtype(training: TrainingConfig) -> torch.dtype:
-    import torch
-
-    return torch.bfloat16 if training.precision == "bf16" else torch.float32
 
 
 def _arguments(training: TrainingConfig, *, work: Path) -> dict[str, Any]:
@@ -181,11 +171,8 @@ def _save(trainer: Any, training: TrainingConfig, base: Path, out: Path) -> None
         if training.method != "full":
             # Else loading the base would split it over all processes, and this one loads it alone.
             unset_hf_deepspeed_config()
-            merge_adapter(base, adapter, dtype=torch_dtype(training)).save_pretrained(out)
-        for pattern in SMALL_FILES:
-            for file in base.glob(pattern):
-                if not (out / file.name).exists():
-                    shutil.copyfile(file, out / file.name)
+            merge_adapter(base, adapter, dtype=torch_dtype(training.precision)).save_pretrained(out)
+        copy_small_files(base, out)
         for pickled in out.rglob("training_args.bin"):
             pickled.unlink()
         if not any(out.glob("*.safetensors")):
