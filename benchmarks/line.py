@@ -13,32 +13,19 @@ import argparse
 import itertools
 import subprocess
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import datasets
 import git
 import numpy as np
+from timing import best
 
 from flyte_llama.config import SourceConfig
 from flyte_llama.packing import open_rows, pack, write_rows
 from flyte_llama.sources import open_tree, pin
 from flyte_llama.tokens import DocumentTokenizer, train_tokenizer
 
-ROUNDS = 3
 SEQ_LEN = 2048
-
-
-def best(*sides: Callable[[], object]) -> list[float]:
-    """Seconds of each side's best round; rounds alternate, so that noise of the machine meets all sides."""
-    seconds = [float("inf")] * len(sides)
-    for _ in range(ROUNDS):
-        for number, side in enumerate(sides):
-            start = time.perf_counter()
-            side()
-            seconds[number] = min(seconds[number], time.perf_counter() - start)
-    return seconds
 
 
 def flytekit_repository(folder: Path) -> Path:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
+
 import click
 
 from flyte_llama import __version__
 from flyte_llama.config import ExperimentConfig, SourceConfig, load_config
+from flyte_llama.config.corpus import OPTED_OUT
+from flyte_llama.errors import ConfigError
+from flyte_llama.rules import KNOWN
 
 
 @click.group()
@@ -18,7 +23,12 @@ def main() -> None:
 @click.option("--config", "path", required=True, type=click.Path(), help="A YAML file, as in configs/.")
 def check(path: str) -> None:
     """Validate a configuration and print what would be done; nothing is fetched."""
-    click.echo(describe(load_config(path)))
+    config = load_config(path)
+    for language in sorted(config.composition.language_weights.keys() - KNOWN):
+        near = difflib.get_close_matches(language, KNOWN, n=1)
+        hint = f"Did you mean {near[0]}?" if near else f"Languages: {', '.join(sorted(KNOWN))}."
+        raise ConfigError(f"composition.language_weights: {language!r} is no language of a file. {hint}")
+    click.echo(describe(config))
 
 
 def describe(config: ExperimentConfig) -> str:
@@ -38,7 +48,11 @@ def describe(config: ExperimentConfig) -> str:
         "valid; train_flyte_llama would",
         *_sources("read to learn from", corpus.train_sources),
         *_sources("read and hold out", corpus.heldout),
-        f"  keep        {', '.join(corpus.documents.kinds)}; files up to {corpus.documents.max_bytes:,} bytes",
+        f"  keep        {', '.join(corpus.documents.kinds)}; files up to {corpus.documents.max_bytes:,} bytes, under "
+        f"{len(corpus.documents.licences)} licences",
+        f"  mask        access tokens{', e-mail and public IP addresses' if corpus.documents.redact_people else ''}",
+        f"  drop        {_dropped(config)}",
+        *_opted_out(config),
         f"  start from  {_model(config)}",
         f"  encode      {config.objective.kind}, rows of {training.seq_len:,} tokens",
         f"  fine-tune   {method}, {steps}, {training.global_batch_size:,} rows a step "
@@ -51,6 +65,24 @@ def describe(config: ExperimentConfig) -> str:
     if model.is_scratch:
         lines.append("a scratch model learns from nothing else: its figures show that the line works, no more")
     return "\n".join(lines)
+
+
+def _dropped(config: ExperimentConfig) -> str:
+    deduplication, leakage = config.corpus.deduplication, config.corpus.leakage
+    copies = ["copies"]
+    if deduplication.lineage:
+        copies.append("older lives of a file")
+    if deduplication.near:
+        copies.append(f"near-duplicates from {deduplication.near:g} on")
+    what = "paragraphs" if leakage.remove == "spans" else "documents"
+    return f"{', '.join(copies)}; train {what} with {leakage.num_words} words in a row of a held-out document"
+
+
+def _opted_out(config: ExperimentConfig) -> list[str]:
+    names = {source.name.casefold() for source in config.corpus.train_sources + config.corpus.heldout}
+    lines = config.corpus.documents.opt_out
+    found = [(line, match["name"].casefold() in names) for line in lines if (match := OPTED_OUT.fullmatch(line))]
+    return [f"  never read  {line}{'' if known else ' (of no source above)'}" for line, known in found]
 
 
 def _model(config: ExperimentConfig) -> str:

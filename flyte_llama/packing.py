@@ -9,7 +9,7 @@ The last row is filled up with padding that is neither attended to nor learned.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,8 +90,19 @@ def model_inputs(input_ids: np.ndarray, lengths: Iterable[int]) -> dict[str, np.
     return {"input_ids": input_ids.astype(np.int64), "position_ids": position_ids, "labels": labels}
 
 
-def write_rows(folder: Path, rows: Iterable[Row], *, seq_len: int, min_rows: int = 1, **facts: Any) -> None:
+def write_rows(
+    folder: Path,
+    rows: Iterable[Row],
+    *,
+    seq_len: int,
+    min_rows: int = 1,
+    beside: Mapping[str, int] | None = None,
+    **facts: Any,
+) -> None:
     """Write an Arrow stream, which `datasets` maps into memory, and seal the folder with counts and `facts`.
+
+    Args:
+        beside: Name → rows of tables that are in the folder already, to be sealed with it.
 
     Raises:
         DataError: if there are fewer rows than `min_rows`, what one optimizer step takes.
@@ -112,7 +123,8 @@ def write_rows(folder: Path, rows: Iterable[Row], *, seq_len: int, min_rows: int
             "Lower it or training.seq_len, or add sources."
         )
     padding = num_rows * seq_len - num_tokens
-    seal(folder, {TABLE: num_rows}, seq_len=seq_len, num_tokens=num_tokens, num_padding=padding, **facts)
+    counts = {"seq_len": seq_len, "num_tokens": num_tokens, "num_padding": padding}
+    seal(folder, {TABLE: num_rows, **(beside or {})}, **counts, **facts)
 
 
 def open_rows(folder: Path) -> tuple[Any, dict[str, Any]]:

@@ -9,6 +9,9 @@
 | FLYTE_LLAMA_GPU_MEMORY | memory of the training pod | 100Gi a GPU |
 | FLYTE_LLAMA_GPU_STORAGE | ephemeral storage of the GPU pods | 400Gi |
 | FLYTE_LLAMA_SECRET_GROUP | Flyte secret group whose key `hf_token` holds a hub token | none: no secret is asked for |
+| FLYTE_LLAMA_GIT_SECRET_GROUP | Flyte secret group whose key `git_token` holds a token of git | none |
+| FLYTE_LLAMA_GIT_HOST | the one host that is sent that token | github.com |
+| FLYTE_LLAMA_CACHE | bucket folder where pods keep between runs what they found in each file | none |
 | FLYTE_LLAMA_SCHEDULE | five-field cron of the weekly refresh, UTC | 0 6 * * 1 |
 | FLYTE_LLAMA_ACTIVATE_SCHEDULE | 1 activates the refresh when registered | 0 |
 | FLYTE_LLAMA_OUTPUT | folder for the report of a local run | output |
@@ -36,6 +39,9 @@ class Settings(BaseModel):
     gpu_memory: str = Field(default_factory=lambda data: f"{100 * data.get('gpu_count', 1)}Gi")
     gpu_storage: str = "400Gi"
     secret_group: str | None = None
+    git_secret_group: str | None = None
+    git_host: str = "github.com"
+    cache: str | None = None
     schedule: str = Field("0 6 * * 1", pattern=r"^\S+( \S+){4}$")
     activate_schedule: bool = False
     output: str = "output"

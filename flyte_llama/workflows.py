@@ -31,6 +31,7 @@ class Trained(NamedTuple):
     report: EvaluationReport
     page: FlyteFile
     card: FlyteFile
+    dataset_card: FlyteFile
     published: str
 
 
@@ -40,11 +41,11 @@ def train_flyte_llama(config: ExperimentConfig) -> Trained:
 
     Everything after the two pins is cached by content: on unchanged sources a run costs seconds.
     """
-    sources = pin_sources(corpus=config.corpus)
+    sources = pin_sources(corpus=config.corpus, released=config.model.released)
     pinned_model = pin_model(model=config.model)
     read = functools.partial(read_source, documents=config.corpus.documents)
     documents = map_task(read)(source=sources)
-    corpus = build_corpus(sources=sources, documents=documents, corpus=config.corpus)
+    corpus = build_corpus(sources=sources, documents=documents, corpus=config.corpus, released=config.model.released)
     base = prepare_base(
         pinned=pinned_model,
         model=config.model,
@@ -59,6 +60,7 @@ def train_flyte_llama(config: ExperimentConfig) -> Trained:
     rows = encode(
         train=corpus.train,
         base=base,
+        composition=config.composition,
         objective=config.objective,
         seq_len=config.training.seq_len,
         min_rows=config.training.global_batch_size,
@@ -77,7 +79,7 @@ def train_flyte_llama(config: ExperimentConfig) -> Trained:
         heldout=corpus.heldout,
     )
     published = publish(model=tuned.model, report=made.report, publish=config.publish)
-    return Trained(tuned.model, made.report, made.page, made.card, published)
+    return Trained(tuned.model, made.report, made.page, made.card, made.dataset_card, published)
 
 
 def shipped_configs() -> dict[str, Path]:

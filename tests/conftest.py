@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import random
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from flyte_llama.config import ModelConfig, ScratchConfig
-from flyte_llama.documents import Document
+from flyte_llama.documents import Amount, Document, SourceCount
+from flyte_llama.ngrams import signature
 from flyte_llama.sources.entry import git_blob_id
 
 MakeRepo = Callable[..., Path]
@@ -60,20 +63,64 @@ def commit_files(repo: Path, files: dict[str, str | bytes]) -> str:
 
 
 def document(
-    text: str, *, url: str = "https://example.com/o/r", path: str = "a.py", language: str = "python"
+    text: str,
+    *,
+    url: str = "https://example.com/o/r",
+    path: str = "a.py",
+    language: str = "python",
+    kind: str = "source",
+    committed: int = 0,
+    first_commit: int = 0,
 ) -> Document:
     return Document(
         repository=url.removeprefix("https://example.com/"),
         url=url,
+        ref="refs/heads/main",
         revision="0" * 40,
+        committed=committed,
         path=path,
         blob_id=git_blob_id(text.encode()),
+        start=0,
+        end=len(text.encode()),
+        encoding="utf-8",
         language=language,
-        kind="source",
-        num_bytes=len(text.encode()),
-        licence="",
+        kind=kind,
+        licence="Apache-2.0",
+        first_commit=first_commit,
+        filters=("mode", "name"),
+        signature=signature(text),
         text=text,
     )
+
+
+def source_count(documents: Sequence[Document], **changes: Any) -> SourceCount:
+    """Of one source of which nothing was left out."""
+    one = documents[0]
+    kept = Amount(files=len(documents), num_bytes=sum(document.num_bytes for document in documents))
+    facts = {
+        "repository": one.repository,
+        "url": one.url,
+        "ref": one.ref,
+        "revision": one.revision,
+        "committed": one.committed,
+        "licence": "Apache-2.0",
+        "licence_files": ["LICENSE"],
+        "entries": kept,
+        "documents": kept,
+        "skipped": {},
+        "redacted": {},
+    }
+    return SourceCount(**(facts | changes))
+
+
+def words_of(number: int, *, seed: int = 0, vocabulary: int = 100_000) -> list[str]:
+    """Words that hardly ever repeat, so that texts made of them have nothing in common by chance."""
+    rng = random.Random(seed)  # noqa: S311  # no secret
+    return [f"w{rng.randrange(vocabulary)}" for _ in range(number)]
+
+
+def lines_of(words: Sequence[str], *, a_line: int = 8) -> str:
+    return "".join(" ".join(words[start : start + a_line]) + "\n" for start in range(0, len(words), a_line))
 
 
 TINY = ModelConfig(

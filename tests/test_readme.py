@@ -12,6 +12,7 @@ import pytest
 
 from flyte_llama.config import ExperimentConfig
 from flyte_llama.settings import PREFIX, Settings
+from flyte_llama.sources import GIT_TOKEN
 from tests.test_architecture import ROOMS
 
 ROOT = Path(__file__).parents[1]
@@ -55,4 +56,4 @@ def test_its_table_of_rooms_is_the_house():
 
 def test_the_variables_it_names_are_read():
     named = set(re.findall(rf"{PREFIX}([A-Z_]+)", README))
-    assert named <= {name.upper() for name in Settings.model_fields}
+    assert {PREFIX + name for name in named} <= {PREFIX + name.upper() for name in Settings.model_fields} | {GIT_TOKEN}

@@ -1,10 +1,16 @@
 """The experiment: one YAML file of configs/ as frozen models, checked whole before anything is fetched."""
 
+from flyte_llama.config.corpus import (
+    CompositionConfig,
+    CorpusConfig,
+    DeduplicationConfig,
+    DocumentsConfig,
+    LeakageConfig,
+    SourceConfig,
+)
 from flyte_llama.config.loading import load_config
 from flyte_llama.config.schema import (
-    CorpusConfig,
     DeepSpeedConfig,
-    DocumentsConfig,
     EvaluationConfig,
     ExperimentConfig,
     LoraConfig,
@@ -12,16 +18,18 @@ from flyte_llama.config.schema import (
     ObjectiveConfig,
     PublishConfig,
     ScratchConfig,
-    SourceConfig,
     TrainingConfig,
 )
 
 __all__ = [
+    "CompositionConfig",
     "CorpusConfig",
+    "DeduplicationConfig",
     "DeepSpeedConfig",
     "DocumentsConfig",
     "EvaluationConfig",
     "ExperimentConfig",
+    "LeakageConfig",
     "LoraConfig",
     "ModelConfig",
     "ObjectiveConfig",

@@ -81,10 +81,11 @@ def source_name(url: str) -> str:
     return "/".join(parts[-2:]) or url
 
 
-def same_repository_key(url: str) -> str:
+def same_repository_key(url: str, *, keep_case: bool = False) -> str:
     """A key that all spellings of a repository share.
 
-    Of a URL, host and path in lower case, without scheme, user and `.git`; of a path, the absolute one.
+    Of a URL, host and path in lower case, without scheme, user and `.git`; of a path, the absolute one. With
+    `keep_case` the path is as it was written.
     """
     if is_path(url) or url.startswith("file://"):
         return os.path.abspath(os.path.expanduser(url.removeprefix("file://"))).removesuffix(".git")
@@ -95,7 +96,8 @@ def same_repository_key(url: str) -> str:
         host, path = scp["host"], scp["path"]
     else:
         host, path = urlsplit(url).hostname or "", urlsplit(url).path
-    return f"{host.removeprefix('www.')}/{path.strip('/').removesuffix('.git')}".lower()
+    path = path.strip("/").removesuffix(".git")
+    return f"{host.removeprefix('www.').lower()}/{path if keep_case else path.lower()}"
 
 
 def contains_token(text: str) -> bool:

@@ -6,87 +6,15 @@ What a run finds out (paths, ranks, devices, pinned commits) is never written ba
 from __future__ import annotations
 
 import contextlib
+from datetime import date
 from typing import Any, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ModelWrapValidatorHandler,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, Field, ModelWrapValidatorHandler, ValidationError, field_validator, model_validator
 
 from flyte_llama.config.checks import cross_stage_problems, field_problems
-from flyte_llama.config.location import check_location, check_ref, source_name
+from flyte_llama.config.corpus import CompositionConfig, CorpusConfig
+from flyte_llama.config.stage import StageConfig
 from flyte_llama.errors import ConfigError
-
-
-class StageConfig(BaseModel):
-    """Frozen; an unknown key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _as_written(cls, value: Any, info: ValidationInfo) -> Any:
-        """Pydantic's strict mode, but for whole-numbered floats: that is how Flyte's console sends integers."""
-        wanted = cls.model_fields[str(info.field_name)].annotation
-        if wanted in (int, float) and (isinstance(value, bool | str)):
-            raise ValueError(f"should be a number, not {type(value).__name__}")
-        if wanted is bool and not isinstance(value, bool):
-            raise ValueError("should be true or false")
-        return value
-
-
-class SourceConfig(StageConfig):
-    url: str
-    """A git URL, the path of a local git repository, or `package:NAME`, an installed Python distribution."""
-
-    ref: str | None = None
-    """Branch, tag, full ref or 40-hex commit; null is the remote's HEAD. A package takes none: its version is it."""
-
-    @field_validator("url")
-    @classmethod
-    def _url(cls, url: str) -> str:
-        return check_location(url)
-
-    @field_validator("ref")
-    @classmethod
-    def _ref(cls, ref: str | None) -> str | None:
-        return check_ref(ref)
-
-    @property
-    def name(self) -> str:
-        """`owner/name` of a URL, the folder's name of a path, `package:NAME`; the same for every spelling of a URL."""
-        return source_name(self.url)
-
-
-class DocumentsConfig(StageConfig):
-    kinds: list[Literal["source", "test", "docs", "config"]] = Field(["source", "test", "docs", "config"], min_length=1)
-    """Kinds of document to keep."""
-
-    max_bytes: int = Field(1_000_000, ge=1)
-    """Files larger than this many bytes are left out, unread."""
-
-
-class CorpusConfig(StageConfig):
-    train: list[SourceConfig] = Field(min_length=1)
-    """Sources to learn from."""
-
-    heldout: list[SourceConfig] = Field(min_length=1)
-    """Sources to measure on; nothing of them is trained on."""
-
-    extensions: list[SourceConfig] = []
-    """Community sources that use Flyte, added to `train`."""
-
-    documents: DocumentsConfig = DocumentsConfig()
-
-    @property
-    def train_sources(self) -> list[SourceConfig]:
-        return self.train + self.extensions
 
 
 class ScratchConfig(StageConfig):
@@ -111,11 +39,27 @@ class ModelConfig(StageConfig):
     revision: str | None = None
     """Branch, tag or commit of a hub model; pinned to the commit before anything is loaded. null is `main`."""
 
+    released: str = ""
+    """Day on which the base model came out, as 2023-08-24. A held-out file first committed later cannot have been in
+    its training data; for that the history of held-out git sources is read. Empty reads none."""
+
     scratch: ScratchConfig = ScratchConfig()
     """Read only where `name` is `scratch`."""
 
     seed: int = Field(0, ge=0)
     """Of the weights of a scratch model."""
+
+    @field_validator("released", mode="before")
+    @classmethod
+    def _day(cls, day: Any) -> Any:
+        """YAML reads a bare date as one."""
+        text = day.isoformat() if isinstance(day, date) else day
+        if isinstance(text, str) and text:
+            try:
+                date.fromisoformat(text)
+            except ValueError:
+                raise ValueError("is no day. Write it as 2023-08-24") from None
+        return text
 
     @property
     def is_scratch(self) -> bool:
@@ -220,6 +164,7 @@ class ExperimentConfig(StageConfig):
     """One experiment, whole. Building it checks everything and raises one `ConfigError` naming every problem."""
 
     corpus: CorpusConfig
+    composition: CompositionConfig = CompositionConfig()
     model: ModelConfig = ModelConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
     training: TrainingConfig = TrainingConfig()

@@ -1,6 +1,20 @@
 """A source's files as documents with provenance, or a counted reason why not."""
 
+from flyte_llama.documents.cache import VerdictCache
+from flyte_llama.documents.count import Amount, SourceCount
 from flyte_llama.documents.document import Document, open_documents, read_documents, write_documents
-from flyte_llama.documents.read import RULES_VERSION, Collected, collect
+from flyte_llama.documents.read import Collected, collect
+from flyte_llama.documents.version import rules_version
 
-__all__ = ["RULES_VERSION", "Collected", "Document", "collect", "open_documents", "read_documents", "write_documents"]
+__all__ = [
+    "Amount",
+    "Collected",
+    "Document",
+    "SourceCount",
+    "VerdictCache",
+    "collect",
+    "open_documents",
+    "read_documents",
+    "rules_version",
+    "write_documents",
+]

@@ -1,8 +1,9 @@
-"""Scores and cards → one typed report, and its three forms: a table, an HTML page, a model card."""
+"""Scores and cards → one typed report and its forms, a table, an HTML page, a model card; and the dataset described."""
 
 from flyte_llama.report.card import model_card
+from flyte_llama.report.dataset import dataset_card, dataset_page
 from flyte_llama.report.page import page
 from flyte_llama.report.summary import EvaluationReport, Line, summarise
 from flyte_llama.report.table import table
 
-__all__ = ["EvaluationReport", "Line", "model_card", "page", "summarise", "table"]
+__all__ = ["EvaluationReport", "Line", "dataset_card", "dataset_page", "model_card", "page", "summarise", "table"]

@@ -16,9 +16,9 @@ def model_card(report: EvaluationReport) -> str:
     base = f"{report.base.name}@{report.base.revision}" if report.base.revision else report.base.name
     training, protocol, sides = report.training, report.protocol, report.corpus
     sources = "\n".join(
-        f"| {source.repository} | `{source.revision}` | {'held out' if source.held_out else 'train'} "
-        f"| {source.num_documents} |"
-        for source in sides.sources
+        f"| {source.repository} | `{source.revision}` | {side} | {source.documents.files} |"
+        for side, count in (("train", sides.train), ("held out", sides.heldout))
+        for source in count.sources
     )
     return f"""---
 {yaml.safe_dump(front, sort_keys=True).strip()}
@@ -42,8 +42,9 @@ do not.
 
 ## Data
 
-Split by repository; {sides.train.num_documents} documents ({sides.train.num_bytes:,} bytes) to learn from,
-{sides.heldout.num_documents} ({sides.heldout.num_bytes:,} bytes) held out.
+Split by repository; {sides.train.documents.files} documents ({sides.train.documents.num_bytes:,} bytes) to learn from,
+{sides.heldout.documents.files} ({sides.heldout.documents.num_bytes:,} bytes) held out. Train text that has
+{sides.leakage.num_words} words in a row in common with a held-out document was removed.
 
 | source | revision | side | documents |
 |---|---|---|---|

@@ -25,8 +25,8 @@ def page(report: EvaluationReport) -> str:
         sections=[("By repository", report.by_repository), ("By language", report.by_language)],
         bars=_bars([report.overall, *report.by_repository, *report.by_language]),
         curve=_curve(report),
-        train_bytes=f"{report.corpus.train.num_bytes / 1e6:,.2f} MB",
-        heldout_bytes=f"{report.corpus.heldout.num_bytes / 1e6:,.2f} MB",
+        train_bytes=f"{report.corpus.train.documents.num_bytes / 1e6:,.2f} MB",
+        heldout_bytes=f"{report.corpus.heldout.documents.num_bytes / 1e6:,.2f} MB",
     )
 
 

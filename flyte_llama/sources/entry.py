@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from pydantic import BaseModel, ConfigDict
@@ -26,6 +26,12 @@ class PinnedSource(BaseModel):
 
     revision: str
     """A 40-hex commit, or the version of a distribution."""
+
+    accept_unknown_licence: bool = False
+    """As configured: whether it may be read though it states no licence that is recognised."""
+
+    dated: bool = False
+    """Whether to find out when each of its files was first committed."""
 
 
 class Entry(NamedTuple):
@@ -50,9 +56,20 @@ class Blob(NamedTuple):
 
 
 class Tree(Protocol):
+    committed: int
+    """Committer time of the pinned commit in Unix seconds; 0 for a package."""
+
     def entries(self) -> Iterator[Entry]: ...
 
+    def blob_id(self, entry: Entry) -> str:
+        """git's object id of the entry's bytes, without reading them where that is possible."""
+        ...
+
     def read(self, entry: Entry) -> Blob: ...
+
+    def attributes(self, paths: Sequence[str], names: Sequence[str]) -> dict[str, dict[str, str]]:
+        """Path → attribute → `set`, `unset` or its text, as far as the tree's `.gitattributes` say something."""
+        ...
 
 
 def git_blob_id(data: bytes) -> str:

@@ -1,224 +1,140 @@
 """A git repository as a source: a bare depth-1 fetch of one commit, no checkout, blobs through `cat-file --batch`.
 
-So symlinks, hooks, filters and odd file names of the repository never touch the file system. The user's own git
-configuration (proxy, CA, `insteadOf`, credential helper) is honoured; git never prompts.
+So symlinks, hooks, filters and odd file names of the repository never touch the file system. The commit and its trees
+are checked by git at the fetch (`transfer.fsckObjects`); what a malformed one could do later is an error instead.
 """
 
 from __future__ import annotations
 
-import os
-import re
-import subprocess
+import contextlib
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import IO, Any, cast
+from pathlib import Path
+from typing import IO
 
-import git
-
-from flyte_llama.config import SourceConfig
-from flyte_llama.config.location import is_path
 from flyte_llama.errors import SourceError
 from flyte_llama.progress import say
 from flyte_llama.sources.entry import SUBMODULE_MODE, Blob, Entry, PinnedSource
+from flyte_llama.sources.git_process import GitProcess, records, run_git
+from flyte_llama.sources.git_remote import FETCH_TIMEOUT_S, fetch, new_repository
 
-LIST_TIMEOUT_S = 120
-FETCH_TIMEOUT_S = 3600
 MAX_ENTRIES = 1_000_000
-"""A tree of a few kilobytes can name 10**10 files; no real repository comes near this many."""
+"""Files and folders: a tree of a few kilobytes can name 10**10 of either; no real repository comes near this many."""
 
-_PINNED_REF = "refs/flyte-llama/pinned"
-# Of git and of curl below it; anything else, a missing repository say, fails again at a second try.
-_TRANSIENT = re.compile(
-    r"timeout|timed out|could not resolve|failed to connect|connection (refused|reset)|returned error: (429|5\d\d)|"
-    r"early eof|unexpected disconnect|hung up|rpc failed",
-    re.IGNORECASE,
-)
-_COMMIT = re.compile(r"[0-9a-f]{40}")
-_ENVIRONMENT = {
-    "GIT_TERMINAL_PROMPT": "0",
-    "GIT_ALLOW_PROTOCOL": "https:http:ssh:git:file",
-    "GIT_NO_LAZY_FETCH": "1",
-    "GIT_NO_REPLACE_OBJECTS": "1",
-    "LC_ALL": "C",
-}
-_OPTIONS = [
-    "core.hooksPath=/dev/null",
-    "core.fsmonitor=false",
-    "core.bigFileThreshold=1m",
-    "gc.auto=0",
-    "http.lowSpeedLimit=1000",
-    "http.lowSpeedTime=60",
-    "transfer.fsckObjects=true",
-]
+MAX_LISTING_BYTES = 1 << 28
+"""Of all paths; a nest of folders of a few megabytes can have paths of terabytes."""
 
+MAX_BLOB_BYTES = 100 << 20
+"""Of a file that is read; more is larger than what GitHub takes, and is read whole into memory."""
 
-def pin_git(source: SourceConfig) -> PinnedSource:
-    """Ask the remote for its refs and resolve `source.ref`; a 40-hex commit is taken as it is."""
-    url = _absolute(source.url)
-    if source.ref and _COMMIT.fullmatch(source.ref):
-        return PinnedSource(name=source.name, url=url, ref="", revision=source.ref)
-    refs = _list_refs(url)
-    ref = _full_ref(source, refs)
-    # An annotated tag is listed twice: the tag object, and under `^{}` the commit it names.
-    return PinnedSource(name=source.name, url=url, ref=ref, revision=refs.get(ref + "^{}", refs[ref]))
+ATTRIBUTES_TIMEOUT_S = 60
+
+_FOLDER_MODE = "040000"
 
 
 @contextmanager
-def open_git_tree(pinned: PinnedSource) -> Iterator[GitTree]:
-    with tempfile.TemporaryDirectory(prefix="flyte-llama-git-") as folder:
-        # GitPython calls --template unsafe since a template may bring hooks; the empty one brings nothing.
-        repo = git.Repo.init(folder, mkdir=False, bare=True, template="", allow_unsafe_options=True)
-        repo.git.update_environment(**_ENVIRONMENT)
+def open_git_tree(pinned: PinnedSource, *, timeout_s: float = FETCH_TIMEOUT_S) -> Iterator[GitTree]:
+    with tempfile.TemporaryDirectory(prefix="flyte-llama-git-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        new_repository(folder)
+        say(f"fetching {pinned.name} at {pinned.revision[:12]}")
+        fetch(folder, pinned, timeout_s=timeout_s)
+        tree = GitTree(folder, pinned)
         try:
-            _fetch(repo, pinned)
-            tree = GitTree(repo, pinned)
-            try:
-                yield tree
-            finally:
-                tree.close()
+            yield tree
         finally:
-            repo.close()
+            tree.close()
 
 
 class GitTree:
     """The tree of a fetched commit."""
 
-    def __init__(self, repo: git.Repo, pinned: PinnedSource) -> None:
-        self._repo, self._pinned = repo, pinned
-        self._blobs = cast(subprocess.Popen, repo.git.cat_file("--batch", as_process=True, istream=subprocess.PIPE))
+    committed: int
+
+    def __init__(self, folder: Path, pinned: PinnedSource) -> None:
+        self._folder, self._pinned = folder, pinned
+        said, ended = run_git("rev-list", "--max-count=1", "--timestamp", pinned.revision, folder=folder)
+        if ended.status:
+            raise self._error(f"cannot be read: {ended.said}")
+        self.committed = int(said.split()[0])
+        self._blobs = GitProcess("cat-file", "--batch", folder=folder, stdin=True)
 
     def entries(self) -> Iterator[Entry]:
-        listing: Any = self._repo.git.ls_tree("-r", "-z", "-l", "--full-tree", self._pinned.revision, as_process=True)
-        for count, record in enumerate(_records(listing.stdout)):
-            if count == MAX_ENTRIES:
-                raise self._error(f"has more than {MAX_ENTRIES:,} files, so it is no source repository")
-            meta, path = record.split(b"\t", 1)
-            mode, _, blob_id, size = meta.decode().split()
-            if size == "-" and mode != SUBMODULE_MODE:
-                raise self._error(f"lacks object {blob_id}")
-            num_bytes = 0 if size == "-" else int(size)
-            yield Entry(path.decode("utf-8", "surrogateescape"), mode, num_bytes, blob_id)
-        stderr = listing.stderr.read().decode(errors="replace").strip()
-        if listing.proc.wait():
-            raise self._error(f"cannot be listed: {stderr}")
+        # With the folders, or a tree of empty ones alone would be walked without a word.
+        command = ("ls-tree", "-r", "-t", "-z", "-l", "--full-tree", self._pinned.revision)
+        with GitProcess(*command, folder=self._folder) as listing:
+            try:
+                for count, record in enumerate(records(listing.stdout, max_bytes=MAX_LISTING_BYTES)):
+                    if count == MAX_ENTRIES:
+                        raise OverflowError(f"more than {MAX_ENTRIES:,} files and folders")
+                    meta, _, path = record.decode("utf-8", "surrogateescape").partition("\t")
+                    mode, _, blob_id, size = meta.split()
+                    if mode == _FOLDER_MODE:
+                        continue
+                    if size == "-" and mode != SUBMODULE_MODE:
+                        raise self._error(f"lacks object {blob_id}")
+                    yield Entry(path, mode, 0 if size == "-" else int(size), blob_id)
+            except OverflowError as error:
+                raise self._error(f"lists {error}, so it is no source repository") from None
+            ended = listing.finish()
+            if ended.status:
+                raise self._error(f"cannot be listed: {ended.said or f'git ended with {ended.status}'}")
+
+    def blob_id(self, entry: Entry) -> str:
+        return entry.key
 
     def read(self, entry: Entry) -> Blob:
-        stdin, stdout = cast(IO[bytes], self._blobs.stdin), cast(IO[bytes], self._blobs.stdout)
-        try:
-            stdin.write(entry.key.encode() + b"\n")
-            stdin.flush()
-            header = stdout.readline().split()
-        except BrokenPipeError:
-            header = []
-        if len(header) != 3 or header[1] != b"blob":
+        if entry.num_bytes > MAX_BLOB_BYTES:
+            raise self._error(f"has {entry.num_bytes:,} bytes in {entry.path!r}, too many to read")
+        header: list[bytes] = []
+        with contextlib.suppress(BrokenPipeError):
+            self._blobs.stdin.write(entry.key.encode() + b"\n")
+            self._blobs.stdin.flush()
+            header = self._blobs.stdout.readline().split()
+        expected = [entry.key.encode(), b"blob", b"%d" % entry.num_bytes]
+        if header != expected:
             raise self._error(f"lacks object {entry.key} of {entry.path!r}")
-        size = int(header[2])
-        data = stdout.read(size + 1)
-        if len(data) != size + 1:
+        data = self._blobs.stdout.read(entry.num_bytes + 1)
+        if len(data) != entry.num_bytes + 1 or data[-1:] != b"\n":
             raise self._error(f"ended within object {entry.key} of {entry.path!r}")
-        return Blob(entry.key, data[:size])
+        return Blob(entry.key, data[:-1])
+
+    def attributes(self, paths: Sequence[str], names: Sequence[str]) -> dict[str, dict[str, str]]:
+        # Of an index, since git before 2.40 reads them from no tree.
+        index = {"GIT_INDEX_FILE": str(self._folder / "attributes-index")}
+        any_name = ("core.protectNTFS=false", "core.protectHFS=false")
+        _, ended = run_git("read-tree", self._pinned.revision, folder=self._folder, config=any_name, environment=index)
+        if ended.status:
+            raise self._error(f"cannot be indexed: {ended.said}")
+        command = ("check-attr", "--cached", "--stdin", "-z", *names)
+        asked = b"".join(path.encode("utf-8", "surrogateescape") + b"\0" for path in paths)
+        said: dict[str, dict[str, str]] = {}
+        with GitProcess(
+            *command, folder=self._folder, timeout_s=ATTRIBUTES_TIMEOUT_S, environment=index, stdin=True
+        ) as process:
+            # git answers while it is asked, and neither may wait for the other.
+            writer = threading.Thread(target=_write, args=(process.stdin, asked), daemon=True)
+            writer.start()
+            answers = records(process.stdout, max_bytes=MAX_LISTING_BYTES)
+            for path, name, value in zip(answers, answers, answers, strict=False):
+                if value != b"unspecified":
+                    own = said.setdefault(path.decode("utf-8", "surrogateescape"), {})
+                    own[name.decode()] = value.decode("utf-8", "replace")
+            writer.join()
+            ended = process.finish()
+        if ended.status:
+            raise self._error("has .gitattributes that git cannot evaluate in time" if ended.timed_out else ended.said)
+        return said
 
     def close(self) -> None:
-        cast(IO[bytes], self._blobs.stdin).close()
-        cast(IO[bytes], self._blobs.stdout).close()
-        self._blobs.wait()
+        self._blobs.close()
 
     def _error(self, what: str) -> SourceError:
         return SourceError(f"{self._pinned.url} at {self._pinned.revision} {what}.")
 
 
-def _list_refs(url: str) -> dict[str, str]:
-    """Ref → object id, as the remote lists them, and `HEAD -> BRANCH` for the branch that its HEAD names."""
-    runner = git.cmd.Git()
-    runner.update_environment(**_ENVIRONMENT)
-    try:
-        # The timeout kills git; GitPython then reports it like any other failure.
-        listed = str(runner(c=_OPTIONS).ls_remote("--symref", "--", url, kill_after_timeout=LIST_TIMEOUT_S))
-    except git.GitCommandError as error:
-        raise _failure(url, error) from None
-    refs = {}
-    for line in listed.splitlines():
-        value, _, ref = line.partition("\t")
-        if not value.startswith("ref: "):
-            refs[ref] = value
-        elif ref == "HEAD":
-            refs["HEAD -> " + value.removeprefix("ref: ")] = value
-    return refs
-
-
-def _full_ref(source: SourceConfig, refs: dict[str, str]) -> str:
-    if not any(_COMMIT.fullmatch(value) for value in refs.values()):
-        raise SourceError(f"{source.url}: has no commit yet. Push one, or leave the source out.")
-    if source.ref is None:
-        head = next((ref.removeprefix("HEAD -> ") for ref in refs if ref.startswith("HEAD -> ")), "HEAD")
-        if head not in refs:
-            raise SourceError(f"{source.url}: its HEAD names no branch that exists. Give a ref: {_available(refs)}.")
-        return head
-    found = [ref for ref in (source.ref, f"refs/tags/{source.ref}", f"refs/heads/{source.ref}") if ref in refs]
-    if not found:
-        raise SourceError(f"{source.url}: has no ref {source.ref!r}. Available: {_available(refs)}.")
-    if len(found) > 1:
-        raise SourceError(f"{source.url}: {source.ref!r} is ambiguous. Write one of {', '.join(found)}.")
-    return found[0]
-
-
-def _available(refs: dict[str, str]) -> str:
-    names = [ref.removeprefix("refs/heads/").removeprefix("refs/tags/") for ref in refs]
-    names = [name for name in names if "refs/" not in name and not name.endswith("^{}") and "HEAD" not in name]
-    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
-
-
-def _fetch(repo: git.Repo, pinned: PinnedSource) -> None:
-    say(f"fetching {pinned.name} at {pinned.revision[:12]}")
-    failure = None
-    # A server may refuse a commit that no ref names: then the ref is fetched and must still be that commit.
-    for wanted in filter(None, (pinned.revision, pinned.ref)):
-        try:
-            repo.git(c=_OPTIONS).fetch(
-                "--depth=1",
-                "--no-tags",
-                "--no-recurse-submodules",
-                "--no-write-fetch-head",
-                "--",
-                pinned.url,
-                f"+{wanted}:{_PINNED_REF}",
-                kill_after_timeout=FETCH_TIMEOUT_S,
-            )
-        except git.GitCommandError as error:
-            failure = failure or error
-            continue
-        got = repo.git.rev_parse(_PINNED_REF + "^{}")
-        if got != pinned.revision:
-            raise SourceError(f"{pinned.url}: {wanted} is now {got}, no longer {pinned.revision}. Run again.")
-        if repo.git.cat_file("-t", got) != "commit":
-            raise SourceError(f"{pinned.url}: {got} is no commit. Give the commit's 40 digits or a ref.")
-        return
-    raise _failure(pinned.url, cast(git.GitCommandError, failure)) from None
-
-
-def _failure(url: str, error: git.GitCommandError) -> SourceError:
-    """What git said, without credentials that the user's configuration may have put into a URL."""
-    said = str(error.stderr).strip().removeprefix("stderr: ").strip("'\n ")
-    said = re.sub(r"://[^/@\s]*@", "://", said)
-    hint = "Check the URL, the ref and the network; git's own configuration decides on proxy and credentials."
-    if "Timeout" in said or error.status == -9:
-        hint = "The server did not answer in time."
-    elif "dubious ownership" in said:
-        hint = f"Its files belong to another user: git config --global --add safe.directory {url}"
-    elif "could not read Username" in said or "Authentication failed" in said:
-        hint = "It asks for credentials: set up git's credential helper."
-    transient = error.status == -9 or _TRANSIENT.search(said) is not None
-    return SourceError(f"{url}: git cannot read it: {said}. {hint}", transient=transient)
-
-
-def _absolute(url: str) -> str:
-    return os.path.abspath(os.path.expanduser(url)) if is_path(url) else url
-
-
-def _records(stream: IO[bytes]) -> Iterator[bytes]:
-    """NUL-terminated records of a stream, read a block at a time."""
-    rest = b""
-    while block := stream.read(1 << 16):
-        *records, rest = (rest + block).split(b"\0")
-        yield from records
+def _write(stream: IO[bytes], data: bytes) -> None:
+    with contextlib.suppress(BrokenPipeError, ValueError), stream:
+        stream.write(data)

@@ -6,7 +6,7 @@ installer made, lie outside and are not part of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -21,6 +21,8 @@ def pin_package(source: SourceConfig) -> PinnedSource:
 
 
 class PackageTree:
+    committed = 0
+
     def __init__(self, pinned: PinnedSource) -> None:
         self._distribution = _distribution(pinned.url)
         if self._distribution.version != pinned.revision:
@@ -39,6 +41,12 @@ class PackageTree:
                 continue
             mode = SYMLINK_MODE if file.is_symlink() else REGULAR_MODES[0]
             yield Entry(path, mode, file.stat().st_size, str(file))
+
+    def blob_id(self, entry: Entry) -> str:
+        return self.read(entry).blob_id
+
+    def attributes(self, paths: Sequence[str], names: Sequence[str]) -> dict[str, dict[str, str]]:
+        return {}
 
     def read(self, entry: Entry) -> Blob:
         data = Path(entry.key).read_bytes()

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import NamedTuple
 
-from flytekit import Cache, FlyteDirectory, task
+from flytekit import Cache, Deck, FlyteDirectory, task
 
-from flyte_llama.config import CorpusConfig, DocumentsConfig, ModelConfig, ObjectiveConfig
+from flyte_llama.composition import ORIGINS_TABLE, compose, write_origins
+from flyte_llama.config import CompositionConfig, CorpusConfig, DocumentsConfig, ModelConfig, ObjectiveConfig
 from flyte_llama.corpus import CorpusCard
 from flyte_llama.corpus import build_corpus as build
-from flyte_llama.documents import RULES_VERSION, collect, read_documents, write_documents
+from flyte_llama.documents import VerdictCache, collect, read_documents, rules_version, write_documents
 from flyte_llama.model import PinnedModel
 from flyte_llama.model import pin_model as pin_one_model
 from flyte_llama.model import prepare_base as prepare
 from flyte_llama.packing import pack, write_rows
-from flyte_llama.sources import PinnedSource, pin
+from flyte_llama.report import dataset_page
+from flyte_llama.sources import PinnedSource, first_commits, open_tree, pin
 from flyte_llama.tasks.resources import (
     CORPUS,
+    GIT_ENVIRONMENT,
+    GIT_SECRETS,
     HUB_SECRETS,
     READER,
     SMALL,
     Folder,
     finished,
+    kept_between_runs,
     local,
     new_folder,
     retried,
@@ -35,11 +41,15 @@ class Corpus(NamedTuple):
     card: CorpusCard
 
 
-@task(**SMALL, retries=3)
-def pin_sources(corpus: CorpusConfig) -> list[PinnedSource]:
-    """Every source at the revision it has now. Never cached: it asks each remote."""
+@task(**SMALL, retries=3, secret_requests=GIT_SECRETS, environment=GIT_ENVIRONMENT)
+def pin_sources(corpus: CorpusConfig, released: str) -> list[PinnedSource]:
+    """Every source at the revision it has now, held-out last. Never cached: it asks each remote.
+
+    With a day on which the base model was released, held-out sources are to be read with the dates of their files.
+    """
     with retried():
-        return [pin(source) for source in corpus.train_sources + corpus.heldout]
+        train = [pin(source) for source in corpus.train_sources]
+        return train + [pin(source).model_copy(update={"dated": bool(released)}) for source in corpus.heldout]
 
 
 @task(**SMALL, retries=3, secret_requests=HUB_SECRETS)
@@ -49,24 +59,36 @@ def pin_model(model: ModelConfig) -> PinnedModel:
         return pin_one_model(model)
 
 
-@task(**READER, retries=3, cache=Cache(version=RULES_VERSION, serialize=True))
+@task(
+    **READER,
+    retries=3,
+    secret_requests=GIT_SECRETS,
+    environment=GIT_ENVIRONMENT,
+    cache=Cache(version=rules_version(), serialize=True),
+)
 def read_source(source: PinnedSource, documents: DocumentsConfig) -> Folder:
     """One source's documents; mapped, one pod a source."""
-    with retried():
-        collected = collect(source, documents)
+    with retried(), kept_between_runs(source.url) as kept:
+        dates = first_commits(source) if source.dated else {}
+        cache = VerdictCache(kept, url=source.url)
+        with open_tree(source) as tree:
+            collected = collect(source, tree, documents, cache=cache, first_commits=dates)
     folder = new_folder("documents")
-    counts = {"num_entries": collected.num_entries, "skipped": collected.skipped}
-    provenance = {"repository": source.name, "url": source.url, "revision": source.revision}
-    write_documents(folder, collected.documents, source=provenance | counts)
+    write_documents(folder, collected.documents, source=collected.count.model_dump())
     return finished(folder)
 
 
-@task(**CORPUS, retries=1, cache=Cache(version="1", serialize=True))
-def build_corpus(sources: list[PinnedSource], documents: list[FlyteDirectory], corpus: CorpusConfig) -> Corpus:
+@task(**CORPUS, retries=1, enable_deck=True, cache=Cache(version="2", serialize=True))
+def build_corpus(
+    sources: list[PinnedSource], documents: list[FlyteDirectory], corpus: CorpusConfig, released: str
+) -> Corpus:
     """Both sides of the split. `sources` and `documents` are in the order of the configuration, held-out last."""
     train, heldout = new_folder("train"), new_folder("heldout")
     heldout_urls = [source.url for source in sources[len(corpus.train_sources) :]]
-    card = build([local(folder) for folder in documents], heldout_urls, train=train, heldout=heldout)
+    folders = [local(folder) for folder in documents]
+    day = date.fromisoformat(released) if released else None
+    card = build(folders, heldout_urls, corpus, released=day, train=train, heldout=heldout)
+    Deck("Dataset", dataset_page(card))
     return Corpus(finished(train), finished(heldout), card)
 
 
@@ -85,15 +107,21 @@ def prepare_base(pinned: PinnedModel, model: ModelConfig, train: FlyteDirectory,
     return finished(folder)
 
 
-@task(**CORPUS, retries=1, cache=Cache(version="1", serialize=True))
+@task(**CORPUS, retries=1, cache=Cache(version="2", serialize=True))
 def encode(
-    train: FlyteDirectory, base: FlyteDirectory, objective: ObjectiveConfig, seq_len: int, min_rows: int
+    train: FlyteDirectory,
+    base: FlyteDirectory,
+    composition: CompositionConfig,
+    objective: ObjectiveConfig,
+    seq_len: int,
+    min_rows: int,
 ) -> Folder:
     """Train documents as packed rows of `seq_len` ids of the base's tokenizer, enough for one optimizer step."""
     folder = new_folder("rows")
     tokenizer = DocumentTokenizer(local(base))
-    ids = tokenizer.training_ids([document.text for document in read_documents(local(train))])
-    rows = pack(ids, seq_len=seq_len, pad_id=tokenizer.eos_id)
+    texts = compose(read_documents(local(train)), composition)
+    beside = {ORIGINS_TABLE: write_origins(folder, texts)}
+    rows = pack(tokenizer.training_ids([text.text for text in texts]), seq_len=seq_len, pad_id=tokenizer.eos_id)
     facts = {"objective": objective.kind, "tokenizer_sha256": tokenizer.sha256}
-    write_rows(folder, rows, seq_len=seq_len, min_rows=min_rows, **facts)
+    write_rows(folder, rows, seq_len=seq_len, min_rows=min_rows, beside=beside, **facts)
     return finished(folder)

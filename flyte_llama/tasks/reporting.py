@@ -12,7 +12,7 @@ from flyte_llama.corpus import CorpusCard
 from flyte_llama.model import PinnedModel
 from flyte_llama.progress import say
 from flyte_llama.publish import passes_gate, publish_model
-from flyte_llama.report import EvaluationReport, model_card, page, summarise, table
+from flyte_llama.report import EvaluationReport, dataset_card, dataset_page, model_card, page, summarise, table
 from flyte_llama.tasks.resources import HUB_SECRETS, HUB_TOKEN, SMALL, UPLOADER, local, local_output, new_folder
 from flyte_llama.training import TrainingSummary
 
@@ -21,6 +21,7 @@ class Report(NamedTuple):
     report: EvaluationReport
     page: FlyteFile
     card: FlyteFile
+    dataset_card: FlyteFile
 
 
 @task(**SMALL, retries=1, enable_deck=True)
@@ -38,14 +39,21 @@ def report(
     html = page(found)
     Deck("Report", html)
     folder = local_output() or new_folder("report")
-    files = {"report.html": html, "report.json": found.model_dump_json(indent=2), "MODEL_CARD.md": model_card(found)}
+    files = {
+        "report.html": html,
+        "report.json": found.model_dump_json(indent=2),
+        "MODEL_CARD.md": model_card(found),
+        "dataset.html": dataset_page(card),
+        "DATASET_CARD.md": dataset_card(card),
+    }
     for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8")
     say(
         f"\n{table(found)}\n\nmodel:    {_where(model)}\nheld out: {_where(heldout)}\n"
-        f"report:   {folder / 'report.html'}"
+        f"report:   {folder / 'report.html'}\ndataset:  {folder / 'dataset.html'}"
     )
-    return Report(found, FlyteFile(str(folder / "report.html")), FlyteFile(str(folder / "MODEL_CARD.md")))
+    returned = ("report.html", "MODEL_CARD.md", "DATASET_CARD.md")
+    return Report(found, *(FlyteFile(str(folder / name)) for name in returned))
 
 
 @task(**UPLOADER, retries=1, secret_requests=HUB_SECRETS)

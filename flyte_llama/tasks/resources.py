@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,12 +11,15 @@ from typing import Annotated, Any
 
 import flytekit
 from flytekit import FlyteDirectory, HashMethod, Resources, Secret
+from flytekit.exceptions.base import FlyteException
 from flytekit.exceptions.user import FlyteRecoverableException
 from flytekit.extras import accelerators
 
 from flyte_llama.errors import DataError, FlyteLlamaError
 from flyte_llama.manifest import sha256_folder
+from flyte_llama.progress import say
 from flyte_llama.settings import read_settings
+from flyte_llama.sources import GIT_HOST, GIT_TOKEN
 
 SETTINGS = read_settings()
 
@@ -39,11 +43,17 @@ UPLOADER = _pod(cpu="2", memory="16Gi", storage=SETTINGS.gpu_storage)
 ALL_GPUS = _pod(cpu=SETTINGS.gpu_cpu, memory=SETTINGS.gpu_memory, storage=SETTINGS.gpu_storage, gpus=SETTINGS.gpu_count)
 
 HUB_TOKEN = "HF_TOKEN"  # noqa: S105  # the name of a variable
-HUB_SECRETS = (
-    [Secret(group=SETTINGS.secret_group, key="hf_token", env_var=HUB_TOKEN, mount_requirement=Secret.MountType.ENV_VAR)]
-    if SETTINGS.secret_group
-    else None
-)
+
+
+def _secret(group: str | None, key: str, variable: str) -> list[Secret] | None:
+    """`secret_requests` of `@task`; None where no group is named."""
+    env = Secret.MountType.ENV_VAR
+    return [Secret(group=group, key=key, env_var=variable, mount_requirement=env)] if group else None
+
+
+HUB_SECRETS = _secret(SETTINGS.secret_group, "hf_token", HUB_TOKEN)
+GIT_SECRETS = _secret(SETTINGS.git_secret_group, "git_token", GIT_TOKEN)
+GIT_ENVIRONMENT = {GIT_HOST: SETTINGS.git_host}
 
 
 def content_hash(folder: FlyteDirectory) -> str:
@@ -91,6 +101,29 @@ def local(folder: FlyteDirectory) -> Path:
             f"{path}: is gone, but Flyte's local cache still points to it. Run once with pyflyte run --overwrite-cache."
         )
     return path
+
+
+@contextmanager
+def kept_between_runs(name: str) -> Iterator[Path | None]:
+    """A folder in which a task finds what an earlier run left under this name, and leaves what it has.
+
+    In a local run it lies in the output folder; in a pod it is copied from and to FLYTE_LLAMA_CACHE. None without one.
+    """
+    own = hashlib.sha256(name.encode()).hexdigest()[:32]
+    output = local_output()
+    if output is not None or SETTINGS.cache is None:
+        yield output / "cache" / own if output else None
+        return
+    access = flytekit.FlyteContextManager.current_context().file_access
+    folder, remote = new_folder("cache"), f"{SETTINGS.cache.rstrip('/')}/{own}"
+    if access.exists(remote):
+        access.get_data(remote, str(folder), is_multipart=True)
+    yield folder
+    try:
+        access.put_data(str(folder), remote, is_multipart=True)
+    except (FlyteException, OSError) as error:
+        # The work is done; without this the next run does it again.
+        say(f"{SETTINGS.cache}: cannot be written, so nothing is kept for the next run: {error}")
 
 
 @contextmanager

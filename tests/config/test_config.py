@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 
 import pytest
+import yaml
 from click.testing import CliRunner
 
 from flyte_llama.cli import main
@@ -197,3 +199,57 @@ def test_check_prints_what_would_be_done_and_exits_with_2_on_a_bad_file(tmp_path
     bad = CliRunner().invoke(main, ["check", "--config", str(tmp_path / "x.yaml")])
     assert bad.exit_code == 2
     assert "corpus.train: is missing" in bad.output
+
+
+@pytest.mark.parametrize("near", [0.3, 0.59, 1.1])
+def test_a_similarity_at_which_duplicates_are_not_found_is_refused(near: float):
+    assert "corpus.deduplication.near" in problems(corpus={**CORPUS, "deduplication": {"near": near}})
+
+
+@pytest.mark.parametrize(
+    "line", ["o", " o/r", "o/r/", "o/r.git", "https://github.com/o/r", "o/r:", "o/r:[z-a]", "o/r:x\\"]
+)
+def test_a_line_that_would_opt_out_nothing_is_refused(line: str):
+    assert "corpus.documents.opt_out" in problems(corpus={**CORPUS, "documents": {"opt_out": [line]}})
+
+
+@pytest.mark.parametrize("name", ["", "o/r:"])
+def test_a_token_is_not_repeated_by_the_message_that_refuses_it(name: str):
+    token = "gh" + "p_" + "0123456789abcdefghijklmnopqrstuvwxyz"
+    for changes in (
+        {"corpus": {**CORPUS, "documents": {"opt_out": [name + token]}}},
+        {"composition": {"language_weights": {token: 1}}},
+    ):
+        message = problems(**changes)
+        assert "access token" in message
+        assert token not in message
+
+
+@pytest.mark.parametrize(("spdx", "hint"), [("Apache 2.0", "Apache-2.0"), ("MTI", "MIT"), ("apache-2.0", "Apache-2.0")])
+def test_a_licence_that_is_no_spdx_id_is_refused_with_the_nearest_one(spdx: str, hint: str):
+    message = problems(corpus={**CORPUS, "documents": {"licences": ["MIT", spdx]}})
+    assert f"holds {spdx!r}, which is no SPDX id. Did you mean {hint}?" in message
+
+
+def test_check_refuses_a_language_that_no_file_has_and_shows_what_is_never_read(tmp_path: Path):
+    config = {"corpus": {**CORPUS, "documents": {"opt_out": ["A/one:docs/", "a/three"]}}}
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(config))
+    shown = CliRunner().invoke(main, ["check", "--config", str(path)])
+    assert "never read  A/one:docs/\n" in shown.output
+    assert "never read  a/three (of no source above)\n" in shown.output
+    path.write_text(yaml.safe_dump({**config, "composition": {"language_weights": {"pyhton": 2}}}))
+    refused = CliRunner().invoke(main, ["check", "--config", str(path)])
+    assert refused.exit_code == 2
+    assert "'pyhton' is no language of a file. Did you mean python?" in refused.output
+
+
+def test_the_day_of_release_is_read_as_yaml_and_as_text_give_it():
+    for day in (date(2023, 8, 24), "2023-08-24"):
+        config = ExperimentConfig.model_validate({"corpus": CORPUS, "model": {"released": day}})
+        assert config.model.released == "2023-08-24"
+    assert "model.released = '24.8.2023': is no day" in problems(model={"released": "24.8.2023"})
+
+
+def test_a_weight_out_of_range_is_refused():
+    assert "composition.language_weights" in problems(composition={"language_weights": {"go": -1}})

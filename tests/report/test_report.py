@@ -7,15 +7,16 @@ from xml.etree import ElementTree
 
 import pytest
 
-from flyte_llama.corpus import CorpusCard, SourceCount
-from flyte_llama.corpus.card import count_side
+from flyte_llama.corpus import CorpusCard
+from flyte_llama.corpus.card import count_leakage, count_side
+from flyte_llama.corpus.leakage import remove_leaks
 from flyte_llama.errors import EvaluationError
 from flyte_llama.evaluation import DocumentLoss, write_scores
 from flyte_llama.model import PinnedModel
 from flyte_llama.report import EvaluationReport, model_card, page, summarise, table
 from flyte_llama.training import TrainingSummary
 from flyte_llama.training.fine_tune import LossPoint
-from tests.conftest import document
+from tests.conftest import document, source_count
 
 PROTOCOL = {"window": 512, "stride": 256, "precision": "fp32", "start": "bos", "tokenizer_sha256": "f" * 64}
 TRAINING = TrainingSummary(
@@ -41,11 +42,7 @@ def scores(nats: float, num_tokens: int = 100) -> list[DocumentLoss]:
 def made(tmp_path: Path, before: list[DocumentLoss], after: list[DocumentLoss], **protocol: object) -> EvaluationReport:
     write_scores(tmp_path / "before", before, **PROTOCOL)
     write_scores(tmp_path / "after", after, **{**PROTOCOL, **protocol})
-    source = SourceCount(
-        repository="o/<two>", url="u", revision="v1", held_out=True, num_entries=3, num_documents=2, skipped={"type": 1}
-    )
-    sides = count_side([document("text\n")], {"duplicate": 4})
-    card = CorpusCard(sources=[source], train=sides, heldout=sides)
+    card = corpus_card()
     return summarise(
         tmp_path / "before",
         tmp_path / "after",
@@ -53,6 +50,15 @@ def made(tmp_path: Path, before: list[DocumentLoss], after: list[DocumentLoss], 
         corpus=card,
         training=TRAINING,
     )
+
+
+def corpus_card() -> CorpusCard:
+    """Of one document a side; nothing was dropped."""
+    documents = [document("text\n")]
+    side = count_side([source_count(documents, repository="o/<two>")], documents, [], documents)
+    cleaned = remove_leaks(documents, documents, n=13, remove="spans")
+    leakage = count_leakage(13, documents, cleaned, residual_words=0, freshness=["unknown"])
+    return CorpusCard(train=side, heldout=side, leakage=leakage)
 
 
 @pytest.fixture
@@ -93,7 +99,7 @@ def test_the_model_card_has_front_matter_figures_and_sources(report: EvaluationR
     card = model_card(report)
     assert card.startswith("---\nbase_model: o/base\n")
     assert table(report) in card
-    assert "| o/<two> | `v1` | held out | 2 |" in card
+    assert f"| o/<two> | `{'0' * 40}` | held out | 1 |" in card
 
 
 def test_figures_measured_differently_are_not_compared(tmp_path: Path):

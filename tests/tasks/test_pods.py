@@ -32,11 +32,16 @@ pytestmark = pytest.mark.slow
 def config_file(make_repo: MakeRepo, tmp_path: Path) -> Path:
     """A tiny experiment on two repositories that the test made."""
     files = {f"src/{n}.py": text.replace("double", f"double_{n}") for n, text in enumerate(TEXTS * 30)}
-    train, heldout = make_repo("train", files), make_repo("heldout", {"b.py": TEXTS[0] + TEXTS[1], "c.md": TEXTS[2]})
+    train = make_repo("train", files)
+    heldout = make_repo("heldout", {"b.py": TEXTS[0] + TEXTS[1], "c.md": TEXTS[2], "LICENSE": "MIT"})
     config = {
-        "corpus": {"train": [{"url": str(train)}], "heldout": [{"url": str(heldout)}]},
+        "corpus": {
+            "train": [{"url": str(train), "accept_unknown_licence": True}],
+            "heldout": [{"url": str(heldout)}],
+        },
         "model": {
             "name": "scratch",
+            "released": "2023-08-24",
             "scratch": {"vocab_size": 400, "hidden_size": 32, "num_layers": 2, "num_heads": 2, "max_positions": 256},
         },
         "training": {
@@ -69,15 +74,19 @@ def value_of(found: literals_pb2.Literal, python_type: type) -> object:
     return TypeEngine.to_python_value(context, Literal.from_flyte_idl(found), python_type)
 
 
-def test_every_task_runs_from_its_serialised_spec(registered: Registered, config_file: Path, tmp_path: Path):
+def test_every_task_runs_from_its_serialised_spec(
+    registered: Registered, config_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     config: ExperimentConfig = load_config(config_file)
+    monkeypatch.setenv("FLYTE_LLAMA_CACHE", str(tmp_path / "kept"))
 
     def run(task: str, index: int | None = None, folder: str = "", **inputs: literals_pb2.Literal) -> dict:
         spec = next(spec for name, spec in registered.tasks.items() if name.startswith(task))
         place = tmp_path / "pods" / (folder or task)
         return dict(run_in_pod(spec, literals_pb2.LiteralMap(literals=inputs), place, index).literals)
 
-    sources = run("pin_sources", corpus=literal(config.corpus))["o0"]
+    released = literal(config.model.released)
+    sources = run("pin_sources", corpus=literal(config.corpus), released=released)["o0"]
     assert len(sources.collection.literals) == 2
     pinned = run("pin_model", model=literal(config.model))["o0"]
     documents = [
@@ -85,17 +94,27 @@ def test_every_task_runs_from_its_serialised_spec(registered: Registered, config
         for n in range(2)
     ]
     assert all(found.hash for found in documents)
+    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "kept").rglob("verdicts-*.parquet")}
+    assert len(kept) == 2
+    again = run("map_read_source", 0, "again", source=sources, documents=literal(config.corpus.documents))["o0"]
+    assert again.hash == documents[0].hash
+    monkeypatch.setenv("FLYTE_LLAMA_CACHE", "/proc/cannot-be-written")
+    alone = run("map_read_source", 0, "alone", source=sources, documents=literal(config.corpus.documents))["o0"]
+    assert alone.hash == documents[0].hash
     gathered = literals_pb2.Literal(collection=literals_pb2.LiteralCollection(literals=documents))
-    corpus = run("build_corpus", sources=sources, documents=gathered, corpus=literal(config.corpus))
+    corpus = run("build_corpus", sources=sources, documents=gathered, corpus=literal(config.corpus), released=released)
     card = value_of(corpus["card"], CorpusCard)
     assert isinstance(card, CorpusCard)
-    assert card.heldout.num_documents == 2
+    assert card.heldout.documents.files == 2
+    assert card.leakage.freshness["fresh"].files == 2
+    assert (tmp_path / "pods/build_corpus/out/deck.html").is_file()
     lengths = {"seq_len": literal(64), "window": literal(128)}
     base = run("prepare_base", pinned=pinned, model=literal(config.model), train=corpus["train"], **lengths)["o0"]
     rows = run(
         "encode",
         train=corpus["train"],
         base=base,
+        composition=literal(config.composition),
         objective=literal(config.objective),
         seq_len=literal(64),
         min_rows=literal(4),
@@ -122,6 +141,7 @@ def test_every_task_runs_from_its_serialised_spec(registered: Registered, config
     assert report.is_better
     assert (tmp_path / "pods/report/out/deck.html").is_file()
     assert Path(made["page"].scalar.blob.uri).read_text().startswith("<!doctype html>")
+    assert "# Code corpus" in Path(made["dataset_card"].scalar.blob.uri).read_text()
     published = run("publish", model=tuned["model"], report=made["report"], publish=literal(config.publish))
     assert published["o0"].scalar.primitive.string_value == ""
     assert value_of(pinned, PinnedModel) == PinnedModel(name="scratch", revision="")
@@ -145,6 +165,7 @@ def test_pyflyte_run_writes_the_report_and_a_second_run_is_served_from_the_cache
     assert f"{report.overall.tuned_perplexity:,.2f}" in first
     assert str(tmp_path / "output/report.html") in first
     kinds = {path.name.split("-")[0] for path in (tmp_path / "output/data").iterdir()}
+    assert (tmp_path / "output/DATASET_CARD.md").read_text().startswith("---")
     assert kinds == {"documents", "train", "heldout", "base", "rows", "model", "scores"}
     start = time.monotonic()
     second = run()

@@ -83,12 +83,13 @@ def test_no_secret_is_asked_for_and_no_plan_activated_unless_the_environment_say
 def test_the_environment_decides_on_gpus_secrets_and_activation():
     # Read at registration, so in a process of its own; what is printed comes from the serialised specs.
     program = (
+        "import re\n"
         "from tests.tasks.conftest import serialised\n"
         "from flyte_llama.workflows import weekly_refresh\n"
         "for name, spec in sorted(serialised().tasks.items()):\n"
         "    context = spec.template.security_context\n"
         "    for secret in context.secrets if context else []:\n"
-        "        print(name, secret.group, secret.key, secret.env_var)\n"
+        "        print(re.sub('_[0-9a-f]{32}.*', '', name), secret.group, secret.key, secret.env_var)\n"
         "    if name == 'fine_tune':\n"
         "        print([r.value for r in spec.template.container.resources.requests if r.name == 2])\n"
         "        print(spec.template.extended_resources.gpu_accelerator.device)\n"
@@ -98,6 +99,7 @@ def test_the_environment_decides_on_gpus_secrets_and_activation():
         "FLYTE_LLAMA_GPU": "H200",
         "FLYTE_LLAMA_GPU_COUNT": "4",
         "FLYTE_LLAMA_SECRET_GROUP": "hub",
+        "FLYTE_LLAMA_GIT_SECRET_GROUP": "git",
         "FLYTE_LLAMA_ACTIVATE_SCHEDULE": "1",
     }
     environment = {**os.environ, **changes, "PYTHONPATH": str(ROOT)}
@@ -108,9 +110,12 @@ def test_the_environment_decides_on_gpus_secrets_and_activation():
         "fine_tune hub hf_token HF_TOKEN",
         "['4']",
         "nvidia-h200",
+        "map_read_source git git_token FLYTE_LLAMA_GIT_TOKEN",
         "pin_model hub hf_token HF_TOKEN",
+        "pin_sources git git_token FLYTE_LLAMA_GIT_TOKEN",
         "prepare_base hub hf_token HF_TOKEN",
         "publish hub hf_token HF_TOKEN",
+        "read_source git git_token FLYTE_LLAMA_GIT_TOKEN",
         "True",
     ]
 

@@ -1,0 +1,128 @@
+"""A Jupyter notebook → a script in the percent format, and its language.
+
+In goes a file of nbformat 3 or 4. Out comes what an author wrote: code, prose and raw cells. Outputs, counts, ids,
+cell and notebook metadata, widgets and embedded images are left out, so that a run or a save changes nothing.
+It does not run a notebook and does not judge its code.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+# An image that is stored in the cell, not linked: its name is kept, its bytes are not.
+_MARKDOWN_IMAGE = re.compile(r"!\[([^\]\[]*)\]\(\s*(?:attachment:|data:)[^()\s]*(?:\s+\"[^\"]*\")?\s*\)")
+_IMAGE_DEFINITION = re.compile(r"^[ ]{0,3}\[[^\]\[]+\]:\s*<?(?:attachment:|data:)\S*.*$\n?", re.MULTILINE)
+_HTML_IMAGE = re.compile(r"<img\b[^<>]*>", re.IGNORECASE)
+_EMBEDDED = re.compile(r"\bsrc\s*=\s*[\"']?\s*(?:attachment:|data:)", re.IGNORECASE)
+_MAX_CELLS = 2000
+_LANGUAGE_NAME = re.compile(r"[a-z][a-z0-9+#. -]{0,30}")
+_ERRORS = (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError)
+
+
+@dataclass(frozen=True)
+class Notebook:
+    text: str
+    """Cells under `%%` marks; all but code, and magics and shell lines in it, are comments of the language."""
+    language: str
+    """Lower case, as in `python`, `r`, `c++`."""
+
+
+def notebook_text(data: bytes) -> Notebook:
+    """The cells of a notebook file as a script; "" if all of them are blank.
+
+    Raises:
+        ValueError: if it is not a notebook of nbformat 3 or 4, or in a language that jupytext does not write. The
+            message holds nothing of the file.
+    """
+    import jupytext
+    from nbformat import from_dict
+
+    content = _read(data)
+    metadata = _language_metadata(content.get("metadata"))
+    cells = [cell for cell in map(_cell, content["cells"]) if cell["source"].strip()]
+    if len(cells) > _MAX_CELLS:
+        raise ValueError(f"a notebook of more than {_MAX_CELLS:,} cells, which nobody wrote")
+    if not cells:
+        return Notebook("", _language(metadata))
+    # Without this, jupytext writes a header with its own version.
+    filters = {"notebook_metadata_filter": "-all"}
+    notebook = from_dict(
+        {"nbformat": 4, "nbformat_minor": 4, "metadata": metadata | {"jupytext": filters}, "cells": cells}
+    )
+    try:
+        text = jupytext.writes(notebook, fmt="auto:percent")
+    except _ERRORS:
+        raise ValueError("a notebook in a language that jupytext cannot write as a script") from None
+    # JSON can escape half of a surrogate pair, which is no character.
+    if not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text):
+        raise ValueError("a damaged notebook: its text is not Unicode")
+    return Notebook(text, _language(metadata))
+
+
+def _read(data: bytes) -> Any:
+    """As nbformat 4, without a check by its schema: what that could refuse is mostly in the parts left out."""
+    from nbformat import convert, versions
+
+    try:
+        parsed = json.loads(data.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        raise ValueError("not a notebook: not UTF-8") from None
+    except (ValueError, RecursionError):
+        raise ValueError("not a notebook: not JSON") from None
+    version = parsed.get("nbformat") if isinstance(parsed, dict) else None
+    if version not in (3, 4):
+        raise ValueError("not a notebook of nbformat 3 or 4")
+    try:
+        sheets = parsed["worksheets"] if version == 3 else [parsed]
+        for cell in [cell for sheet in sheets for cell in sheet["cells"]]:
+            # Not read with the rest: nbformat logs what it finds wrong in them, content and all.
+            cell.update(outputs=[], metadata={})
+        content = convert(versions[version].to_notebook_json(parsed), 4)
+        if isinstance(content["cells"], list):
+            return content
+    except Exception:  # nbformat lets out whatever a malformed file makes its readers run into
+        raise ValueError("a damaged notebook: its cells cannot be read") from None
+    raise ValueError("a damaged notebook: it has no list of cells")
+
+
+def _cell(cell: Any) -> dict[str, Any]:
+    try:
+        kind, source = cell["cell_type"], cell["source"]
+    except _ERRORS:
+        raise ValueError("a damaged notebook: a cell without a type or a source") from None
+    if kind not in ("code", "markdown", "raw") or not isinstance(source, str):
+        raise ValueError("a damaged notebook: a cell that is not text, or of no known type")
+    kept = {"cell_type": kind, "metadata": {}, "source": _without_images(source) if kind == "markdown" else source}
+    return kept | {"outputs": [], "execution_count": None} if kind == "code" else kept
+
+
+def _without_images(markdown: str) -> str:
+    markdown = _MARKDOWN_IMAGE.sub(r"\1", markdown)
+    markdown = _IMAGE_DEFINITION.sub("", markdown)
+    return _HTML_IMAGE.sub(lambda image: "" if _EMBEDDED.search(image[0]) else image[0], markdown)
+
+
+def _language_metadata(metadata: Any) -> dict[str, dict[str, str]]:
+    """The names of the language, which decide how comments are written."""
+    stated = metadata if isinstance(metadata, dict) else {}
+    kernel, info = (
+        value if isinstance(value, dict) else {} for value in map(stated.get, ("kernelspec", "language_info"))
+    )
+    language = kernel.get("language") or info.get("name")
+    if not isinstance(language, str):
+        name = str(kernel.get("name", ""))
+        language = "R" if name == "ir" else "julia" if name.startswith("julia") else "python"
+    suffix = info.get("file_extension")
+    known = {"file_extension": suffix} if isinstance(suffix, str) and suffix else {}
+    return {"kernelspec": {"language": "python" if language == "ipython" else language}, "language_info": known}
+
+
+def _language(metadata: dict[str, dict[str, str]]) -> str:
+    # Kernels name a version too, as in python3 and C++17.
+    name = metadata["kernelspec"]["language"].lower().rstrip("0123456789.")
+    if not _LANGUAGE_NAME.fullmatch(name):
+        raise ValueError("a notebook in a language whose name is not one")
+    return name

@@ -1,0 +1,94 @@
+"""The corpus described: a dataset card in the Hub's format, and a page of pictures for Flyte's deck.
+
+Every figure in both is one of the corpus card.
+"""
+
+from __future__ import annotations
+
+from importlib import resources
+from typing import Any, NamedTuple
+
+import yaml
+from jinja2 import Environment
+
+from flyte_llama.corpus import CorpusCard, SideCount, Step, funnel
+
+# The Hub's size categories, by number of rows.
+_SIZES = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "100K<n<1M", 10_000_000: "1M<n<10M"}
+# Languages with an own colour in the picture; the others share grey.
+_COLOURS = ("#7652a2", "#4b8bbe", "#e2a03f", "#5aa469", "#c8553d", "#8d99ae", "#b07aa1", "#2a9d8f")
+_OTHERS = "#d5d9e0"
+
+
+class Side(NamedTuple):
+    """A side as the templates see it."""
+
+    title: str
+    counts: SideCount
+    funnel: list[Step]
+
+    @property
+    def redacted(self) -> dict[str, int]:
+        """Detector → placeholders, over all sources."""
+        names = sorted({name for source in self.counts.sources for name in source.redacted})
+        return {name: sum(source.redacted.get(name, 0) for source in self.counts.sources) for name in names}
+
+
+def dataset_card(card: CorpusCard) -> str:
+    """README.md of the dataset, the train and the held-out folder side by side."""
+    front = yaml.safe_dump(_front_matter(card), sort_keys=True).strip()
+    return _render("dataset_card.md.j2", autoescape=False, card=card, sides=_sides(card), front_matter=front)
+
+
+def dataset_page(card: CorpusCard) -> str:
+    """A whole HTML document with inline pictures: funnels, languages by repository, document lengths."""
+    totals = card.train.by_language | card.heldout.by_language
+    named = sorted(totals, key=lambda language: -totals[language].num_bytes)[: len(_COLOURS)]
+    return _render(
+        "dataset_page.html.j2",
+        autoescape=True,
+        card=card,
+        sides=_sides(card),
+        colours=dict(zip(named, _COLOURS, strict=False)),
+        others=_OTHERS,
+    )
+
+
+def _sides(card: CorpusCard) -> list[Side]:
+    return [
+        Side("Train", card.train, funnel(card, held_out=False)),
+        Side("Held out", card.heldout, funnel(card, held_out=True)),
+    ]
+
+
+def _front_matter(card: CorpusCard) -> dict[str, Any]:
+    rows = card.train.documents.files + card.heldout.documents.files
+    # The Hub's licence ids are SPDX's in lower case; for several there is `other`.
+    licences = {spdx.lower() for side in (card.train, card.heldout) for spdx in side.by_licence}
+    single = next(iter(licences)) if len(licences) == 1 else ""
+    files = {"train": "train/documents.parquet", "test": "heldout/documents.parquet"}
+    return {
+        "pretty_name": "Code corpus of Flyte Llama",
+        "task_categories": ["text-generation"],
+        "tags": ["code", "flyte"],
+        "license": single if single and " " not in single else "other",
+        "size_categories": [next((name for most, name in _SIZES.items() if rows < most), "n>10M")],
+        "configs": [
+            {
+                "config_name": "default",
+                "data_files": [{"split": split, "path": path} for split, path in files.items()],
+            }
+        ],
+    }
+
+
+def _render(template: str, *, autoescape: bool, **values: Any) -> str:
+    text = resources.files("flyte_llama.report").joinpath(template).read_text(encoding="utf-8")
+    environment = Environment(autoescape=autoescape, trim_blocks=True, lstrip_blocks=True)  # noqa: S701  # Markdown
+    environment.filters["rounded"] = _rounded
+    environment.filters["thousands"] = lambda number: f"{number:,}"
+    return environment.from_string(text).render(**values)
+
+
+def _rounded(num_bytes: int) -> str:
+    return f"{num_bytes / 1e6:,.2f} MB" if num_bytes >= 100_000 else f"{num_bytes / 1e3:,.1f} kB"

@@ -1,0 +1,40 @@
+"""Where a document can be read, and what its table keeps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from flyte_llama.documents import read_documents, write_documents
+from tests.conftest import document
+
+COMMIT = "0" * 40
+
+
+def test_the_table_has_the_permalink_beside_what_a_document_is(tmp_path: Path):
+    one = document("x = 1\n", url="https://github.com/o/r")
+    write_documents(tmp_path / "out", [one])
+    (row,) = pq.read_table(tmp_path / "out/documents.parquet").to_pylist()
+    assert row["permalink"] == one.permalink != ""
+    assert read_documents(tmp_path / "out") == [one]
+
+
+@pytest.mark.parametrize(
+    ("url", "path", "permalink"),
+    [
+        ("https://github.com/o/R.git", "a b/#1?%.py", f"https://github.com/o/R/blob/{COMMIT}/a%20b/%231%3F%25.py"),
+        ("git@github.com:o/R.git", "ü.py", f"https://github.com/o/R/blob/{COMMIT}/%C3%BC.py"),
+        ("ssh://git@github.com/o/r", "a.py", f"https://github.com/o/r/blob/{COMMIT}/a.py"),
+        ("https://gitlab.example.com/g/s/r", "a.py", f"https://gitlab.example.com/g/s/r/-/blob/{COMMIT}/a.py"),
+        ("https://bitbucket.org/o/r", "a.py", f"https://bitbucket.org/o/r/src/{COMMIT}/a.py"),
+        ("https://codeberg.org/o/r", "a.py", f"https://codeberg.org/o/r/src/commit/{COMMIT}/a.py"),
+        ("https://git.example.com/o/r", "a.py", ""),
+        ("https://github.com.example.com/o/r", "a.py", ""),
+        ("/srv/github.com/r", "a.py", ""),
+        ("package:flytekit", "a.py", ""),
+    ],
+)
+def test_a_permalink_is_that_of_the_host_or_empty(url: str, path: str, permalink: str):
+    assert document("x\n", url=url, path=path).permalink == permalink

@@ -1,0 +1,166 @@
+"""A notebook's text is what its author wrote, the same after every run and save."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from flyte_llama.documents.notebook import notebook_text
+
+IMAGE = "iVBORw0KGgoAAAANSUhEUg"
+
+
+def cell(kind: str, source: str | list[str], **fields: Any) -> dict[str, Any]:
+    return {"cell_type": kind, "metadata": {}, "source": source, **fields}
+
+
+def code(source: str | list[str], **fields: Any) -> dict[str, Any]:
+    return cell("code", source, **{"execution_count": None, "outputs": [], **fields})
+
+
+def notebook(*cells: Any, minor: int = 5, **metadata: Any) -> bytes:
+    return json.dumps({"nbformat": 4, "nbformat_minor": minor, "metadata": metadata, "cells": cells}).encode()
+
+
+def test_cells_come_under_marks_with_all_but_code_as_comments():
+    data = notebook(cell("markdown", "# Title\n\nProse."), code(["x = 1\n", "y = 2"]), cell("raw", "raw"))
+    text = "# %% [markdown]\n# # Title\n#\n# Prose.\n\n# %%\nx = 1\ny = 2\n\n# %% [raw]\n# raw\n"
+    assert notebook_text(data).text == text
+
+
+def test_magics_and_shell_lines_are_comments():
+    text = notebook_text(notebook(code("%matplotlib inline\n!pip install x\nx = 1"), code("%%bash\nls"))).text
+    assert text == '# %%\n# %matplotlib inline\n# !pip install x\nx = 1\n\n# %% language="bash"\n# ls\n'
+
+
+def test_a_run_and_a_save_change_nothing():
+    saved = notebook(
+        code(
+            "x = 1",
+            id="4f1d",
+            execution_count=7,
+            outputs=[{"output_type": "display_data", "metadata": {}, "data": {"image/png": IMAGE}}],
+            metadata={"scrolled": True, "tags": ["t"], "execution": {"iopub.execute_input": "2026-01-01"}},
+        ),
+        kernelspec={"name": "conda-env-x-py", "display_name": "Mine", "language": "python"},
+        language_info={"name": "python", "version": "3.11.7", "file_extension": ".py"},
+        widgets={"application/vnd.jupyter.widget-state+json": {"state": {}}},
+        toc={"base_numbering": 1},
+    )
+    assert notebook_text(saved) == notebook_text(notebook(code("x = 1"), minor=0))
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "![a plot](attachment:plot.png)",
+        f"![a plot](data:image/png;base64,{IMAGE})",
+        f'![a plot](data:image/png;base64,{IMAGE} "title")',
+        f"a plot<IMG width=3 src='data:image/png;base64,{IMAGE}'/>",
+        f"a plot\n\n[p]: data:image/png;base64,{IMAGE}",
+    ],
+)
+def test_images_within_prose_are_dropped(image: str):
+    data = notebook(cell("markdown", f"See {image}", attachments={"plot.png": {"image/png": IMAGE}}))
+    assert notebook_text(data).text.rstrip("#\n ") == "# %% [markdown]\n# See a plot"
+
+
+def test_linked_images_stay():
+    source = '![a](https://x.org/a.png) <img src="a.png">'
+    assert notebook_text(notebook(cell("markdown", source))).text == f"# %% [markdown]\n# {source}\n"
+
+
+def test_blank_cells_are_left_out():
+    assert notebook_text(notebook(code(""), code("x = 1"), cell("markdown", " \n"))).text == "# %%\nx = 1\n"
+    assert notebook_text(notebook(code("\n"))).text == notebook_text(notebook()).text == ""
+
+
+def test_version_3_is_read():
+    sheet = {
+        "cells": [
+            {"cell_type": "heading", "level": 2, "metadata": {}, "source": "Title"},
+            {
+                "cell_type": "code",
+                "collapsed": False,
+                "input": ["x = 1"],
+                "language": "python",
+                "metadata": {},
+                "outputs": [{"output_type": "pyout", "text": ["1"], "prompt_number": 1, "metadata": {}}],
+                "prompt_number": 1,
+            },
+        ],
+        "metadata": {},
+    }
+    data = {"nbformat": 3, "nbformat_minor": 0, "metadata": {"name": ""}, "worksheets": [sheet]}
+    assert notebook_text(json.dumps(data).encode()).text == "# %% [markdown]\n# ## Title\n\n# %%\nx = 1\n"
+
+
+@pytest.mark.parametrize(
+    ("metadata", "language", "comment"),
+    [
+        ({}, "python", "#"),
+        ({"kernelspec": {"name": "python3", "display_name": "Python 3"}}, "python", "#"),
+        ({"kernelspec": {"name": "ir", "display_name": "R"}}, "r", "#"),
+        ({"kernelspec": {"name": "scala", "display_name": "Scala", "language": "scala"}}, "scala", "//"),
+        ({"language_info": {"name": "C++17", "file_extension": ".cpp"}}, "c++", "//"),
+        ({"language_info": {"name": "haskell"}}, "haskell", "--"),
+    ],
+)
+def test_the_language_decides_the_comments(metadata: dict[str, Any], language: str, comment: str):
+    found = notebook_text(notebook(cell("markdown", "Prose."), **metadata))
+    assert (found.language, found.text) == (language, f"{comment} %% [markdown]\n{comment} Prose.\n")
+
+
+@pytest.mark.parametrize(
+    ("data", "cause"),
+    [
+        (b"", "not JSON"),
+        (b'{"cells": [SECRET', "not JSON"),
+        (b"\xff\xfeSECRET", "not UTF-8"),
+        (b"[" * 100_000, "not JSON"),
+        (b'["SECRET"]', "nbformat 3 or 4"),
+        (b'{"SECRET": 1}', "nbformat 3 or 4"),
+        (b'{"nbformat": "SECRET"}', "nbformat 3 or 4"),
+        (b'{"nbformat": 2, "worksheets": [], "SECRET": 1}', "nbformat 3 or 4"),
+        (b'{"nbformat": 4, "SECRET": 1}', "cells"),
+        (b'{"nbformat": 4, "cells": {"SECRET": 1}}', "cells"),
+        (b'{"nbformat": 3, "worksheets": [{"SECRET": 1}]}', "cells"),
+        (notebook("SECRET"), "cell"),
+        (notebook({"cell_type": "code", "SECRET": 1}), "cell"),
+        (notebook(cell("SECRET", "x")), "cell"),
+        (notebook(cell("markdown", {"SECRET": 1})), "cell"),  # type: ignore[arg-type]
+        (notebook(code("x"), kernelspec={"language": "SECRET"}), "language"),
+        (notebook(code("x"), language_info={"name": "\nSECRET", "file_extension": ".py"}), "language"),
+        (notebook(code("SECRET \ud800")), "Unicode"),
+        (notebook(code("x"), language_info={"file_extension": ".SECRET"}), "language"),
+    ],
+)
+def test_a_damaged_notebook_is_refused_without_its_content(
+    data: bytes, cause: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+):
+    with pytest.raises(ValueError, match=cause) as caught:
+        notebook_text(data)
+    logged = caplog.text + "".join(capfd.readouterr())
+    assert "SECRET" not in str(caught.value) + logged
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
+def test_a_flaw_in_what_is_left_out_does_not_matter():
+    data = notebook(cell("code", "x = 1", outputs="none", id=3), cell("markdown", "y"), kernelspec="python")
+    assert notebook_text(data).text == "# %%\nx = 1\n\n# %% [markdown]\n# y\n"
+
+
+def test_two_processes_agree():
+    data = notebook(code("%time x = 1"), cell("markdown", "y"), cell("raw", "z"))
+    program = (
+        "import sys; from flyte_llama.documents.notebook import notebook_text as f; print(f(sys.stdin.buffer.read()))"
+    )
+    runs = {
+        subprocess.run([sys.executable, "-c", program], input=data, capture_output=True, check=True).stdout
+        for _ in range(2)
+    }
+    assert runs == {f"{notebook_text(data)}\n".encode()}

@@ -1,0 +1,126 @@
+"""The dataset card and page: every number in them is recomputed here from the tables that the corpus left."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from flyte_llama.config import CorpusConfig, SourceConfig
+from flyte_llama.corpus import CorpusCard, build_corpus
+from flyte_llama.documents import Amount, write_documents
+from flyte_llama.report import dataset_card, dataset_page
+from tests.conftest import document, lines_of, source_count, words_of
+
+TRAIN, HELDOUT = "https://example.com/o/train", "https://example.com/o/<heldout>"
+LEAK = lines_of(words_of(40, seed=100))
+
+
+def long(seed: int) -> str:
+    return lines_of(words_of(60, seed=seed))
+
+
+READ = {
+    TRAIN: [
+        document(long(1), url=TRAIN, path="a.py"),
+        document(long(1), url=TRAIN, path="copy.py"),
+        document(long(2) + "\n" + LEAK + "\n" + long(3), url=TRAIN, path="leak.go", language="go", kind="test"),
+        document(long(6) * 40, url=TRAIN, path="long.md", language="markdown", kind="docs"),
+    ],
+    HELDOUT: [
+        document(long(4), url=HELDOUT, path="x.py", first_commit=1_700_000_000),
+        document(long(5) + LEAK, url=HELDOUT, path="y.py"),
+    ],
+}
+SKIPPED = {"generated": Amount(files=3, num_bytes=1234), "type": Amount(files=2, num_bytes=77)}
+
+
+@pytest.fixture
+def card(tmp_path: Path) -> CorpusCard:
+    for name, (url, own) in zip(("t", "h"), READ.items(), strict=True):
+        entries = source_count(own).entries + SKIPPED["generated"] + SKIPPED["type"]
+        count = source_count(own, skipped=SKIPPED, entries=entries, redacted={"email": len(own)}, url=url)
+        write_documents(tmp_path / name, own, source=count.model_dump())
+    config = CorpusConfig(train=[SourceConfig(url=TRAIN)], heldout=[SourceConfig(url="https://example.com/o/h")])
+    places = {"train": tmp_path / "train", "heldout": tmp_path / "heldout"}
+    return build_corpus([tmp_path / "t", tmp_path / "h"], [HELDOUT], config, released=None, **places)
+
+
+def rows_of(markdown: str, heading: str, first_cell: str) -> list[list[str]]:
+    """The cells of the table under a heading that begins with a column of this name, without its header."""
+    section = markdown.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    table = section.split(f"| {first_cell} |")[1].split("\n\n")[0]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
+
+
+def number(cell: str) -> int:
+    return int(cell.replace(",", ""))
+
+
+@pytest.mark.parametrize(("heading", "folder"), [("Train", "train"), ("Held out", "heldout")])
+@pytest.mark.parametrize(("title", "column"), [("language", "language"), ("kind", "kind"), ("licence", "licence")])
+def test_documents_and_bytes_by_column_are_those_of_the_table(
+    card: CorpusCard, tmp_path: Path, heading: str, folder: str, title: str, column: str
+):
+    files, sizes = Counter(), Counter()
+    for row in pq.read_table(tmp_path / folder / "documents.parquet").to_pylist():
+        files[row[column]] += 1
+        sizes[row[column]] += len(row["text"].encode())
+    shown = {name: (number(many), number(size)) for name, many, size in rows_of(dataset_card(card), heading, title)}
+    assert shown == {name: (files[name], sizes[name]) for name in files}
+
+
+@pytest.mark.parametrize(("heading", "folder", "url"), [("Train", "train", TRAIN), ("Held out", "heldout", HELDOUT)])
+def test_the_funnel_leads_from_all_files_to_the_tables_rows(
+    card: CorpusCard, tmp_path: Path, heading: str, folder: str, url: str
+):
+    steps = {row[0]: [number(cell) for cell in row[1:]] for row in rows_of(dataset_card(card), heading, "step")}
+    read = sum(len(one.text.encode()) for one in READ[url])
+    assert steps["files"] == [0, 0, len(READ[url]) + 5, read + 1311]
+    assert steps["generated, vendored, lock, minified"][:2] == [3, 1234]
+    assert steps["other types"] == [2, 77, len(READ[url]), read]
+    left = pq.read_table(tmp_path / folder / "documents.parquet").to_pylist()
+    last = list(steps.values())[-1]
+    assert last[2:] == [len(left), sum(len(row["text"].encode()) for row in left)]
+    dropped = pq.read_table(tmp_path / folder / "dropped.parquet").to_pylist()
+    exact = [row["end"] - row["start"] for row in dropped if row["reason"] == "exact"]
+    if exact:
+        assert steps["exact copies"][:2] == [len(exact), sum(exact)]
+
+
+def test_leaks_sources_and_placeholders_are_those_planted(card: CorpusCard):
+    markdown = dataset_card(card)
+    assert "40 of 160 held-out words stood in such a run; after it, 0. 1 train files\nlost" in markdown
+    assert f"lost {len(LEAK) + 1} bytes" in markdown
+    shown = rows_of(markdown, "Sources", "source")
+    assert [(row[0], row[2], number(row[4]), number(row[5])) for row in shown] == [
+        ("o/train", "train", 9, 4),
+        ("o/<heldout>", "held out", 7, 2),
+    ]
+    assert rows_of(markdown, "Train", "placeholders in place of") == [["email", "4"]]
+    strata = rows_of(markdown, "Leakage", "held-out documents, by their leaked text")
+    assert [(row[0], number(row[1])) for row in strata] == [("partial", 1), ("clean", 1)]
+
+
+def test_the_front_matter_is_what_the_hub_reads(card: CorpusCard):
+    front = yaml.safe_load(dataset_card(card).split("---\n")[1])
+    assert front["license"] == "apache-2.0"
+    assert front["size_categories"] == ["n<1K"]
+    assert [file["split"] for file in front["configs"][0]["data_files"]] == ["train", "test"]
+
+
+def test_the_page_is_well_formed_escapes_names_and_draws_every_length(card: CorpusCard):
+    page = dataset_page(card)
+    body = page[page.index("<body>") : page.index("</html>")]
+    tree = ElementTree.fromstring(body)  # noqa: S314  # our own text
+    texts = [element.text or "" for element in tree.iter()]
+    assert "o/<heldout>" in texts
+    drawn = Counter(text.split()[0] for text in texts if text.endswith(" documents") and len(text.split()) == 2)
+    lengths = [number for side in (card.train, card.heldout) for number in side.lengths]
+    assert drawn == Counter(map(str, lengths))
+    assert sum(lengths) == card.train.documents.files + card.heldout.documents.files
+    assert "http" not in page.replace("https://example.com", "")

@@ -1,0 +1,184 @@
+"""Each layer of the rules alone: what it catches, and what people wrote that it lets pass."""
+
+from __future__ import annotations
+
+import pytest
+
+from flyte_llama.rules import (
+    header_reason,
+    is_binary,
+    kind_of,
+    language_of,
+    name_reason,
+    output_reason,
+    path_reason,
+    said_by_attributes,
+    statistics_reason,
+)
+
+
+@pytest.mark.parametrize(
+    ("path", "language", "kind"),
+    [
+        ("a/b.ts", "typescript", "source"),
+        ("a/__tests__/b.tsx", "typescript", "test"),
+        ("a/b.test.ts", "typescript", "test"),
+        ("a/b.d.ts", "typescript", "source"),
+        ("Dockerfile", "dockerfile", "config"),
+        ("Dockerfile.flyteadmin", "dockerfile", "config"),
+        ("p.proto", "protobuf", "source"),
+        ("BUILD.bazel", "starlark", "config"),
+        ("rules.star", "starlark", "config"),
+        ("docs-requirements.in", "requirements", "config"),
+        ("requirements.txt", "requirements", "config"),
+        ("config.yaml.in", "yaml", "config"),
+        ("Dockerfile.in", "dockerfile", "config"),
+        ("a.py" + ".in" * 1300, "python", "source"),
+        ("script/generate.tpl", "template", "source"),
+        ("tests/README.md", "markdown", "docs"),
+        ("intro.mdx", "markdown", "docs"),
+        ("contest/a.py", "python", "source"),
+        ("notebooks/a.ipynb", "notebook", "source"),
+        ("hooks/pre-push", "shell", "source"),
+        (".gitignore", "ignore-list", "config"),
+    ],
+)
+def test_language_and_kind_go_by_the_path(path: str, language: str, kind: str):
+    assert path_reason(path) is None
+    assert (language_of(path), kind_of(path, language)) == (language, kind)
+
+
+@pytest.mark.parametrize("path", ["a.png", "a.csv", "LICENSE", "a.json", "Notes.in", "no_suffix"])
+def test_other_types_have_no_language(path: str):
+    assert language_of(path) is None
+    assert is_binary(path) is path.endswith(".png")
+
+
+def test_templates_are_helm_only_inside_a_chart():
+    charts = {"charts/flyte"}
+    assert language_of("charts/flyte/templates/a/x.yaml", charts) == "helm"
+    assert language_of("charts/flyte/templates/NOTES.txt", charts) == "helm"
+    assert language_of("charts/flyte/values.yaml", charts) == "yaml"
+    assert language_of("docs/templates/x.yaml", charts) == "yaml"
+    assert language_of("templates/x.yaml", {""}) == "helm"
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("vendor/a/b.go", "vendored"),
+        ("web/node_modules/x/index.js", "vendored"),
+        ("boilerplate/flyte/update.sh", "vendored"),
+        (".yarn/releases/yarn-3.2.1.cjs", "vendored"),
+        ("go.sum", "lock"),
+        ("a/uv.lock", "lock"),
+        ("monodocs-environment.lock.yaml", "lock"),
+        ("gen/pb-go/a.go", "generated"),
+        ("a/b.pb.gw.go", "generated"),
+        ("a/core_pb2_grpc.pyi", "generated"),
+        ("a/kind_enumer.go", "generated"),
+        ("deployment/flyte_helm_generated.yaml", "generated"),
+        ("docs/source/gen/flytectl_get.rst", "generated"),
+        ("service.swagger.json", "generated"),
+        ("static/app.min.css", "generated"),
+        ("LICENSE-MIT.txt", "licence"),
+        ("a/NOTICE", "licence"),
+        ("CHANGELOG/CHANGELOG-v0.1.0.md", "changelog"),
+        ("HISTORY.rst", "changelog"),
+        ("pkg/testdata/a.yaml", "fixture"),
+        ("cmd/x.golden", "fixture"),
+    ],
+)
+def test_paths_that_say_what_they_hold(path: str, reason: str):
+    assert path_reason(path) == reason
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "src/history.ts",
+        "pkg/changes.go",
+        "license.go",
+        "a/notice.py",
+        "cache/cache.go",
+        ".github/workflows/a.yml",
+        "gen/main.go",
+        "pkg/generate.go",
+        "generated_names.go",
+        "locks/lock.go",
+        "vendors.py",
+        "testdata/build.py",
+        "genes/pb.py",
+        "query_string.go",
+        "tests/test_generated.py",
+        "pkg/coverage/report.go",
+    ],
+)
+def test_paths_that_people_write_pass(path: str):
+    assert path_reason(path) is None
+
+
+@pytest.mark.parametrize("path", ["a\nb.py", "a\x1b[31m.py", "a\udcff.py", "a\x9b.py", "a\u202eyp.exe"])
+def test_names_that_would_not_survive_a_log_are_left_out(path: str):
+    assert name_reason(path) == "name"
+    assert name_reason("a/ü ñ 世.py") is None
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({}, {}),
+        ({"linguist-generated": "set"}, {"generated": True}),
+        ({"linguist-generated": "true", "linguist-vendored": "unset"}, {"generated": True, "vendored": False}),
+        ({"linguist-vendored": "false"}, {"vendored": False}),
+        ({"linguist-documentation": "set"}, {}),
+    ],
+)
+def test_attributes_of_linguist_say_yes_no_or_nothing(values: dict[str, str], said: dict[str, bool]):
+    assert said_by_attributes(values) == said
+
+
+@pytest.mark.parametrize(
+    ("head", "reason"),
+    [
+        ("// Code generated by protoc-gen-go. DO NOT EDIT.", "generated"),
+        ("# Generated by the protocol buffer compiler.  DO NOT EDIT!", "generated"),
+        ("/* @generated */", "generated"),
+        ("<!-- This file was auto-generated from values.yaml -->", "generated"),
+        ("# DO NOT EDIT: this is generated from api.yaml", "generated"),
+        ("# This file is autogenerated by pip-compile with Python 3.9", "lock"),
+        (".. DO NOT EDIT THIS FILE! It is the old index.", None),
+        ("The data is generated by the process in a prescribed path", None),
+        ("// generate prints code.", None),
+        ("The code generated by protoc is in gen/.", None),
+        ("# Code generated by godownloader on 2019-07-15", "generated"),
+    ],
+)
+def test_headers_that_programs_write(head: str, reason: str | None):
+    assert header_reason(f"\n{head}\nx\n") == reason
+
+
+def test_a_text_that_speaks_of_generated_code_further_down_is_kept():
+    assert header_reason("x = 1\n" * 20 + "# Code generated by protoc. DO NOT EDIT.\n") is None
+
+
+def test_output_of_programs_without_a_header_is_known_by_its_form():
+    rendered = "---\napiVersion: v1\nkind: Service\nmetadata:\n  labels:\n    helm.sh/chart: minio-12.6.7\n" * 6
+    template = rendered.replace("minio-12.6.7", '{{ include "chart" . }}')
+    assert output_reason(rendered, "yaml") == "generated"
+    assert output_reason(template, "yaml") is None
+    assert output_reason(rendered[: len(rendered) // 6], "yaml") is None
+    assert output_reason("######\nProtocol Documentation\n######\n", "restructuredtext") == "generated"
+    assert output_reason("# x\n\n| Key | Type | Default | Description |\n|--|--|--|--|\n", "markdown") == "generated"
+    assert output_reason("See the Protocol Documentation\n", "markdown") is None
+
+
+def test_code_in_lines_nobody_writes_is_minified():
+    assert statistics_reason("var a=1;" * 1000 + "\n", "source") == "minified"
+    assert statistics_reason("word " * 1000 + "\n", "docs") is None
+    assert statistics_reason("key: " + "x" * 5000 + "\n", "config") is None
+
+
+def test_a_test_with_one_long_query_is_kept():
+    text = "func TestX(t *testing.T) {\n" * 100 + "query := `" + "SELECT a, " * 200 + "`\n"
+    assert statistics_reason(text, "test") is None
