@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
-
 import click
 
 from flyte_llama import __version__
 from flyte_llama.config import ExperimentConfig, SourceConfig, load_config
 from flyte_llama.config.corpus import OPTED_OUT
+from flyte_llama.config.nearest import hint
 from flyte_llama.errors import ConfigError
 from flyte_llama.rules import KNOWN
 
@@ -25,9 +24,8 @@ def check(path: str) -> None:
     """Validate a configuration and print what would be done; nothing is fetched."""
     config = load_config(path)
     for language in sorted(config.composition.language_weights.keys() - KNOWN):
-        near = difflib.get_close_matches(language, KNOWN, n=1)
-        hint = f"Did you mean {near[0]}?" if near else f"Languages: {', '.join(sorted(KNOWN))}."
-        raise ConfigError(f"composition.language_weights: {language!r} is no language of a file. {hint}")
+        meant = hint(language, KNOWN, otherwise=f"Languages: {', '.join(sorted(KNOWN))}.")
+        raise ConfigError(f"composition.language_weights: {language!r} is no language of a file. {meant}")
     click.echo(describe(config))
 
 

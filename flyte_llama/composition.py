@@ -28,8 +28,8 @@ _COMMENTS = {
     **dict.fromkeys(("sql", "haskell", "lua"), "-- {}"),
     **dict.fromkeys(("template", "helm"), "{{{{/* {} */}}}}"),
     **dict.fromkeys(("css", "scss", "less"), "/* {} */"),
-    **dict.fromkeys(("batch",), "REM {}"),
-    **dict.fromkeys(("restructuredtext",), ".. {}"),
+    "batch": "REM {}",
+    "restructuredtext": ".. {}",
     **dict.fromkeys(
         (
             *("go", "go-mod", "typescript", "javascript", "protobuf", "rust", "java", "kotlin", "scala", "groovy"),

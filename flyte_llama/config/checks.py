@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import re
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 from flyte_llama.config.location import contains_token, same_repository_key
+from flyte_llama.config.nearest import hint
 
 if TYPE_CHECKING:
     from flyte_llama.config.schema import (
@@ -40,9 +40,8 @@ def _describe(problem: ErrorDetails, model: type[BaseModel], data: Any) -> str:
     where = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys).lstrip(".") or "the file"
     if problem["type"] == "extra_forbidden":
         known = _known_keys(model, keys[:-1])
-        near = difflib.get_close_matches(str(keys[-1]), known, n=1)
-        hint = f"Did you mean {near[0]}?" if near else f"Known keys: {', '.join(known)}."
-        return f"{where}: unknown key. {hint}"
+        meant = hint(str(keys[-1]), known, otherwise=f"Known keys: {', '.join(known)}.")
+        return f"{where}: unknown key. {meant}"
     if problem["type"] == "missing":
         return f"{where}: is missing and has no default. Add it."
     message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from typing import Literal
 
@@ -11,6 +10,7 @@ from pathspec import GitIgnoreSpec
 from pydantic import Field, field_validator
 
 from flyte_llama.config.location import check_location, check_ref, contains_token, source_name
+from flyte_llama.config.nearest import hint
 from flyte_llama.config.stage import StageConfig
 
 
@@ -66,7 +66,7 @@ PERMISSIVE = [
     "X11",
     "Zlib",
 ]
-
+_SPDX_LIST = "Look it up at spdx.org/licenses."
 
 OPTED_OUT = re.compile(r"(?P<name>package:[\w.-]+|[^\s:/]+/[^\s:/]+(?<!\.git))(?::(?P<pattern>\S.*))?")
 
@@ -114,9 +114,8 @@ class DocumentsConfig(StageConfig):
             except InvalidLicenseExpression:
                 known = ""
             if known != spdx or " " in spdx:
-                near = difflib.get_close_matches(spdx, PERMISSIVE, n=1)
-                hint = f" Did you mean {known or near[0]}?" if known or near else " Look it up at spdx.org/licenses."
-                raise ValueError(f"holds {spdx!r}, which is no SPDX id.{hint} Write ids")
+                meant = f"Did you mean {known}?" if known else hint(spdx, PERMISSIVE, otherwise=_SPDX_LIST)
+                raise ValueError(f"holds {spdx!r}, which is no SPDX id. {meant} Write ids")
         return licences
 
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from flyte_llama.corpus.deduplicate import Dropped
 from flyte_llama.corpus.leakage import Cleaned
-from flyte_llama.documents import Amount, Document, SourceCount
+from flyte_llama.documents import Amount, Document, SourceCount, total
 
 
 class _Counts(BaseModel):
@@ -82,13 +82,13 @@ def count_side(
     for document in left:
         by_repository[document.repository].append((document.language, _amount(document)))
     sized = {name: _by_size(amounts) for name, amounts in by_repository.items()}
-    largest_first = sorted(sized, key=lambda name: (-_total(sized[name].values()).num_bytes, name))
+    largest_first = sorted(sized, key=lambda name: (-total(sized[name].values()).num_bytes, name))
     lengths = Counter(document.num_bytes.bit_length() - 1 for document in left)
     return SideCount(
         sources=sorted(sources, key=lambda source: (source.repository, source.url)),
-        read=_total(map(_amount, read)),
+        read=total(map(_amount, read)),
         dropped=_by_size((drop.reason, _amount(drop.document)) for drop in dropped),
-        documents=_total(map(_amount, left)),
+        documents=total(map(_amount, left)),
         by_repository={name: sized[name] for name in largest_first},
         by_kind=_by_size((document.kind, _amount(document)) for document in left),
         by_licence=_by_size((document.licence, _amount(document)) for document in left),
@@ -100,7 +100,7 @@ def count_leakage(
     num_words: int, train: Sequence[Document], cleaned: Cleaned, *, residual_words: int, freshness: Sequence[str]
 ) -> LeakageCount:
     coverage = cleaned.coverage
-    before, after = _total(map(_amount, train)), _total(map(_amount, cleaned.train))
+    before, after = total(map(_amount, train)), total(map(_amount, cleaned.train))
     touched = len({(span.document.url, span.document.path) for span in cleaned.removed})
     return LeakageCount(
         num_words=num_words,
@@ -115,10 +115,6 @@ def count_leakage(
 
 def _amount(document: Document) -> Amount:
     return Amount(files=1, num_bytes=document.num_bytes)
-
-
-def _total(amounts: Iterable[Amount]) -> Amount:
-    return sum(amounts, Amount())
 
 
 def _by_size(named: Iterable[tuple[str, Amount]]) -> dict[str, Amount]:

@@ -47,28 +47,29 @@ def deduplicate(documents: Iterable[Document], config: DeduplicationConfig) -> t
             instead.setdefault(_place(older), Dropped(older, "lineage", newer, None))
     if config.near:
         left = [document for document in ordered if _place(document) not in instead]
-        for document, match in zip(left, near_duplicates(left, threshold=config.near), strict=True):
-            if match is not None:
-                instead[_place(document)] = Dropped(document, "near", left[match.kept], match.jaccard)
+        instead |= {_place(drop.document): drop for drop in _near(left, config.near)}
     by_place = sorted(ordered, key=_place)
     kept_documents = [document for document in by_place if _place(document) not in instead]
     return kept_documents, [_in_the_end(instead[_place(one)], instead) for one in by_place if _place(one) in instead]
 
 
 def deduplicate_pieces(
-    documents: Iterable[Document], config: DeduplicationConfig
+    documents: Sequence[Document], config: DeduplicationConfig
 ) -> tuple[list[Document], list[Dropped]]:
     """The same for what is left of documents that something was cut out of: only near-duplicates can be new."""
-    ordered = sorted(documents, key=_preference)
-    if not config.near:
-        return sorted(ordered, key=_span), []
-    kept, dropped = [], []
-    for document, match in zip(ordered, near_duplicates(ordered, threshold=config.near), strict=True):
-        if match is None:
-            kept.append(document)
-        else:
-            dropped.append(Dropped(document, "near", ordered[match.kept], match.jaccard))
+    dropped = _near(sorted(documents, key=_preference), config.near) if config.near else []
+    spans = {_span(drop.document) for drop in dropped}
+    kept = [document for document in documents if _span(document) not in spans]
     return sorted(kept, key=_span), sorted(dropped, key=lambda drop: _span(drop.document))
+
+
+def _near(ordered: Sequence[Document], threshold: float) -> list[Dropped]:
+    matches = near_duplicates(ordered, threshold=threshold)
+    return [
+        Dropped(document, "near", ordered[match.kept], match.jaccard)
+        for document, match in zip(ordered, matches, strict=True)
+        if match is not None
+    ]
 
 
 def _in_the_end(dropped: Dropped, instead: Mapping[Place, Dropped]) -> Dropped:

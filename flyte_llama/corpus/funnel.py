@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import NamedTuple
 
 from flyte_llama.corpus.card import CorpusCard
-from flyte_llama.documents import Amount
+from flyte_llama.documents import Amount, total
 
 # Step → reasons of the documents' manifests that it takes together; a reason that is in none has a step of its own.
 _STEPS = {
@@ -38,7 +37,7 @@ class Step(NamedTuple):
 def funnel(card: CorpusCard, *, held_out: bool) -> list[Step]:
     """The steps that removed something, between `files` and the last one, what is left."""
     side = card.heldout if held_out else card.train
-    left = _total(source.entries for source in side.sources)
+    left = total(source.entries for source in side.sources)
     steps = [Step("files", Amount(), left)]
     reasons = {reason: name for name, reasons in _STEPS.items() for reason in reasons}
     removed: dict[str, Amount] = {name: Amount() for name in _STEPS}
@@ -47,23 +46,15 @@ def funnel(card: CorpusCard, *, held_out: bool) -> list[Step]:
             name = reasons.get(reason, reason)
             removed[name] = removed.get(name, Amount()) + amount
     for name, amount in removed.items():
-        left = _minus(left, amount)
+        left = left - amount
         steps.append(Step(name, amount, left))
     # From here on bytes are those of the text: notebooks without outputs, all encodings as UTF-8.
-    steps.append(Step("as text", _minus(left, side.read), side.read))
+    steps.append(Step("as text", left - side.read, side.read))
     left = side.read
     for reason, name in _COPIES.items():
         amount = side.dropped.get(reason, Amount())
-        left = _minus(left, amount)
+        left = left - amount
         steps.append(Step(name, amount, left))
     if not held_out:
         steps.append(Step("held-out text", Amount(num_bytes=card.leakage.removed.num_bytes), side.documents))
     return [step for step in steps if step.removed != Amount() or step.name == "files"]
-
-
-def _total(amounts: Iterable[Amount]) -> Amount:
-    return sum(amounts, Amount())
-
-
-def _minus(amount: Amount, other: Amount) -> Amount:
-    return Amount(files=amount.files - other.files, num_bytes=amount.num_bytes - other.num_bytes)

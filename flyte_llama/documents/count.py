@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from pydantic import BaseModel, ConfigDict
 
 
@@ -15,6 +17,13 @@ class Amount(BaseModel):
 
     def __add__(self, other: Amount) -> Amount:
         return Amount(files=self.files + other.files, num_bytes=self.num_bytes + other.num_bytes)
+
+    def __sub__(self, other: Amount) -> Amount:
+        return Amount(files=self.files - other.files, num_bytes=self.num_bytes - other.num_bytes)
+
+
+def total(amounts: Iterable[Amount]) -> Amount:
+    return sum(amounts, Amount())
 
 
 class SourceCount(BaseModel):

@@ -72,7 +72,8 @@ def _guessed(data: bytes) -> Decoded | None:
     from charset_normalizer import from_bytes
 
     # Source files are mostly ASCII in any encoding; noise is not, and some code page would fit it.
-    if sum(byte < 128 for byte in data[:_GUESSED_FROM_BYTES]) < _LEAST_ASCII * len(data[:_GUESSED_FROM_BYTES]):
+    head = data[:_GUESSED_FROM_BYTES]
+    if sum(byte < 128 for byte in head) < _LEAST_ASCII * len(head):
         return None
-    best = from_bytes(data[:_GUESSED_FROM_BYTES], cp_isolation=_GUESSES).best()
+    best = from_bytes(head, cp_isolation=_GUESSES).best()
     return _decode(data, best.encoding, 0) if best else None

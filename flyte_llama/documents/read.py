@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from flyte_llama.config import DocumentsConfig
 from flyte_llama.documents.cache import VerdictCache
-from flyte_llama.documents.count import Amount, SourceCount
+from flyte_llama.documents.count import Amount, SourceCount, total
 from flyte_llama.documents.document import Document
 from flyte_llama.documents.tree_facts import TreeFacts
 from flyte_llama.documents.verdict import judge
@@ -75,7 +75,8 @@ def collect(
             verdict = cache.get(key) or judge(tree.read(entry).data, language, kind, **switches)
             cache.put(key, verdict)
             licence = verdict.licence or facts.licence(entry.path)
-            reason = verdict.reason or facts.text_reason(verdict.text, licence)
+            num_bytes = len(verdict.text.encode())
+            reason = verdict.reason or facts.text_reason(num_bytes, licence)
         if reason is not None:
             skipped[reason] += amount
             continue
@@ -97,7 +98,7 @@ def collect(
                 path=entry.path,
                 blob_id=blob_id,
                 start=verdict.skipped_bytes,
-                end=verdict.skipped_bytes + len(verdict.text.encode()),
+                end=verdict.skipped_bytes + num_bytes,
                 encoding=verdict.encoding,
                 language=verdict.language,
                 kind=kind,
@@ -117,7 +118,7 @@ def collect(
         committed=committed,
         licence=facts.licences.of_folder(),
         licence_files=facts.licences.files,
-        entries=sum((Amount(files=1, num_bytes=entry.num_bytes) for entry in entries), Amount()),
+        entries=total(Amount(files=1, num_bytes=entry.num_bytes) for entry in entries),
         documents=kept,
         skipped=dict(sorted(skipped.items())),
         redacted=dict(sorted(redacted.items())),

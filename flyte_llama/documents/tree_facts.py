@@ -86,9 +86,9 @@ class TreeFacts:
         most = self._config.max_bytes * (_NOTEBOOK_BYTES if language == NOTEBOOK else 1)
         return "too_large" if entry.num_bytes > most else None
 
-    def text_reason(self, text: str, licence: str) -> str | None:
-        """Why a file is left out for its text, a notebook's, or for the licence that governs it."""
-        if len(text.encode()) > self._config.max_bytes:
+    def text_reason(self, num_bytes: int, licence: str) -> str | None:
+        """Why a file is left out for the length of its text, a notebook's, or for the licence that governs it."""
+        if num_bytes > self._config.max_bytes:
             return "too_large"
         allowed = self._is_allowed(licence) if licence else self._accept_unknown
         return None if allowed else "not_permitted"

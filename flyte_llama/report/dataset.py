@@ -5,13 +5,12 @@ Every figure in both is one of the corpus card.
 
 from __future__ import annotations
 
-from importlib import resources
 from typing import Any, NamedTuple
 
 import yaml
-from jinja2 import Environment
 
 from flyte_llama.corpus import CorpusCard, SideCount, Step, funnel
+from flyte_llama.report.template import render
 
 # The Hub's size categories, by number of rows.
 _SIZES = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "100K<n<1M", 10_000_000: "1M<n<10M"}
@@ -37,16 +36,15 @@ class Side(NamedTuple):
 def dataset_card(card: CorpusCard) -> str:
     """README.md of the dataset, the train and the held-out folder side by side."""
     front = yaml.safe_dump(_front_matter(card), sort_keys=True).strip()
-    return _render("dataset_card.md.j2", autoescape=False, card=card, sides=_sides(card), front_matter=front)
+    return render("dataset_card.md.j2", autoescape=False, card=card, sides=_sides(card), front_matter=front)
 
 
 def dataset_page(card: CorpusCard) -> str:
     """A whole HTML document with inline pictures: funnels, languages by repository, document lengths."""
     totals = card.train.by_language | card.heldout.by_language
     named = sorted(totals, key=lambda language: -totals[language].num_bytes)[: len(_COLOURS)]
-    return _render(
+    return render(
         "dataset_page.html.j2",
-        autoescape=True,
         card=card,
         sides=_sides(card),
         colours=dict(zip(named, _COLOURS, strict=False)),
@@ -80,15 +78,3 @@ def _front_matter(card: CorpusCard) -> dict[str, Any]:
             }
         ],
     }
-
-
-def _render(template: str, *, autoescape: bool, **values: Any) -> str:
-    text = resources.files("flyte_llama.report").joinpath(template).read_text(encoding="utf-8")
-    environment = Environment(autoescape=autoescape, trim_blocks=True, lstrip_blocks=True)  # noqa: S701  # Markdown
-    environment.filters["rounded"] = _rounded
-    environment.filters["thousands"] = lambda number: f"{number:,}"
-    return environment.from_string(text).render(**values)
-
-
-def _rounded(num_bytes: int) -> str:
-    return f"{num_bytes / 1e6:,.2f} MB" if num_bytes >= 100_000 else f"{num_bytes / 1e3:,.1f} kB"

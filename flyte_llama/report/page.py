@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import math
-from importlib import resources
 from typing import NamedTuple
-
-from jinja2 import Environment
 
 from flyte_llama.report.summary import EvaluationReport, Line
 from flyte_llama.report.table import COLUMNS, cells
+from flyte_llama.report.template import render
 
 _CURVE_WIDTH, _CURVE_HEIGHT = 640, 220
 
 
 def page(report: EvaluationReport) -> str:
     """A whole HTML document; every text in it is escaped."""
-    template = resources.files("flyte_llama.report").joinpath("page.html.j2").read_text(encoding="utf-8")
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(template).render(
+    return render(
+        "page.html.j2",
         report=report,
         columns=COLUMNS,
         cells=cells,

@@ -2,9 +2,9 @@
 
 git is told of a credential helper that reads the variable when git asks for it, for the scheme, host and port of the
 source alone, and only if that host is the one the token is for: another source, a redirect to another host or an
-`insteadOf` gets no answer. So the token is in no argument,
-URL, file or message. For that host it takes the place of the user's own helpers, which would otherwise be asked to
-store it. Where the variable is not set, git's own configuration decides.
+`insteadOf` gets no answer. So the token is in no argument, URL, file or message. For that host it takes the place of
+the user's own helpers, which would otherwise be asked to store it. Where the variable is not set, git's own
+configuration decides.
 """
 
 from __future__ import annotations
