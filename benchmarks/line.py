@@ -21,6 +21,7 @@ import numpy as np
 from timing import best
 
 from flyte_llama.config import SourceConfig
+from flyte_llama.objective import clm
 from flyte_llama.packing import open_rows, pack, write_rows
 from flyte_llama.sources import open_tree, pin
 from flyte_llama.tokens import DocumentTokenizer, train_tokenizer
@@ -60,12 +61,13 @@ def compare_reading(repo: Path) -> tuple[str, float, float, float]:
 def compare_packing(texts: list[str], folder: Path) -> tuple[str, float, float, float]:
     train_tokenizer(texts[:200], vocab_size=4096, max_positions=SEQ_LEN, folder=folder)
     tokenizer = DocumentTokenizer(folder)
-    documents = list(tokenizer.training_ids(texts))
+    documents = list(map(tokenizer.framed, tokenizer.encode(texts)))
     table = datasets.Dataset.from_dict({"input_ids": [ids.tolist() for ids in documents]})
     datasets.disable_progress_bars()
 
     def ours() -> int:
-        write_rows(folder / "rows", pack(documents, seq_len=SEQ_LEN, pad_id=tokenizer.eos_id), seq_len=SEQ_LEN)
+        pieces = (clm(ids, seq_len=SEQ_LEN) for ids in documents)
+        write_rows(folder / "rows", [pack(pieces, seq_len=SEQ_LEN, pad_id=tokenizer.eos_id)], seq_len=SEQ_LEN)
         return len(open_rows(folder / "rows")[0])
 
     def group_texts(batch: dict[str, list[list[int]]]) -> dict[str, list[list[int]]]:

@@ -2,7 +2,7 @@
 
 The line, and the room of each of its steps:
 
-    sources → documents → corpus → tokens → packing → training → evaluation → report
+    sources → documents → corpus → tokens → objective → packing → training → evaluation → report
 
 A room imports only from rooms before it; `tasks` and `workflows` alone know Flyte.
 """

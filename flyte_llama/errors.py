@@ -7,6 +7,7 @@
     ├── DataError        a stored file that is damaged or does not fit its manifest
     ├── ModelError       a base model that cannot be loaded, or does not fit the configuration
     ├── TrainingError    a training run that must not go on
+    │   └── OutOfMemoryError  one that does not fit the device or the host
     ├── EvaluationError  a score that would not be true
     └── PublishError     a model that cannot be published
 
@@ -53,6 +54,10 @@ class ModelError(FlyteLlamaError):
 
 class TrainingError(FlyteLlamaError):
     """A training run that must not go on."""
+
+
+class OutOfMemoryError(TrainingError):
+    """Training that does not fit the device or the host, by its plan or when tried."""
 
 
 class EvaluationError(FlyteLlamaError):

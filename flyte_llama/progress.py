@@ -5,6 +5,7 @@ Goes to standard error. Does not configure logging.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -24,6 +25,12 @@ def say(line: str) -> None:
     """One line for whoever watches, above a bar if one is shown; never held back in a buffer."""
     tqdm.write(line, file=sys.stderr)
     sys.stderr.flush()
+
+
+def say_once(line: str) -> None:
+    """The line from one of the processes that a launcher started; all of them get here."""
+    if os.environ.get("RANK", "0") == "0":
+        say(line)
 
 
 def track(items: Iterable[T], *, what: str, total: int) -> Iterator[T]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from flyte_llama.config import PublishConfig
 from flyte_llama.errors import PublishError
+from flyte_llama.evaluation import PERPLEXITY
 from flyte_llama.progress import say
 from flyte_llama.report import EvaluationReport, model_card
 
@@ -14,10 +15,21 @@ PUBLISHED = ["*.safetensors", "*.json", "*.jinja", "adapter/*.safetensors", "ada
 
 
 def passes_gate(report: EvaluationReport, config: PublishConfig) -> bool:
-    """Whether publication is asked for and the model needs fewer bits than its base; says so if it does not."""
-    if config.repository is not None and not report.is_better:
+    """Whether publication is asked for and the model needs fewer bits than its base; says why if not.
+
+    An encoder is never published: whoever loads it would expect it to write.
+    """
+    if config.repository is None:
+        return False
+    if report.protocol.measure != PERPLEXITY:
+        say(
+            f"not published to {config.repository}: trained by mlm, it is an encoder, which does not continue text; "
+            f"its {report.protocol.measure} does not compare with a perplexity"
+        )
+        return False
+    if not report.is_better:
         say(f"not published to {config.repository}: the fine-tuned model is not better than its base")
-    return config.repository is not None and report.is_better
+    return report.is_better
 
 
 def publish_model(folder: Path, report: EvaluationReport, repository: str, *, private: bool, token: str | None) -> str:

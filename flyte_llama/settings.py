@@ -5,6 +5,7 @@
 | IMAGE | container image of every task | what `pyflyte` is told with `--image` |
 | FLYTE_LLAMA_GPU | accelerator of flytekit.extras.accelerators | A100_80GB |
 | FLYTE_LLAMA_GPU_COUNT | GPUs, and so processes, that train together on one node | 8 |
+| FLYTE_LLAMA_NODES | nodes that train together; more than 1 needs Kubeflow's training operator | 1 |
 | FLYTE_LLAMA_GPU_CPU | CPUs of the training pod | 8 a GPU |
 | FLYTE_LLAMA_GPU_MEMORY | memory of the training pod | 100Gi a GPU |
 | FLYTE_LLAMA_GPU_STORAGE | ephemeral storage of the GPU pods | 400Gi |
@@ -35,6 +36,7 @@ class Settings(BaseModel):
     image: str | None = None
     gpu: str = "A100_80GB"
     gpu_count: int = Field(8, ge=1)
+    nodes: int = Field(1, ge=1)
     gpu_cpu: str = Field(default_factory=lambda data: str(8 * data.get("gpu_count", 1)))
     gpu_memory: str = Field(default_factory=lambda data: f"{100 * data.get('gpu_count', 1)}Gi")
     gpu_storage: str = "400Gi"

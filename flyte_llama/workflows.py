@@ -18,12 +18,22 @@ from flytekit import (
 )
 
 from flyte_llama.config import ExperimentConfig, load_config
+from flyte_llama.model import PinnedModel
 from flyte_llama.report import EvaluationReport
-from flyte_llama.tasks.data import build_corpus, encode, pin_model, pin_sources, prepare_base, read_source
+from flyte_llama.tasks.data import Corpus, build_corpus, encode, pin_model, pin_sources, prepare_base, read_source
 from flyte_llama.tasks.reporting import publish, report
 from flyte_llama.tasks.resources import SETTINGS
 from flyte_llama.tasks.scoring import evaluate
-from flyte_llama.tasks.training import fine_tune
+from flyte_llama.tasks.training import fine_tune, fine_tune_on_nodes
+from flyte_llama.tasks.tuning import (
+    batch_sizes,
+    choose_batch_size,
+    choose_point,
+    sweep_configs,
+    try_batch_size,
+    try_point,
+)
+from flyte_llama.tuning import BatchTrial, SweepTrial
 
 
 class Trained(NamedTuple):
@@ -35,27 +45,30 @@ class Trained(NamedTuple):
     published: str
 
 
-@workflow
-def train_flyte_llama(config: ExperimentConfig) -> Trained:
-    """Fine-tune a code model on repositories, and measure on others how much better it got.
+class Prepared(NamedTuple):
+    """What training and measuring start from: promises, while a workflow is being made."""
 
-    Everything after the two pins is cached by content: on unchanged sources a run costs seconds.
-    """
+    model: PinnedModel
+    corpus: Corpus
+    base: FlyteDirectory
+    rows: FlyteDirectory
+
+
+def prepare(config: ExperimentConfig) -> Prepared:
+    """The nodes from the configuration to packed rows, of whatever workflow calls this."""
     sources = pin_sources(corpus=config.corpus, released=config.model.released)
-    pinned_model = pin_model(model=config.model)
+    model = pin_model(model=config.model)
     read = functools.partial(read_source, documents=config.corpus.documents)
     documents = map_task(read)(source=sources)
     corpus = build_corpus(sources=sources, documents=documents, corpus=config.corpus, released=config.model.released)
+    # An attribute of an input is written out at each use: flytekit's local runs resolve such a promise only once.
     base = prepare_base(
-        pinned=pinned_model,
+        pinned=model,
         model=config.model,
+        objective=config.objective,
         train=corpus.train,
         seq_len=config.training.seq_len,
         window=config.evaluation.window,
-    )
-    # An attribute of an input is written out at each use: flytekit's local runs resolve such a promise only once.
-    base_scores = evaluate(
-        model=base, heldout=corpus.heldout, evaluation=config.evaluation, precision=config.training.precision
     )
     rows = encode(
         train=corpus.train,
@@ -63,16 +76,40 @@ def train_flyte_llama(config: ExperimentConfig) -> Trained:
         composition=config.composition,
         objective=config.objective,
         seq_len=config.training.seq_len,
-        min_rows=config.training.global_batch_size,
+        epochs=config.training.epochs,
+        max_steps=config.training.max_steps,
+        global_batch_size=config.training.global_batch_size,
     )
-    tuned = fine_tune(base=base, rows=rows, training=config.training)
+    return Prepared(model, corpus, base, rows)
+
+
+@workflow
+def train_flyte_llama(config: ExperimentConfig) -> Trained:
+    """Fine-tune a code model on repositories, and measure on others how much better it got.
+
+    Everything after the two pins is cached by content: on unchanged sources a run costs seconds.
+    """
+    model, corpus, base, rows = prepare(config)
+    base_scores = evaluate(
+        model=base,
+        heldout=corpus.heldout,
+        evaluation=config.evaluation,
+        objective=config.objective,
+        precision=config.training.precision,
+    )
+    train = fine_tune if SETTINGS.nodes == 1 else fine_tune_on_nodes
+    tuned = train(base=base, rows=rows, heldout=corpus.heldout, training=config.training)
     tuned_scores = evaluate(
-        model=tuned.model, heldout=corpus.heldout, evaluation=config.evaluation, precision=config.training.precision
+        model=tuned.model,
+        heldout=corpus.heldout,
+        evaluation=config.evaluation,
+        objective=config.objective,
+        precision=config.training.precision,
     )
     made = report(
         base_scores=base_scores,
         tuned_scores=tuned_scores,
-        base=pinned_model,
+        base=model,
         card=corpus.card,
         training=tuned.summary,
         model=tuned.model,
@@ -80,6 +117,35 @@ def train_flyte_llama(config: ExperimentConfig) -> Trained:
     )
     published = publish(model=tuned.model, report=made.report, publish=config.publish)
     return Trained(tuned.model, made.report, made.page, made.card, made.dataset_card, published)
+
+
+@workflow
+def tune_batch_size(config: ExperimentConfig) -> BatchTrial:
+    """The largest `training.micro_batch_size` that fits the GPUs: those the plan does not rule out, each tried."""
+    _, _, base, rows = prepare(config)
+    candidates = batch_sizes(training=config.training, base=base)
+    trial = functools.partial(try_batch_size, base=base, rows=rows)
+    return choose_batch_size(trials=map_task(trial, concurrency=1)(training=candidates))
+
+
+@workflow
+def sweep(config: ExperimentConfig, learning_rates: list[float], ranks: list[int]) -> list[SweepTrial]:
+    """A run for each pair of learning rate and rank, measured on the held-out text; best first.
+
+    Choosing by the held-out text makes its figure of the chosen run a little too good: measure the final model on
+    repositories that the sweep did not see.
+    """
+    _, corpus, base, rows = prepare(config)
+    points = sweep_configs(training=config.training, learning_rates=learning_rates, ranks=ranks)
+    trial = functools.partial(
+        try_point,
+        base=base,
+        rows=rows,
+        heldout=corpus.heldout,
+        objective=config.objective,
+        evaluation=config.evaluation,
+    )
+    return choose_point(trials=map_task(trial)(training=points))
 
 
 def shipped_configs() -> dict[str, Path]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from flyte_llama.config import ModelConfig, ScratchConfig
+from flyte_llama.config import ModelConfig, ObjectiveConfig, ScratchConfig
 from flyte_llama.documents import Amount, Document, SourceCount
 from flyte_llama.ngrams import signature
 from flyte_llama.sources.entry import git_blob_id
@@ -138,4 +138,17 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("tiny") / "base"
     prepare_base(pin_model(TINY), TINY, TEXTS * 20, longest_input=256, folder=folder)
+    return folder
+
+
+ALL_KINDS = ObjectiveConfig(kind="mixture", mixture={"clm": 1, "fim": 1, "causal_masked": 1, "mlm": 1})
+
+
+@pytest.fixture(scope="session")
+def all_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As `tiny_base`, with every control token that an objective may need."""
+    from flyte_llama.model import pin_model, prepare_base
+
+    folder = tmp_path_factory.mktemp("all") / "base"
+    prepare_base(pin_model(TINY), TINY, TEXTS * 20, longest_input=256, folder=folder, objective=ALL_KINDS)
     return folder

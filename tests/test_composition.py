@@ -14,6 +14,7 @@ from flyte_llama.corpus import build_corpus
 from flyte_llama.documents import collect, read_documents, write_documents
 from flyte_llama.documents.verdict import file_text
 from flyte_llama.errors import CorpusError
+from flyte_llama.objective import clm
 from flyte_llama.packing import open_rows, pack, write_rows
 from flyte_llama.sources import open_tree, pin
 from flyte_llama.tokens import DocumentTokenizer
@@ -120,7 +121,8 @@ def test_any_packed_row_leads_back_to_the_bytes_of_its_blobs(
 
     texts = compose(read_documents(tmp_path / "train"), config)
     tokenizer = DocumentTokenizer(tiny_base)
-    packed = pack(tokenizer.training_ids([text.text for text in texts]), seq_len=64, pad_id=tokenizer.eos_id)
+    documents = [clm(ids, seq_len=64) for ids in map(tokenizer.framed, tokenizer.encode([text.text for text in texts]))]
+    packed = [pack(documents, seq_len=64, pad_id=tokenizer.eos_id)]
     beside = {ORIGINS_TABLE: write_origins(tmp_path / "rows", texts)}
     write_rows(tmp_path / "rows", packed, seq_len=64, beside=beside)
 
@@ -135,10 +137,10 @@ def test_any_packed_row_leads_back_to_the_bytes_of_its_blobs(
             ids = row["input_ids"][begin : begin + length]
             begin += length
             text = composed(repos[0], [one for one in origins if one["text"] == number])
-            whole = next(iter(tokenizer.training_ids([text]))).tolist()
+            whole = next(iter(map(tokenizer.framed, tokenizer.encode([text])))).tolist()
             assert ids == whole[start : start + length]
             seen += length
-    assert seen == sum(len(ids) for ids in tokenizer.training_ids([text.text for text in texts]))
+    assert seen == sum(len(ids) for ids in map(tokenizer.framed, tokenizer.encode([text.text for text in texts])))
     assert len(rows) > 5
 
 

@@ -36,6 +36,24 @@ def test_damage_names_the_file(sealed: Path, damage):
         verify(sealed)
 
 
+def test_folders_in_the_folder_are_sealed_with_it(tmp_path: Path):
+    (tmp_path / "b/c").mkdir(parents=True)
+    (tmp_path / "b/c/d.bin").write_bytes(b"d")
+    seal(tmp_path)
+    assert list(verify(tmp_path, alone=True)["files"]) == ["b/c/d.bin"]
+    (tmp_path / "b/e.bin").write_bytes(b"")
+    assert verify(tmp_path)["files"]
+    with pytest.raises(DataError, match=r"b/e\.bin: is not in the manifest"):
+        verify(tmp_path, alone=True)
+
+
+def test_a_changed_manifest_is_damage(sealed: Path):
+    text = (sealed / "manifest.json").read_text()
+    (sealed / "manifest.json").write_text(text.replace('"why": "test"', '"why": "tess"'))
+    with pytest.raises(DataError, match="is not as it was sealed"):
+        verify(sealed)
+
+
 def test_an_unsealed_folder_is_refused(tmp_path: Path):
     with pytest.raises(DataError, match=r"manifest\.json"):
         verify(tmp_path)

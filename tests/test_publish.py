@@ -127,3 +127,10 @@ def test_the_gate_opens_for_a_better_model_that_is_to_be_published(better: Evalu
     worse_folder = tmp_path / "worse"
     worse_folder.mkdir()
     assert not passes_gate(made(worse_folder, scores(500.0), scores(500.0)), PublishConfig(repository="o/m"))
+
+
+def test_the_gate_stays_shut_for_an_encoder_however_good(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    encoder = made(tmp_path, scores(500.0), scores(250.0))
+    protocol = encoder.protocol.model_copy(update={"measure": "pseudo-perplexity"})
+    assert not passes_gate(encoder.model_copy(update={"protocol": protocol}), PublishConfig(repository="o/m"))
+    assert "not published to o/m: trained by mlm, it is an encoder" in capsys.readouterr().err

@@ -9,13 +9,13 @@ from flyte_llama.config.corpus import (
     SourceConfig,
 )
 from flyte_llama.config.loading import load_config
+from flyte_llama.config.objective import ObjectiveConfig
 from flyte_llama.config.schema import (
     DeepSpeedConfig,
     EvaluationConfig,
     ExperimentConfig,
     LoraConfig,
     ModelConfig,
-    ObjectiveConfig,
     PublishConfig,
     ScratchConfig,
     TrainingConfig,

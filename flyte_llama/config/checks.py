@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         CorpusConfig,
         EvaluationConfig,
         ModelConfig,
+        ObjectiveConfig,
         PublishConfig,
         TrainingConfig,
     )
@@ -56,6 +57,8 @@ def cross_stage_problems(stages: dict[str, Any]) -> list[str]:
         _length_problems,
         _window_problems,
         _batch_problems,
+        _adapter_problems,
+        _attention_problems,
         _publish_problems,
     ]
     problems = []
@@ -87,7 +90,8 @@ def _split_problems(corpus: CorpusConfig) -> list[str]:
 
 def _model_problems(model: ModelConfig) -> list[str]:
     problems, scratch = [], model.scratch
-    if contains_token(model.name) or contains_token(model.revision or ""):
+    written = (model.name, model.revision, model.adapter, model.adapter_revision)
+    if any(contains_token(text or "") for text in written):
         problems.append("model: holds an access token. Remove it, and use a Flyte secret.")
     elif not model.is_scratch and not model.is_local and not re.fullmatch(r"[\w.-]+/[\w.-]+", model.name):
         problems.append(
@@ -95,6 +99,8 @@ def _model_problems(model: ModelConfig) -> list[str]:
         )
     if model.revision is not None and (model.is_scratch or model.is_local):
         problems.append(f"model.revision = {model.revision!r}: {model.name} has no revisions. Remove it.")
+    if model.adapter_revision is not None and (model.adapter is None or model.adapter_is_local):
+        problems.append(f"model.adapter_revision = {model.adapter_revision!r}: belongs to a hub adapter. Remove it.")
     if model.is_scratch and (scratch.hidden_size % scratch.num_heads or scratch.hidden_size // scratch.num_heads % 2):
         problems.append(
             f"model.scratch.num_heads = {scratch.num_heads}: must cut hidden_size = {scratch.hidden_size} into heads "
@@ -148,6 +154,23 @@ def _batch_problems(training: TrainingConfig) -> list[str]:
     if training.method == "qlora" and training.precision != "bf16":
         problems.append("training.method = 'qlora': computes in bf16. Set precision: bf16.")
     return problems
+
+
+def _adapter_problems(model: ModelConfig, training: TrainingConfig) -> list[str]:
+    if model.adapter is not None and training.method == "full" and training.deepspeed.zero_stage == 3:
+        return [
+            "model.adapter: cannot be merged into weights that zero_stage: 3 splits, as training.method = 'full' "
+            "would. Use zero_stage: 2, or start from the merged model of the earlier run."
+        ]
+    return []
+
+
+def _attention_problems(objective: ObjectiveConfig, training: TrainingConfig) -> list[str]:
+    if training.attention == "flash_attention_2" and "mlm" in objective.kinds:
+        return [
+            "training.attention = 'flash_attention_2': cannot see both ways within a document, as mlm must. Use auto."
+        ]
+    return []
 
 
 def _publish_problems(publish: PublishConfig) -> list[str]:

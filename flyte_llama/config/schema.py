@@ -13,8 +13,12 @@ from pydantic import BaseModel, Field, ModelWrapValidatorHandler, ValidationErro
 
 from flyte_llama.config.checks import cross_stage_problems, field_problems
 from flyte_llama.config.corpus import CompositionConfig, CorpusConfig
+from flyte_llama.config.objective import ObjectiveConfig
 from flyte_llama.config.stage import StageConfig
 from flyte_llama.errors import ConfigError
+
+# How a path begins; anything else is the name of a hub repository.
+_PATH = ("/", "./", "../", "~")
 
 
 class ScratchConfig(StageConfig):
@@ -43,6 +47,13 @@ class ModelConfig(StageConfig):
     """Day on which the base model came out, as 2023-08-24. A held-out file first committed later cannot have been in
     its training data; for that the history of held-out git sources is read. Empty reads none."""
 
+    adapter: str | None = Field(None, min_length=1)
+    """An earlier LoRA adapter to go on from: the hub id or the folder of what an earlier run wrote as `adapter/`. The
+    base is then the model with that adapter. null starts a new one."""
+
+    adapter_revision: str | None = None
+    """Branch, tag or commit of a hub adapter; pinned like `revision`."""
+
     scratch: ScratchConfig = ScratchConfig()
     """Read only where `name` is `scratch`."""
 
@@ -67,12 +78,11 @@ class ModelConfig(StageConfig):
 
     @property
     def is_local(self) -> bool:
-        return self.name.startswith(("/", "./", "../", "~"))
+        return self.name.startswith(_PATH)
 
-
-class ObjectiveConfig(StageConfig):
-    kind: Literal["clm"] = "clm"
-    """`clm`: causal language modelling, the next token of a document."""
+    @property
+    def adapter_is_local(self) -> bool:
+        return self.adapter is not None and self.adapter.startswith(_PATH)
 
 
 class LoraConfig(StageConfig):
@@ -104,8 +114,9 @@ class DeepSpeedConfig(StageConfig):
 
 
 class TrainingConfig(StageConfig):
-    method: Literal["full", "lora", "qlora"] = "lora"
-    """`full` trains every weight; `lora` low-rank adapters; `qlora` the same on a base held in 4 bits (GPU)."""
+    method: Literal["full", "lora", "dora", "qlora"] = "lora"
+    """`full` trains every weight; `lora` low-rank adapters; `dora` those and the norms of the adapted weights' columns
+    (arXiv 2402.09353); `qlora` is `lora` on a base held in 4 bits (GPU)."""
 
     lora: LoraConfig = LoraConfig()
 
@@ -134,7 +145,23 @@ class TrainingConfig(StageConfig):
     activation_checkpointing: bool = True
     """Recompute activations in the backward pass: less memory, about a third more arithmetic."""
 
+    attention: Literal["auto", "sdpa", "eager", "flex_attention", "flash_attention_2"] = "auto"
+    """How attention is computed. `auto` is torch's sdpa on each document of a row alone; `sdpa` and `eager` mask the
+    whole row; `flex_attention` and `flash_attention_2` (`pip install flash-attn`) are for GPUs."""
+
+    liger: bool = False
+    """Use Liger's fused kernels (GPU, `pip install liger-kernel`)."""
+
+    checkpoint_every_steps: int = Field(100, ge=0)
+    """Optimizer steps between checkpoints; 0 writes one only when the pod is taken away."""
+
+    keep_checkpoints: int = Field(2, ge=1)
+    """Newest checkpoints kept."""
+
     log_every_steps: int = Field(10, ge=1)
+    report_to: list[Literal["wandb", "mlflow", "tensorboard"]] = Field(default_factory=list)
+    """Where else the curves go, through the Trainer's own integrations; each needs its package and its variables."""
+
     seed: int = Field(0, ge=0)
     """Of the order of rows, of dropout and of fresh adapters."""
 

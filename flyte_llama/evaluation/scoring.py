@@ -1,45 +1,43 @@
-"""A causal model's nats for every token of every document.
-
-Windows of like length are batched together, padded on the right: under a causal mask what follows a token cannot
-change its score, so neither batch size nor order moves the figures beyond float32 rounding.
-"""
+"""A model's scores on held-out documents, by the measure that fits what it was trained for."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flyte_llama.config import EvaluationConfig
+from flyte_llama.config import EvaluationConfig, ObjectiveConfig
 from flyte_llama.documents import Document
 from flyte_llama.errors import EvaluationError
 from flyte_llama.evaluation.loss import DocumentLoss, write_scores
-from flyte_llama.evaluation.windows import Window, rolling_windows
+from flyte_llama.evaluation.nats import token_nats
+from flyte_llama.evaluation.pseudo import pseudo_nats
 from flyte_llama.model import load_model, torch_dtype
-from flyte_llama.progress import track
 from flyte_llama.tokens import DocumentTokenizer
 
 if TYPE_CHECKING:
-    import torch
+    pass
 
-_LOGITS_CHUNK = 2048
-"""Positions whose logits are held in float32 at once."""
-
-
-class _Job(NamedTuple):
-    document: int
-    window: Window
+PERPLEXITY, PSEUDO_PERPLEXITY = "perplexity", "pseudo-perplexity"
+MASK_TOKEN = "<mask>"  # noqa: S105  # what a base of an mlm run has in its tokenizer
 
 
 def score_folder(
-    folder: Path, documents: Sequence[Document], config: EvaluationConfig, *, precision: str, out: Path
+    folder: Path,
+    documents: Sequence[Document],
+    config: EvaluationConfig,
+    *,
+    objective: ObjectiveConfig,
+    precision: str,
+    out: Path,
 ) -> None:
     """Score the model of a folder, with that folder's tokenizer, on a GPU if there is one; write the scores to `out`.
 
     Args:
+        objective: What the model was, or is to be, trained for: an encoder is judged by pseudo-perplexity.
         precision: `bf16` or `fp32`, of the weights and the forward pass. Sums are float64 either way.
     """
     import torch
@@ -47,14 +45,19 @@ def score_folder(
     model: Any = load_model(folder, dtype=torch_dtype(precision))
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     tokenizer = DocumentTokenizer(folder)
-    scores = score(model, documents, tokenizer, config)
-    protocol = {"window": config.window, "stride": config.stride, "precision": precision}
+    scores = score(model, documents, tokenizer, config, objective)
+    measure = PSEUDO_PERPLEXITY if objective.makes_encoder else PERPLEXITY
+    protocol = {"measure": measure, "window": config.window, "stride": config.stride, "precision": precision}
     start = "eos" if tokenizer.bos_id is None else "bos"
     write_scores(out, scores, **protocol, start=start, tokenizer_sha256=tokenizer.sha256)
 
 
 def score(
-    model: Any, documents: Sequence[Document], tokenizer: DocumentTokenizer, config: EvaluationConfig
+    model: Any,
+    documents: Sequence[Document],
+    tokenizer: DocumentTokenizer,
+    config: EvaluationConfig,
+    objective: ObjectiveConfig | None = None,
 ) -> list[DocumentLoss]:
     """Nats of each document's own tokens, in the order given.
 
@@ -63,10 +66,11 @@ def score(
 
     Args:
         model: A causal language model of transformers on the device it is to run on.
+        objective: One that makes an encoder has each token masked once, and predicted from both sides. None does not.
 
     Raises:
-        EvaluationError: if the tokenizer makes an id that the model lacks, or a document's sum is not finite: the
-            document is named.
+        EvaluationError: if the tokenizer makes an id that the model lacks, or has no mask where one is needed, or a
+            document's sum is not finite: the document is named.
     """
     head = np.array([tokenizer.start_id], dtype=np.int32)
     texts = [document.text for document in documents]
@@ -74,7 +78,10 @@ def score(
     rows, highest = model.get_input_embeddings().num_embeddings, max(int(own.max()) for own in ids)
     if highest >= rows:
         raise EvaluationError(f"the tokenizer makes the id {highest}, the model has {rows}. Use the model's own.")
-    nats = token_nats(model, ids, config)
+    if objective is not None and objective.makes_encoder:
+        nats = _encoder_nats(model, ids, tokenizer, config, objective)
+    else:
+        nats = token_nats(model, ids, config)
     scores = []
     for document, own, sum_of in zip(documents, ids, nats, strict=True):
         if not math.isfinite(sum_of):
@@ -93,66 +100,14 @@ def score(
     return scores
 
 
-def token_nats(model: Any, documents: Sequence[np.ndarray], config: EvaluationConfig) -> list[float]:
-    """The sum of -ln p over each document's ids but the first, summed in float64.
-
-    Args:
-        documents: 1-D integer arrays; the first id of each only starts the document.
-    """
-    import torch
-
-    jobs = [
-        _Job(number, window)
-        for number, ids in enumerate(documents)
-        for window in rolling_windows(len(ids), window=config.window, stride=config.stride)
-    ]
-    total = np.zeros(len(documents), dtype=np.float64)
-    batches = list(_batches(jobs, config.batch_tokens))
-    model.eval()
-    with torch.inference_mode():
-        for batch in track(batches, what="scoring held-out", total=len(batches)):
-            for job, nats in zip(batch, _batch_nats(model, documents, batch), strict=True):
-                total[job.document] += nats
-    return [float(nats) for nats in total]
-
-
-def _batches(jobs: list[_Job], batch_tokens: int) -> Iterator[list[_Job]]:
-    """Longest first, so that memory peaks at once if at all; each batch is at most `batch_tokens` when padded."""
-    ordered = sorted(jobs, key=lambda job: (job.window.begin - job.window.end, job))
-    batch: list[_Job] = []
-    for job in ordered:
-        longest = (batch or [job])[0].window
-        if (len(batch) + 1) * (longest.end - longest.begin) > batch_tokens and batch:
-            yield batch
-            batch = []
-        batch.append(job)
-    if batch:
-        yield batch
-
-
-def _batch_nats(model: Any, documents: Sequence[np.ndarray], batch: list[_Job]) -> list[float]:
-    import torch
-
-    longest = batch[0].window.end - batch[0].window.begin
-    inputs = np.zeros((len(batch), longest), dtype=np.int64)
-    for row, (document, window) in zip(inputs, batch, strict=True):
-        row[: window.end - window.begin] = documents[document][window.begin : window.end]
-    input_ids = torch.from_numpy(inputs).to(model.device)
-    logits = model(input_ids=input_ids, use_cache=False).logits
-    sums = []
-    for number, (_, window) in enumerate(batch):
-        first, end = window.first_target - window.begin, window.end - window.begin
-        sums.append(_nats(logits[number, first - 1 : end - 1], input_ids[number, first:end]))
-    return sums
-
-
-def _nats(logits: torch.Tensor, targets: torch.Tensor) -> float:
-    """The sum of -log softmax(logits)[target]; (n, vocabulary) and (n,)."""
-    import torch
-
-    total = 0.0
-    for begin in range(0, len(targets), _LOGITS_CHUNK):
-        some, wanted = logits[begin : begin + _LOGITS_CHUNK].float(), targets[begin : begin + _LOGITS_CHUNK]
-        nats = torch.nn.functional.cross_entropy(some, wanted, reduction="none")
-        total += float(nats.double().sum())
-    return total
+def _encoder_nats(
+    model: Any,
+    ids: Sequence[np.ndarray],
+    tokenizer: DocumentTokenizer,
+    config: EvaluationConfig,
+    objective: ObjectiveConfig,
+) -> list[float]:
+    mask_id = tokenizer.id_of(MASK_TOKEN)
+    if mask_id is None:
+        raise EvaluationError(f"objective.kind = mlm: the tokenizer has no {MASK_TOKEN}. Prepare the base anew.")
+    return pseudo_nats(model, ids, config, mask_id=mask_id, mask_share=objective.mask_share)

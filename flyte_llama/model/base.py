@@ -16,13 +16,17 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from flyte_llama.config import ModelConfig
+from flyte_llama.config import ModelConfig, ObjectiveConfig
 from flyte_llama.errors import ModelError
 from flyte_llama.manifest import sha256_folder
+from flyte_llama.model.adapters import ADAPTER_CONFIG, ADAPTER_FOLDER, ADAPTER_WEIGHTS, check_adapter
+from flyte_llama.model.architectures import check_architecture
+from flyte_llama.objective import control_names
 from flyte_llama.progress import quiet_libraries
-from flyte_llama.tokens import TOKENIZER_FILE, DocumentTokenizer, train_tokenizer
+from flyte_llama.tokens import TOKENIZER_FILE, DocumentTokenizer, add_control_tokens, train_tokenizer
 
 BASE_FILE = "base.json"
+CLM = ObjectiveConfig()
 # Never pickles (*.bin, *.pt) and never code.
 SMALL_FILES = ["config.json", "generation_config.json", "tokenizer*", "special_tokens_map.json"]
 
@@ -38,35 +42,61 @@ class PinnedModel(BaseModel):
     revision: str
     """The hub's 40-hex commit, `sha256:…` of a folder's files, or empty for a scratch model."""
 
+    adapter: str = ""
+    """Hub id or absolute path of the adapter that the base comes with; empty without one."""
+
+    adapter_revision: str = ""
+    """Like `revision`, of the adapter."""
+
 
 def pin_model(config: ModelConfig) -> PinnedModel:
-    """The model as it is now.
+    """The model as it is now, and the adapter to go on from.
 
     Raises:
-        ModelError: if the hub does not know it or cannot be reached, or the folder does not exist.
+        ModelError: if the hub does not know one of them or cannot be reached, or a folder does not exist.
     """
-    if config.is_scratch:
-        return PinnedModel(name="scratch", revision="")
-    if config.is_local:
-        folder = Path(config.name).expanduser().resolve()
-        if not (folder / "config.json").is_file():
-            raise ModelError(f"model.name = {config.name}: {folder} holds no config.json. Give a folder in hub format.")
-        return PinnedModel(name=str(folder), revision="sha256:" + sha256_folder(folder))
-    if config.revision and re.fullmatch(r"[0-9a-f]{40}", config.revision):
-        return PinnedModel(name=config.name, revision=config.revision)
+    name, revision = "scratch", ""
+    if not config.is_scratch:
+        name, revision = _pin(config.name, config.revision, config.is_local, key="model.name", holding="config.json")
+    if config.adapter is None:
+        return PinnedModel(name=name, revision=revision)
+    adapter, adapter_revision = _pin(
+        config.adapter, config.adapter_revision, config.adapter_is_local, key="model.adapter", holding=ADAPTER_CONFIG
+    )
+    return PinnedModel(name=name, revision=revision, adapter=adapter, adapter_revision=adapter_revision)
+
+
+def _pin(name: str, revision: str | None, is_local: bool, *, key: str, holding: str) -> tuple[str, str]:
+    """Name and revision of a folder, which must hold the file `holding`, or of a hub repository."""
+    if is_local:
+        folder = Path(name).expanduser().resolve()
+        if not (folder / holding).is_file():
+            raise ModelError(f"{key} = {name}: {folder} holds no {holding}. Give a folder in hub format.")
+        return str(folder), "sha256:" + sha256_folder(folder)
+    if revision and re.fullmatch(r"[0-9a-f]{40}", revision):
+        return name, revision
     from huggingface_hub import HfApi
 
     try:
-        found = HfApi().model_info(config.name, revision=config.revision)
+        found = HfApi().model_info(name, revision=revision)
     except Exception as error:  # the client raises its own, its transport's and the system's
-        raise _hub_failure(config.name, config.revision or "main", error) from None
-    return PinnedModel(name=config.name, revision=str(found.sha))
+        raise hub_failure(name, revision or "main", error) from None
+    return name, str(found.sha)
 
 
 def prepare_base(
-    pinned: PinnedModel, config: ModelConfig, texts: Sequence[str], *, longest_input: int, folder: Path
+    pinned: PinnedModel,
+    config: ModelConfig,
+    texts: Sequence[str],
+    *,
+    longest_input: int,
+    folder: Path,
+    objective: ObjectiveConfig = CLM,
 ) -> None:
     """Fill `folder` with the base's config, tokenizer and `base.json`; with weights too if it is a scratch model.
+
+    Control tokens that the objective needs and the tokenizer lacks are added to it. A scratch model's embeddings have
+    rows for them; another base's may have fewer rows than the tokenizer has ids.
 
     Args:
         texts: Train texts, on which a scratch model's tokenizer is trained.
@@ -77,26 +107,30 @@ def prepare_base(
     """
     folder.mkdir(parents=True, exist_ok=True)
     if config.is_scratch:
-        _make_scratch(config, texts, folder)
+        _make_scratch(config, texts, folder, objective)
     elif config.is_local:
         copy_small_files(Path(pinned.name), folder)
     else:
-        copy_small_files(_download_small_files(pinned), folder)
+        copy_small_files(_download(pinned.name, pinned.revision, SMALL_FILES), folder)
+    if pinned.adapter:
+        _copy_adapter(pinned, folder / ADAPTER_FOLDER)
     (folder / BASE_FILE).write_text(pinned.model_dump_json(indent=2) + "\n", encoding="utf-8")
     _check(folder, pinned, longest_input)
+    add_control_tokens(folder, control_names(objective, DocumentTokenizer(folder)))
 
 
 def read_base(folder: Path) -> PinnedModel:
     return PinnedModel.model_validate_json((folder / BASE_FILE).read_text(encoding="utf-8"))
 
 
-def _make_scratch(config: ModelConfig, texts: Sequence[str], folder: Path) -> None:
+def _make_scratch(config: ModelConfig, texts: Sequence[str], folder: Path, objective: ObjectiveConfig) -> None:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
     quiet_libraries()
     shape = config.scratch
     train_tokenizer(texts, vocab_size=shape.vocab_size, max_positions=shape.max_positions, folder=folder)
+    add_control_tokens(folder, control_names(objective, DocumentTokenizer(folder)))
     tokenizer = DocumentTokenizer(folder)
     llama = LlamaConfig(
         vocab_size=tokenizer.vocab_size,
@@ -114,13 +148,24 @@ def _make_scratch(config: ModelConfig, texts: Sequence[str], folder: Path) -> No
         LlamaForCausalLM(llama).save_pretrained(folder)
 
 
-def _download_small_files(pinned: PinnedModel) -> Path:
+def _download(name: str, revision: str, patterns: list[str]) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(pinned.name, revision=pinned.revision, allow_patterns=SMALL_FILES))
+        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
     except Exception as error:  # the client raises its own, its transport's and the system's
-        raise _hub_failure(pinned.name, pinned.revision, error) from None
+        raise hub_failure(name, revision, error) from None
+
+
+def _copy_adapter(pinned: PinnedModel, folder: Path) -> None:
+    """Its two files and no others: what an adapter's folder also holds may be a pickle."""
+    files = [ADAPTER_CONFIG, ADAPTER_WEIGHTS]
+    local = Path(pinned.adapter)
+    source = local if local.is_absolute() else _download(pinned.adapter, pinned.adapter_revision, files)
+    check_adapter(source, name=pinned.adapter, base=pinned.name)
+    folder.mkdir()
+    for file in files:
+        shutil.copyfile(source / file, folder / file)
 
 
 def copy_small_files(source: Path, folder: Path) -> None:
@@ -135,6 +180,7 @@ def _check(folder: Path, pinned: PinnedModel, longest_input: int) -> None:
     config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     if "auto_map" in config:
         raise ModelError(f"{pinned.name}: its config.json asks to run code of its own (auto_map). Use another base.")
+    check_architecture(str(config.get("model_type")), name=pinned.name)
     if not (folder / TOKENIZER_FILE).is_file():
         raise ModelError(f"{pinned.name}: has no {TOKENIZER_FILE}. Use a base with a fast tokenizer.")
     positions = config.get("max_position_embeddings")
@@ -145,7 +191,8 @@ def _check(folder: Path, pinned: PinnedModel, longest_input: int) -> None:
         )
 
 
-def _hub_failure(name: str, revision: str, error: Exception) -> ModelError:
+def hub_failure(name: str, revision: str, error: Exception) -> ModelError:
+    """What is raised in place of any exception of the hub's client; transient if a second try may succeed."""
     status = getattr(getattr(error, "response", None), "status_code", 500)
     return ModelError(
         f"{name} at {revision}: cannot be had from the hub ({type(error).__name__}). Check name, revision and network; "

@@ -1,4 +1,4 @@
-"""Weights: load a base or a fine-tuned folder, put adapters on it, merge them into it."""
+"""Weights: load a base or a fine-tuned folder, with tokens added and adapters merged."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flyte_llama.config import TrainingConfig
 from flyte_llama.errors import ModelError
+from flyte_llama.model.adapters import ADAPTER_FOLDER, load_adapter, merge
 from flyte_llama.model.base import BASE_FILE, read_base
+from flyte_llama.model.embeddings import grow_embeddings
 from flyte_llama.progress import quiet_libraries
+from flyte_llama.tokens import TOKENIZER_FILE, DocumentTokenizer
 
 if TYPE_CHECKING:
     import torch
@@ -23,12 +25,29 @@ def torch_dtype(precision: str) -> torch.dtype:
     return {"bf16": torch.bfloat16, "fp32": torch.float32}[precision]
 
 
-def load_model(folder: Path, *, dtype: torch.dtype, in_4_bits: bool = False) -> PreTrainedModel:
-    """The causal language model of a prepared base or of a fine-tuned folder.
+def load_model(folder: Path, *, dtype: torch.dtype) -> PreTrainedModel:
+    """The causal language model of a prepared base or of a fine-tuned folder, to be scored or used.
 
-    Attention is torch's sdpa, which keeps packed documents apart by their positions if it is called without a KV cache
-    and without an attention mask. Only safetensors are read, and
-    no code that came with the model is run.
+    A prepared base has a row of embeddings for each entry of its tokenizer, and the adapter it comes with is merged
+    into it. Only safetensors are read, and no code that came with the model is run.
+
+    Raises:
+        ModelError: if there are no such weights.
+    """
+    model = load_weights(folder, dtype=dtype)
+    grow_embeddings(model, num_entries(folder))
+    if (folder / BASE_FILE).is_file() and (folder / ADAPTER_FOLDER).is_dir():
+        model = merge(load_adapter(model, folder / ADAPTER_FOLDER))
+    return model
+
+
+def load_weights(
+    folder: Path, *, dtype: torch.dtype, in_4_bits: bool = False, attention: str = "sdpa"
+) -> PreTrainedModel:
+    """The weights as they were published, without added tokens or adapters.
+
+    Args:
+        attention: transformers' name of a kernel. The default, torch's sdpa, runs on every device.
 
     Raises:
         ModelError: if there are no such weights.
@@ -41,55 +60,54 @@ def load_model(folder: Path, *, dtype: torch.dtype, in_4_bits: bool = False) -> 
         pinned = read_base(folder)
         if pinned.name != "scratch":
             name, revision = pinned.name, pinned.revision if not Path(pinned.name).is_dir() else "main"
-    options: dict[str, Any] = {}
-    if in_4_bits:
-        from transformers import BitsAndBytesConfig
-
-        # NF4 with double quantisation, as in QLoRA (Dettmers et al., arXiv 2305.14314, section 3).
-        options["quantization_config"] = BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=dtype,
-        )
-        if importlib.util.find_spec("bitsandbytes") is None:
-            raise ModelError("training.method = 'qlora': needs bitsandbytes. pip install -r requirements-gpu.txt")
+    options = _four_bits(dtype) if in_4_bits else {}
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             name,
             revision=revision,
             dtype=dtype,
-            attn_implementation="sdpa",
+            attn_implementation=attention,
             use_safetensors=True,
             trust_remote_code=False,
+            output_loading_info=True,
             **options,
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError) as error:
         from_hub = not Path(name).is_dir()
         raise ModelError(f"{name} at {revision}: cannot be loaded: {error}", transient=from_hub) from None
+    model: PreTrainedModel
+    model, info = loaded
+    # The library would fill what is missing with chance and go on.
+    lacking = sorted(map(str, [*info["missing_keys"], *info["mismatched_keys"]]))
+    if lacking:
+        raise ModelError(f"{name} at {revision}: {len(lacking)} weights are missing or misshapen, as {lacking[0]}.")
     return model
 
 
-def add_adapters(model: PreTrainedModel, training: TrainingConfig) -> Any:
-    """The model with fresh LoRA adapters in float32, everything else frozen (Hu et al., arXiv 2106.09685)."""
-    from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
-
-    if training.method == "qlora":
-        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
-    lora = training.lora
-    targets = "all-linear" if lora.target_modules == ["all-linear"] else lora.target_modules
-    config = LoraConfig(
-        r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets, task_type="CAUSAL_LM"
-    )
-    try:
-        return get_peft_model(model, config)
-    except ValueError as error:
-        raise ModelError(f"training.lora.target_modules = {targets}: {error}") from None
+def num_entries(folder: Path) -> int:
+    """Entries of the folder's tokenizer, added tokens included; 0 where there is none."""
+    return DocumentTokenizer(folder).vocab_size if (folder / TOKENIZER_FILE).is_file() else 0
 
 
 def merge_adapter(base: Path, adapter: Path, *, dtype: torch.dtype) -> PreTrainedModel:
     """The base with a saved adapter folded into its weights; done on the CPU, in `dtype`."""
-    from peft import PeftModel
+    return merge(load_with_adapter(base, adapter, dtype=dtype))
 
-    merged: PreTrainedModel = PeftModel.from_pretrained(load_model(base, dtype=dtype), str(adapter)).merge_and_unload()
-    return merged
+
+def load_with_adapter(base: Path, adapter: Path, *, dtype: torch.dtype, in_4_bits: bool = False) -> Any:
+    """The base, without the adapter that it may come with, under a saved one."""
+    model = load_weights(base, dtype=dtype, in_4_bits=in_4_bits)
+    grow_embeddings(model, num_entries(base))
+    return load_adapter(model, adapter)
+
+
+def _four_bits(dtype: torch.dtype) -> dict[str, Any]:
+    """NF4 with double quantisation, as in QLoRA (Dettmers et al., arXiv 2305.14314, section 3)."""
+    from transformers import BitsAndBytesConfig
+
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ModelError("training.method = 'qlora': needs bitsandbytes. pip install -r requirements-gpu.txt")
+    config = BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
+    )
+    return {"quantization_config": config}

@@ -7,6 +7,14 @@ import yaml
 from flyte_llama.report.summary import EvaluationReport
 from flyte_llama.report.table import table
 
+OBJECTIVES = {
+    "clm": "causal language modelling",
+    "fim": "fill-in-the-middle",
+    "causal_masked": "causal masking",
+    "mlm": "masked next-token prediction, which makes an encoder",
+    "mixture": "a mixture of objectives",
+}
+
 
 def model_card(report: EvaluationReport) -> str:
     """README.md of a published model."""
@@ -26,8 +34,8 @@ def model_card(report: EvaluationReport) -> str:
 
 # Flyte Llama
 
-`{base}`, fine-tuned ({training.method}, causal language modelling) on the source code, tests and documentation of
-the repositories below, and measured on repositories it did not see.
+`{base}`, fine-tuned ({training.method}, {OBJECTIVES[training.objective]}) on the source code, tests and
+documentation of the repositories below, and measured on repositories it did not see.
 
 ## Evaluation
 

@@ -34,6 +34,9 @@ class Protocol(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    measure: str
+    """`perplexity`, or `pseudo-perplexity` of an encoder."""
+
     window: int
     stride: int
     precision: str
@@ -65,7 +68,7 @@ class EvaluationReport(BaseModel):
         """Short: `pyflyte run` prints it."""
         line = self.overall
         return (
-            f"EvaluationReport(perplexity {line.base_perplexity:.2f} → {line.tuned_perplexity:.2f}, "
+            f"EvaluationReport({self.protocol.measure} {line.base_perplexity:.2f} → {line.tuned_perplexity:.2f}, "
             f"bits per byte {line.base_bits_per_byte:.3f} → {line.tuned_bits_per_byte:.3f})"
         )
 

@@ -15,7 +15,8 @@ from flyte_llama.documents import VerdictCache, collect, read_documents, rules_v
 from flyte_llama.model import PinnedModel
 from flyte_llama.model import pin_model as pin_one_model
 from flyte_llama.model import prepare_base as prepare
-from flyte_llama.packing import pack, write_rows
+from flyte_llama.objective import keyed
+from flyte_llama.packing import write_epochs
 from flyte_llama.report import dataset_page
 from flyte_llama.sources import PinnedSource, first_commits, open_tree, pin
 from flyte_llama.tasks.resources import (
@@ -96,32 +97,49 @@ def build_corpus(
     **CORPUS,
     retries=3,
     secret_requests=HUB_SECRETS,
-    cache=Cache(version="1", serialize=True),
+    cache=Cache(version="2", serialize=True),
 )
-def prepare_base(pinned: PinnedModel, model: ModelConfig, train: FlyteDirectory, seq_len: int, window: int) -> Folder:
-    """The base's config and tokenizer, and a scratch model's weights."""
+def prepare_base(
+    pinned: PinnedModel,
+    model: ModelConfig,
+    objective: ObjectiveConfig,
+    train: FlyteDirectory,
+    seq_len: int,
+    window: int,
+) -> Folder:
+    """The base's config and tokenizer, with the control tokens that the objective needs; a scratch model's weights."""
     folder = new_folder("base")
     texts = [document.text for document in read_documents(local(train))] if model.is_scratch else []
     with retried():
-        prepare(pinned, model, texts, longest_input=max(seq_len, window), folder=folder)
+        prepare(pinned, model, texts, longest_input=max(seq_len, window), folder=folder, objective=objective)
     return finished(folder)
 
 
-@task(**CORPUS, retries=1, cache=Cache(version="2", serialize=True))
+@task(**CORPUS, retries=1, cache=Cache(version="3", serialize=True))
 def encode(
     train: FlyteDirectory,
     base: FlyteDirectory,
     composition: CompositionConfig,
     objective: ObjectiveConfig,
     seq_len: int,
-    min_rows: int,
+    epochs: float,
+    max_steps: int,
+    global_batch_size: int,
 ) -> Folder:
-    """Train documents as packed rows of `seq_len` ids of the base's tokenizer, enough for one optimizer step."""
+    """Train documents as packed rows of `seq_len` ids of the base's tokenizer, as many as training will read."""
     folder = new_folder("rows")
     tokenizer = DocumentTokenizer(local(base))
     texts = compose(read_documents(local(train)), composition)
     beside = {ORIGINS_TABLE: write_origins(folder, texts)}
-    rows = pack(tokenizer.training_ids([text.text for text in texts]), seq_len=seq_len, pad_id=tokenizer.eos_id)
-    facts = {"objective": objective.kind, "tokenizer_sha256": tokenizer.sha256}
-    write_rows(folder, rows, seq_len=seq_len, min_rows=min_rows, beside=beside, **facts)
+    write_epochs(
+        folder,
+        keyed(texts),
+        objective,
+        tokenizer,
+        seq_len=seq_len,
+        epochs=epochs,
+        max_steps=max_steps,
+        global_batch_size=global_batch_size,
+        beside=beside,
+    )
     return finished(folder)

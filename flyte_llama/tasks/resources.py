@@ -80,13 +80,18 @@ def finished(folder: Path, *, made_from: FlyteDirectory | None = None) -> FlyteD
         made_from: In a process that Elastic spawned, which Flyte does not tell whether the run is local, an input: if
             it lies in the output folder of a local run, so does what is made from it.
     """
-    output = local_output()
-    if output is None and made_from is not None and Path(made_from.path).parent == _output() / "data":
-        output = _output()
+    output = output_of(made_from)
     if output is None:
         return FlyteDirectory(str(folder))
     name = f"{folder.name.split('-')[0]}-{sha256_folder(folder)[:12]}"
     return FlyteDirectory(str(folder), remote_directory=str(output / "data" / name))
+
+
+def output_of(made_from: FlyteDirectory | None) -> Path | None:
+    """The output folder, if the run is local; see `finished` for what `made_from` is."""
+    if made_from is not None and Path(made_from.path).parent == _output() / "data":
+        return _output()
+    return local_output()
 
 
 def local(folder: FlyteDirectory) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flytekit import Cache, FlyteDirectory, task
 
-from flyte_llama.config import EvaluationConfig
+from flyte_llama.config import EvaluationConfig, ObjectiveConfig
 from flyte_llama.documents import read_documents
 from flyte_llama.evaluation import score_folder
 from flyte_llama.tasks.resources import HUB_SECRETS, ONE_GPU, Folder, finished, local, new_folder, retried
@@ -14,11 +14,18 @@ from flyte_llama.tasks.resources import HUB_SECRETS, ONE_GPU, Folder, finished, 
     **ONE_GPU,
     retries=3,
     secret_requests=HUB_SECRETS,
-    cache=Cache(version="1", serialize=True),
+    cache=Cache(version="2", serialize=True),
 )
-def evaluate(model: FlyteDirectory, heldout: FlyteDirectory, evaluation: EvaluationConfig, precision: str) -> Folder:
+def evaluate(
+    model: FlyteDirectory,
+    heldout: FlyteDirectory,
+    evaluation: EvaluationConfig,
+    objective: ObjectiveConfig,
+    precision: str,
+) -> Folder:
     """Nats of every held-out document under a prepared base or a fine-tuned model."""
     folder = new_folder("scores")
     with retried():
-        score_folder(local(model), read_documents(local(heldout)), evaluation, precision=precision, out=folder)
+        documents = read_documents(local(heldout))
+        score_folder(local(model), documents, evaluation, objective=objective, precision=precision, out=folder)
     return finished(folder)

@@ -1,4 +1,4 @@
-"""The processes of one node that train together, as a launcher (torchrun, Flyte's Elastic) started them."""
+"""The processes that train together, as a launcher (torchrun, Flyte's Elastic) started them on one node or several."""
 
 from __future__ import annotations
 
@@ -57,6 +57,13 @@ def _end_at_once() -> None:
     os._exit(0)
 
 
+def all_here() -> None:
+    """Wait until every process has come here."""
+    import torch
+
+    torch.distributed.barrier()
+
+
 def on_first_rank(work: Callable[[], T]) -> T:
     """What `work` gives on rank 0, in every process; the others wait and do not run it.
 
@@ -74,3 +81,34 @@ def on_first_rank(work: Callable[[], T]) -> T:
     if isinstance(result[0], Exception):
         raise result[0]
     return result[0]  # type: ignore[return-value]  # rank 0 filled it in
+
+
+def node() -> int:
+    """Number of this process's node, from 0."""
+    return int(os.environ.get("GROUP_RANK", "0"))
+
+
+def first_of_node() -> bool:
+    """Whether this is the process that works with its node's disk."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"
+
+
+def on_each_node(work: Callable[[], T]) -> list[T]:
+    """What `work` gives on the first process of every node, by number of node, in every process; the others wait.
+
+    An exception of it is raised in every process, so that none waits for ever.
+    """
+    import torch
+
+    own: tuple[T] | Exception | None = None
+    if first_of_node():
+        try:
+            own = (work(),)
+        except Exception as error:
+            own = error
+    found: list[tuple[T] | Exception | None] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(found, own)
+    for one in found:
+        if isinstance(one, Exception):
+            raise one
+    return [one[0] for one in found if isinstance(one, tuple)]

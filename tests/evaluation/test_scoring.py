@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from flyte_llama.config import EvaluationConfig
+from flyte_llama.config import EvaluationConfig, ObjectiveConfig
 from flyte_llama.errors import EvaluationError
 from flyte_llama.evaluation import breakdown, read_scores, score, score_folder, token_nats
 from flyte_llama.model import load_model
@@ -115,7 +115,7 @@ def test_a_tokenizer_with_more_ids_than_the_model_is_refused(model, tokenizer: D
 def test_sums_are_kept_and_divided_once(tmp_path: Path, tiny_base: Path):
     languages = ["python", "go", "python", "go"]
     documents = [document(text, path=f"{n}", language=languages[n]) for n, text in enumerate(TEXTS)]
-    score_folder(tiny_base, documents, config(), precision="fp32", out=tmp_path)
+    score_folder(tiny_base, documents, config(), objective=ObjectiveConfig(), precision="fp32", out=tmp_path)
     scores, manifest = read_scores(tmp_path)
     found = breakdown(scores)
     assert set(found.by_language) == {"go", "python"}

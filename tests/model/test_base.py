@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from flyte_llama.config import ModelConfig
+from flyte_llama.config import ModelConfig, ObjectiveConfig
 from flyte_llama.errors import ModelError
 from flyte_llama.model import load_model, pin_model, prepare_base
 from flyte_llama.model.base import PinnedModel
+from flyte_llama.objective import control_names
+from flyte_llama.tokens import DocumentTokenizer
 from tests.conftest import TEXTS, TINY
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -108,3 +110,21 @@ def test_a_model_of_pickles_alone_is_refused(local_model: Path):
 def test_an_input_longer_than_the_model_is_refused_before_training(local_model: Path, tmp_path: Path):
     with pytest.raises(ModelError, match="exceeds the 256 positions"):
         prepared(ModelConfig(name=str(local_model)), tmp_path / "base", longest_input=257)
+
+
+@pytest.mark.parametrize("kind", ["fim", "causal_masked", "mlm"])
+def test_a_base_is_given_the_control_tokens_of_the_objective_and_a_scratch_model_rows_for_them(
+    local_model: Path, tmp_path: Path, kind: str
+):
+    objective = ObjectiveConfig.model_validate({"kind": kind, "max_spans": 3})
+    known = DocumentTokenizer(local_model)
+    for name, config in {"scratch": TINY, "mine": ModelConfig(name=str(local_model))}.items():
+        folder = tmp_path / name
+        prepare_base(pin_model(config), config, TEXTS, longest_input=64, folder=folder, objective=objective)
+        tokenizer = DocumentTokenizer(folder)
+        names = control_names(objective, known)
+        assert all(tokenizer.id_of(name) in tokenizer.control_ids for name in names)
+        rows = load_model(folder, dtype=torch.float32).get_input_embeddings().num_embeddings
+        if name == "scratch":
+            assert rows == tokenizer.vocab_size
+    assert tokenizer.vocab_size == known.vocab_size + len(names)

@@ -14,13 +14,20 @@ from flyte_llama.errors import EvaluationError
 from flyte_llama.evaluation import DocumentLoss, write_scores
 from flyte_llama.model import PinnedModel
 from flyte_llama.report import EvaluationReport, model_card, page, summarise, table
-from flyte_llama.training import TrainingSummary
-from flyte_llama.training.fine_tune import LossPoint
+from flyte_llama.training import LossPoint, TrainingSummary
 from tests.conftest import document, source_count
 
-PROTOCOL = {"window": 512, "stride": 256, "precision": "fp32", "start": "bos", "tokenizer_sha256": "f" * 64}
+PROTOCOL = {
+    "measure": "perplexity",
+    "window": 512,
+    "stride": 256,
+    "precision": "fp32",
+    "start": "bos",
+    "tokenizer_sha256": "f" * 64,
+}
 TRAINING = TrainingSummary(
     method="lora",
+    objective="fim",
     num_steps=2,
     num_tokens=1000,
     num_parameters=100,
@@ -29,6 +36,8 @@ TRAINING = TrainingSummary(
     device="CPU",
     wall_s=1.5,
     losses=[LossPoint(step=1, loss=7.5, learning_rate=0.1), LossPoint(step=2, loss=5.25, learning_rate=0.1)],
+    flops=None,
+    verified=[],
 )
 
 
@@ -99,6 +108,7 @@ def test_the_model_card_has_front_matter_figures_and_sources(report: EvaluationR
     card = model_card(report)
     assert card.startswith("---\nbase_model: o/base\n")
     assert table(report) in card
+    assert "(lora, fill-in-the-middle)" in card
     assert f"| o/<two> | `{'0' * 40}` | held out | 1 |" in card
 
 

@@ -2,19 +2,61 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 from flyteidl.core import errors_pb2, literals_pb2
 from flytekit.models.task import TaskSpec
 
 
-def run_in_pod(
-    spec: TaskSpec, inputs: literals_pb2.LiteralMap, folder: Path, index: int | None = None
-) -> literals_pb2.LiteralMap:
-    """The task's outputs; of a mapped task, the outputs of item `index`."""
+@dataclass
+class Pod:
+    """One attempt at a task; what it says stands in `folder/log`."""
+
+    folder: Path
+    process: subprocess.Popen[bytes]
+
+    def log(self) -> str:
+        return (self.folder / "log").read_text(errors="replace")
+
+    def workers(self) -> list[int]:
+        """Processes that train."""
+        found = subprocess.run(["pgrep", "-P", str(self.process.pid)], capture_output=True, text=True).stdout.split()
+        commands = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in found}
+        return [int(pid) for pid, command in commands.items() if b"spawn_main" in command]
+
+    def end(self) -> None:
+        """Leave nothing of it running."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+
+    def error(self) -> errors_pb2.ContainerError | None:
+        file = self.folder / "out" / "error.pb"
+        return errors_pb2.ErrorDocument.FromString(file.read_bytes()).error if file.exists() else None
+
+    def outputs(self) -> literals_pb2.LiteralMap | None:
+        file = self.folder / "out" / "outputs.pb"
+        return literals_pb2.LiteralMap.FromString(file.read_bytes()) if file.exists() else None
+
+
+def start_pod(
+    spec: TaskSpec,
+    inputs: literals_pb2.LiteralMap,
+    folder: Path,
+    *,
+    index: int | None = None,
+    previous: Path | None = None,
+) -> Pod:
+    """Start one attempt; of a mapped task, on item `index`. Its checkpoints go to `folder/checkpoint`.
+
+    Args:
+        previous: Folder of the attempt before.
+    """
     for name in ("out", "raw"):
         (folder / name).mkdir(parents=True)
     (folder / "inputs.pb").write_bytes(inputs.SerializeToString())
@@ -23,7 +65,7 @@ def run_in_pod(
         "{{.outputPrefix}}": folder / "out",
         "{{.rawOutputDataPrefix}}": folder / "raw",
         "{{.checkpointOutputPrefix}}": folder / "checkpoint",
-        "{{.prevCheckpointPrefix}}": '""',
+        "{{.prevCheckpointPrefix}}": previous / "checkpoint" if previous else '""',
     }
     container = spec.template.container
     command = [str(places.get(argument, argument)) for argument in container.args]
@@ -37,8 +79,26 @@ def run_in_pod(
     }
     if index is not None:
         environment |= {"BATCH_JOB_ARRAY_INDEX_VAR_NAME": "INDEX", "INDEX": str(index)}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
-    error = folder / "out" / "error.pb"
-    assert not error.exists(), errors_pb2.ErrorDocument.FromString(error.read_bytes())
-    assert done.returncode == 0, done.stderr[-3000:]
-    return literals_pb2.LiteralMap.FromString((folder / "out" / "outputs.pb").read_bytes())
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
+    return Pod(folder, process)
+
+
+def run_in_pod(
+    spec: TaskSpec,
+    inputs: literals_pb2.LiteralMap,
+    folder: Path,
+    index: int | None = None,
+    previous: Path | None = None,
+) -> literals_pb2.LiteralMap:
+    """The task's outputs."""
+    pod = start_pod(spec, inputs, folder, index=index, previous=previous)
+    try:
+        returned = pod.process.wait(timeout=300)
+    finally:
+        pod.end()
+    error, outputs = pod.error(), pod.outputs()
+    assert error is None, error
+    assert returned == 0, pod.log()[-3000:]
+    assert outputs is not None
+    return outputs

@@ -109,7 +109,14 @@ def test_every_task_runs_from_its_serialised_spec(
     assert card.leakage.freshness["fresh"].files == 2
     assert (tmp_path / "pods/build_corpus/out/deck.html").is_file()
     lengths = {"seq_len": literal(64), "window": literal(128)}
-    base = run("prepare_base", pinned=pinned, model=literal(config.model), train=corpus["train"], **lengths)["o0"]
+    base = run(
+        "prepare_base",
+        pinned=pinned,
+        model=literal(config.model),
+        objective=literal(config.objective),
+        train=corpus["train"],
+        **lengths,
+    )["o0"]
     rows = run(
         "encode",
         train=corpus["train"],
@@ -117,13 +124,16 @@ def test_every_task_runs_from_its_serialised_spec(
         composition=literal(config.composition),
         objective=literal(config.objective),
         seq_len=literal(64),
-        min_rows=literal(4),
+        epochs=literal(1.0),
+        max_steps=literal(5),
+        global_batch_size=literal(4),
     )["o0"]
-    tuned = run("fine_tune", base=base, rows=rows, training=literal(config.training))
+    tuned = run("fine_tune", base=base, rows=rows, heldout=corpus["heldout"], training=literal(config.training))
     summary = value_of(tuned["summary"], TrainingSummary)
     assert isinstance(summary, TrainingSummary)
     assert summary.num_steps == 5
     how = {"heldout": corpus["heldout"], "evaluation": literal(config.evaluation), "precision": literal("fp32")}
+    how["objective"] = literal(config.objective)
     base_scores = run("evaluate", folder="evaluate-base", model=base, **how)["o0"]
     tuned_scores = run("evaluate", folder="evaluate-tuned", model=tuned["model"], **how)["o0"]
     made = run(

@@ -10,14 +10,18 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 from flyte_llama.config import EvaluationConfig, TrainingConfig
 from flyte_llama.evaluation import breakdown, score
-from flyte_llama.model import load_model
-from flyte_llama.packing import pack, write_rows
+from flyte_llama.model import load_model, pin_model, prepare_base
+from flyte_llama.objective import clm
+from flyte_llama.packing import open_rows, pack, write_rows
 from flyte_llama.tokens import DocumentTokenizer
 from flyte_llama.training import TrainingSummary
-from tests.conftest import TEXTS, document
+from flyte_llama.training.batches import row_order
+from tests.conftest import TEXTS, TINY, document
+from tests.model.bases import NEW_TOKENS, hub_folder, prepared
 
 RUN = Path(__file__).with_name("run.py")
 SETTINGS: dict[str, Any] = {
@@ -38,8 +42,8 @@ SETTINGS: dict[str, Any] = {
 def rows(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("rows")
     tokenizer = DocumentTokenizer(tiny_base)
-    packed = pack(tokenizer.training_ids(TEXTS * 10), seq_len=64, pad_id=tokenizer.eos_id)
-    write_rows(folder, packed, seq_len=64)
+    documents = [clm(ids, seq_len=64) for ids in map(tokenizer.framed, tokenizer.encode(TEXTS * 13))]
+    write_rows(folder, [pack(documents, seq_len=64, pad_id=tokenizer.eos_id)], seq_len=64, objective="clm")
     return folder
 
 
@@ -58,6 +62,17 @@ def trained(base: Path, rows: Path, out: Path, processes: int = 1, **settings: A
     return TrainingSummary.model_validate_json((out / "summary.json").read_text())
 
 
+def assert_verified(summary: TrainingSummary, artefacts: list[str]) -> None:
+    """Each artefact has, in a fresh process, the perplexity that the trained model had in memory."""
+    assert [one.artefact for one in summary.verified] == artefacts
+    for one in summary.verified:
+        assert one.loaded_perplexity == pytest.approx(one.trained_perplexity, rel=1e-4)
+
+
+def base_entries(base: Path) -> int:
+    return DocumentTokenizer(base).vocab_size
+
+
 def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_model(folder, dtype=torch.float32).state_dict()
 
@@ -70,11 +85,16 @@ def reference(tiny_base: Path, rows: Path, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.mark.slow
-def test_a_run_learns_logs_every_step_and_counts_its_tokens(reference: tuple[Path, TrainingSummary], tiny_base: Path):
+def test_a_run_learns_logs_every_step_and_counts_its_tokens(
+    reference: tuple[Path, TrainingSummary], tiny_base: Path, rows: Path
+):
     out, summary = reference
     assert [point.step for point in summary.losses] == list(range(1, 13))
     assert summary.losses[-1].loss < summary.losses[0].loss - 0.5
-    assert (summary.num_steps, summary.num_tokens) == (12, 12 * 4 * 64)
+    table, manifest = open_rows(rows)
+    order = row_order(manifest["rows_per_epoch"], num_rows=12 * 4, seed=0)
+    assert (summary.num_steps, summary.num_tokens) == (12, sum(sum(table[int(n)]["length"]) for n in order))
+    assert summary.num_tokens < 12 * 4 * 64
     assert summary.num_trainable == summary.num_parameters
     documents, tokenizer = [document(text, path=text[:9]) for text in TEXTS], DocumentTokenizer(out)
     config = EvaluationConfig(window=256, stride=128, batch_tokens=1024)
@@ -84,35 +104,40 @@ def test_a_run_learns_logs_every_step_and_counts_its_tokens(reference: tuple[Pat
     )
     assert after.perplexity < before.perplexity / 2
     assert sorted(path.suffix for path in out.iterdir() if path.suffix in (".bin", ".pt")) == []
+    assert_verified(summary, ["model"])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", [2, 3])
-def test_two_processes_with_zero_learn_what_one_does(
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_two_processes_with_zero_learn_and_write_what_one_does(
     reference: tuple[Path, TrainingSummary], tiny_base: Path, rows: Path, tmp_path: Path, stage: int
 ):
     out, expected = reference
-    summary = trained(tiny_base, rows, tmp_path / "model", processes=2, deepspeed={"zero_stage": stage})
+    settings = {"deepspeed": {"zero_stage": stage}, "activation_checkpointing": stage == 3}
+    summary = trained(tiny_base, rows, tmp_path / "model", processes=2, **settings)
     assert summary.num_processes == 2
     assert summary.num_parameters == expected.num_parameters
     assert [p.loss for p in summary.losses] == pytest.approx([p.loss for p in expected.losses], abs=2e-3)
     for name, weight in weights(tmp_path / "model").items():
         torch.testing.assert_close(weight, weights(out)[name], rtol=0, atol=2e-3)
+    assert_verified(summary, ["model"])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("processes", "stage"), [(1, 2), (2, 3)])
-def test_lora_trains_adapters_alone_and_writes_the_merged_model(
-    tiny_base: Path, rows: Path, tmp_path: Path, processes: int, stage: int
+@pytest.mark.parametrize(("method", "stage"), [("lora", 1), ("dora", 2), ("lora", 3)])
+def test_adapters_are_trained_alone_and_written_by_themselves_and_merged(
+    tiny_base: Path, rows: Path, tmp_path: Path, method: str, stage: int
 ):
     from peft import PeftModel
 
     out = tmp_path / "model"
-    settings = {"method": "lora", "lora": {"rank": 4, "dropout": 0.0}, "learning_rate": 1e-2}
-    summary = trained(tiny_base, rows, out, processes, deepspeed={"zero_stage": stage}, **settings)
+    settings = {"method": method, "lora": {"rank": 4, "dropout": 0.0}, "learning_rate": 1e-2}
+    summary = trained(tiny_base, rows, out, processes=2, deepspeed={"zero_stage": stage}, **settings)
     assert summary.num_trainable < summary.num_parameters / 5
-    assert summary.losses[-1].loss < summary.losses[0].loss
-    adapted = PeftModel.from_pretrained(load_model(tiny_base, dtype=torch.float32), str(out / "adapter")).eval()
+    assert summary.losses[-1].loss < summary.losses[0].loss - 0.05
+    assert_verified(summary, ["model", "adapter"])
+    original = AutoModelForCausalLM.from_pretrained(tiny_base, dtype=torch.float32)
+    adapted = PeftModel.from_pretrained(original, str(out / "adapter")).eval()
     merged, base = load_model(out, dtype=torch.float32).eval(), load_model(tiny_base, dtype=torch.float32).eval()
     ids = torch.arange(2, 60)[None]
     with torch.no_grad():
@@ -121,16 +146,33 @@ def test_lora_trains_adapters_alone_and_writes_the_merged_model(
 
 
 @pytest.mark.slow
-def test_qlora_trains_adapters_on_a_base_of_4_bits_and_counts_its_parameters_whole(
-    reference: tuple[Path, TrainingSummary], tiny_base: Path, rows: Path, tmp_path: Path
+def test_rows_for_added_tokens_are_alike_in_all_processes_that_share_the_weights(
+    tiny_base: Path, rows: Path, tmp_path: Path
 ):
-    out = tmp_path / "model"
+    base = prepared(hub_folder(tiny_base, tmp_path / "mine", tied=False), tmp_path / "base", tokens=NEW_TOKENS)
+    settings = {"learning_rate": 1e-9, "max_steps": 1, "deepspeed": {"zero_stage": 3}}
+    summary = trained(base, rows, tmp_path / "model", processes=2, **settings)
+    assert_verified(summary, ["model"])
+    found, expected = weights(tmp_path / "model"), weights(base)
+    assert found["lm_head.weight"].shape == (base_entries(base), 32)
+    for name, weight in expected.items():
+        torch.testing.assert_close(found[name], weight, rtol=0, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_qlora_trains_adapters_on_a_base_of_4_bits_and_counts_its_parameters_whole(rows: Path, tmp_path: Path):
+    # bitsandbytes packs weights in blocks of 64 columns.
+    wide = TINY.model_copy(update={"scratch": TINY.scratch.model_copy(update={"hidden_size": 64})})
+    base, out = tmp_path / "base", tmp_path / "model"
+    prepare_base(pin_model(wide), wide, TEXTS * 20, longest_input=256, folder=base)
     settings = {"method": "qlora", "lora": {"rank": 4, "dropout": 0.0}, "learning_rate": 1e-2, "precision": "bf16"}
-    summary = trained(tiny_base, rows, out, activation_checkpointing=True, **settings)
+    summary = trained(base, rows, out, activation_checkpointing=True, **settings)
     assert summary.losses[-1].loss < summary.losses[0].loss
-    assert summary.num_parameters == reference[1].num_parameters + summary.num_trainable
+    whole = sum(parameter.numel() for parameter in load_model(base, dtype=torch.float32).parameters())
+    assert summary.num_parameters == whole + summary.num_trainable
     merged = load_model(out, dtype=torch.bfloat16)
     assert {parameter.dtype for parameter in merged.parameters()} == {torch.bfloat16}
+    assert [one.artefact for one in summary.verified] == ["model", "adapter"]
 
 
 @pytest.mark.slow

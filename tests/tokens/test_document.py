@@ -53,7 +53,7 @@ def test_an_infill_token_that_is_saved_as_not_special_stays_text_and_other_added
 
 
 def test_a_training_document_is_bos_text_eos(tokenizer: DocumentTokenizer):
-    (ids,) = tokenizer.training_ids(["x"])
+    (ids,) = map(tokenizer.framed, tokenizer.encode(["x"]))
     (text,) = tokenizer.encode(["x"])
     assert ids.tolist() == [tokenizer.bos_id, *text.tolist(), tokenizer.eos_id]
 
@@ -89,4 +89,4 @@ def test_a_model_without_bos_starts_its_documents_with_eos(tmp_path: Path, tiny_
     tokenizer = DocumentTokenizer(tmp_path)
     assert tokenizer.bos_id is None
     assert tokenizer.start_id == tokenizer.eos_id == 1
-    assert next(tokenizer.training_ids(["x"])).tolist()[-1] == 1
+    assert next(map(tokenizer.framed, tokenizer.encode(["x"]))).tolist()[-1] == 1

@@ -1,32 +1,9 @@
-"""`flyte-llama`: what `pyflyte` cannot do. Prints to standard output; errors go to standard error with exit code 2."""
+"""A configuration in words: what `train_flyte_llama` would do with it."""
 
 from __future__ import annotations
 
-import click
-
-from flyte_llama import __version__
-from flyte_llama.config import ExperimentConfig, SourceConfig, load_config
+from flyte_llama.config import ExperimentConfig, ObjectiveConfig, SourceConfig
 from flyte_llama.config.corpus import OPTED_OUT
-from flyte_llama.config.nearest import hint
-from flyte_llama.errors import ConfigError
-from flyte_llama.rules import KNOWN
-
-
-@click.group()
-@click.version_option(__version__, prog_name="flyte-llama")
-def main() -> None:
-    """Fine-tune a code model on repositories, and measure on others how much better it got."""
-
-
-@main.command()
-@click.option("--config", "path", required=True, type=click.Path(), help="A YAML file, as in configs/.")
-def check(path: str) -> None:
-    """Validate a configuration and print what would be done; nothing is fetched."""
-    config = load_config(path)
-    for language in sorted(config.composition.language_weights.keys() - KNOWN):
-        meant = hint(language, KNOWN, otherwise=f"Languages: {', '.join(sorted(KNOWN))}.")
-        raise ConfigError(f"composition.language_weights: {language!r} is no language of a file. {meant}")
-    click.echo(describe(config))
 
 
 def describe(config: ExperimentConfig) -> str:
@@ -52,7 +29,7 @@ def describe(config: ExperimentConfig) -> str:
         f"  drop        {_dropped(config)}",
         *_opted_out(config),
         f"  start from  {_model(config)}",
-        f"  encode      {config.objective.kind}, rows of {training.seq_len:,} tokens",
+        f"  encode      {_objective(config.objective)}, rows of {training.seq_len:,} tokens",
         f"  fine-tune   {method}, {steps}, {training.global_batch_size:,} rows a step "
         f"({training.micro_batch_size} at once a process), learning rate {training.learning_rate:g}, "
         f"{training.precision}, {stage}{', offloading ' + ' and '.join(offloaded) if offloaded else ''}",
@@ -63,6 +40,20 @@ def describe(config: ExperimentConfig) -> str:
     if model.is_scratch:
         lines.append("a scratch model learns from nothing else: its figures show that the line works, no more")
     return "\n".join(lines)
+
+
+def _objective(objective: ObjectiveConfig) -> str:
+    shares = {
+        "fim": f" (rate {objective.rate:g}, prefix first {objective.psm_share:g})",
+        "causal_masked": f" ({objective.mean_spans:g} spans on average, at most {objective.max_spans})",
+        "mlm": f" ({objective.mask_share:.0%} masked; makes an encoder)",
+    }
+    total = sum(objective.mixture.values()) if objective.kind == "mixture" else 1.0
+    weighed = [
+        f"{objective.mixture[kind] / total:.0%} {kind}" if objective.kind == "mixture" else kind
+        for kind in objective.kinds
+    ]
+    return ", ".join(name + shares.get(kind, "") for name, kind in zip(weighed, objective.kinds, strict=True))
 
 
 def _dropped(config: ExperimentConfig) -> str:

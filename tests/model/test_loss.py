@@ -1,0 +1,127 @@
+"""The lean loss is the plain loss, in value and gradient, at a fraction of its memory."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from flyte_llama.model import add_adapters, loss
+from flyte_llama.model.loading import load_weights
+from flyte_llama.model.loss import causal_loss, use_lean_loss
+from flyte_llama.packing import IGNORED
+from tests.model.bases import lora
+
+SHAPE: dict[str, Any] = {
+    "vocab_size": 300,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "intermediate_size": 64,
+    "max_position_embeddings": 128,
+    "bos_token_id": 0,
+    "eos_token_id": 1,
+}
+IDS = torch.randint(2, 300, (2, 64), generator=torch.Generator().manual_seed(0))
+LABELS = IDS.clone()
+LABELS[0, :40] = LABELS[1, 10:20] = IGNORED
+
+
+@pytest.fixture(autouse=True)
+def _several_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loss, "LOSS_CHUNK", 16)
+
+
+def made(architecture: str, *, tied: bool = True) -> Any:
+    torch.manual_seed(0)
+    return AutoModelForCausalLM.from_config(AutoConfig.for_model(architecture, **SHAPE, tie_word_embeddings=tied))
+
+
+def both(model: Any, **inputs: Any) -> tuple[Any, Any]:
+    """Plain and lean, after their backward passes."""
+    plain, lean = model, copy.deepcopy(model)
+    use_lean_loss(lean)
+    found = [one(**inputs, use_cache=False).loss for one in (plain, lean)]
+    for value in found:
+        value.backward()
+    assert found[1].item() == pytest.approx(found[0].item(), rel=1e-6)
+    return plain, lean
+
+
+def assert_same_gradients(plain: Any, lean: Any) -> None:
+    for (name, one), (_, other) in zip(plain.named_parameters(), lean.named_parameters(), strict=True):
+        assert (one.grad is None) == (other.grad is None), name
+        if one.grad is not None:
+            torch.testing.assert_close(other.grad, one.grad, rtol=0, atol=1e-6, msg=name)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("architecture", ["llama", "qwen2", "mistral", "starcoder2", "gpt_neox"])
+def test_value_and_gradients_are_those_of_the_plain_loss(architecture: str, tied: bool):
+    assert_same_gradients(*both(made(architecture, tied=tied), input_ids=IDS, labels=LABELS))
+
+
+@pytest.mark.parametrize("num_items", [7, torch.tensor(93)])
+def test_the_sum_is_divided_by_the_labels_of_the_whole_step_where_they_are_given(num_items: Any):
+    assert_same_gradients(*both(made("llama"), input_ids=IDS, labels=LABELS, num_items_in_batch=num_items))
+
+
+def test_it_is_the_same_under_adapters_on_the_output_head_with_recomputed_activations(tiny_base: Path):
+    adapted = []
+    training = lora(lora={"rank": 4, "dropout": 0.0, "target_modules": ["q_proj", "lm_head"]})
+    for lean in (False, True):
+        model: Any = load_weights(tiny_base, dtype=torch.float32)
+        if lean:
+            use_lean_loss(model)
+        torch.manual_seed(1)
+        model = add_adapters(model, training)
+        with torch.no_grad():
+            for name, weight in model.named_parameters():
+                if "lora_B" in name:
+                    weight.normal_(std=0.1)
+        model.train()
+        model.enable_input_require_grads()
+        if lean:
+            model.gradient_checkpointing_enable()
+        model(input_ids=IDS, labels=LABELS).loss.backward()
+        adapted.append(model)
+    assert any(p.grad is not None and "lm_head" in name for name, p in adapted[1].named_parameters())
+    assert_same_gradients(*adapted)
+
+
+def test_rows_without_any_label_cost_nothing_and_move_nothing():
+    model = made("llama")
+    use_lean_loss(model)
+    found = model(input_ids=IDS, labels=torch.full_like(IDS, IGNORED), num_items_in_batch=torch.tensor(0)).loss
+    found.backward()
+    assert found.item() == 0.0
+    assert all(p.grad is None or not p.grad.any() for p in model.parameters())
+    assert model.lm_head.weight.grad is not None
+
+
+def test_the_head_sees_labelled_positions_alone_and_is_called_as_often_however_many_there_are():
+    seen: list[int] = []
+    head = torch.nn.Linear(8, 50)
+    head.register_forward_hook(lambda module, inputs, logits: seen.append(len(logits)))
+    hidden = torch.randn(2, 33, 8)
+    for kept in (0, 5, 33):
+        labels = torch.full((2, 33), IGNORED)
+        labels[:, :kept] = 3
+        causal_loss(head, hidden, labels)
+        assert len(seen) == 4
+        assert (sum(seen), max(seen) <= 16) == (2 * max(kept - 1, 0), True)
+        seen.clear()
+
+
+def test_without_labels_the_forward_is_the_architectures_own():
+    plain = made("llama")
+    lean = copy.deepcopy(plain)
+    use_lean_loss(lean)
+    cached = lean(input_ids=IDS, use_cache=True)
+    torch.testing.assert_close(cached.logits, plain(input_ids=IDS).logits, rtol=0, atol=0)
+    assert cached.past_key_values is not None

@@ -1,0 +1,196 @@
+"""The memory of a plan, part by part, against what real runs hold."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from flyte_llama.config import TrainingConfig
+from flyte_llama.plan import memory, read_shape
+from flyte_llama.plan.activations import bytes_of, kept_by_layer, logit_bytes
+from flyte_llama.plan.memory import NF4_BYTES, frozen_bytes, state_bytes
+
+STATE = Path(__file__).with_name("state.py")
+TOKENS = 40
+
+
+def config(num_layers: int, attention: str) -> LlamaConfig:
+    return LlamaConfig(
+        vocab_size=50,
+        hidden_size=32,
+        num_hidden_layers=num_layers,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=16,
+        intermediate_size=56,
+        attn_implementation=attention,
+    )
+
+
+def saved_bytes(num_layers: int, training: TrainingConfig, num_tokens: int) -> int:
+    """What autograd keeps of a forward pass, weights and buffers left out: each storage once."""
+    model = LlamaForCausalLM(config(num_layers, training.attention)).train()
+    if training.method != "full":
+        lora, names = training.lora, training.lora.target_modules
+        adapters = LoraConfig(
+            r=lora.rank,
+            lora_dropout=lora.dropout,
+            target_modules="all-linear" if names == ["all-linear"] else names,
+            use_dora=training.method == "dora",
+            task_type="CAUSAL_LM",
+        )
+        model = get_peft_model(model, adapters)
+        model.enable_input_require_grads()
+    if training.activation_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    # DeepSpeed casts adapters with the rest.
+    model = model.to(torch.bfloat16 if training.precision == "bf16" else torch.float32)
+    owned = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
+    kept: dict[int, torch.Tensor] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept.setdefault(tensor.untyped_storage().data_ptr(), tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        model(input_ids=torch.zeros(1, num_tokens, dtype=torch.long), use_cache=False)
+    return sum(tensor.untyped_storage().nbytes() for address, tensor in kept.items() if address not in owned)
+
+
+def saved_by_layer(training: TrainingConfig, num_tokens: int) -> int:
+    """Of one decoder layer: three layers less two."""
+    return saved_bytes(3, training, num_tokens) - saved_bytes(2, training, num_tokens)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        {"method": "full"},
+        {"method": "lora", "lora": {"rank": 3, "dropout": 0.0}},
+        {"method": "lora", "lora": {"rank": 3, "dropout": 0.05}},
+        {"method": "lora", "lora": {"rank": 3, "dropout": 0.0, "target_modules": ["q_proj"]}},
+        {"method": "lora", "lora": {"rank": 3, "dropout": 0.05, "target_modules": ["down_proj"]}},
+    ],
+    ids=str,
+)
+def test_a_layer_keeps_what_autograd_saves_of_it(precision: str, attention: str, method: dict):
+    training = TrainingConfig(
+        **method, precision=precision, attention=attention, activation_checkpointing=False, seq_len=TOKENS
+    )
+    planned = kept_by_layer(
+        read_shape(config(1, attention).to_dict()), training, num_rows=1, mask_bytes=bytes_of(precision)
+    )
+    assert planned == saved_by_layer(training, TOKENS)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.05])
+def test_a_layer_with_dora_keeps_what_autograd_saves_for_each_token(dropout: float):
+    training = TrainingConfig(
+        method="dora",
+        lora={"rank": 3, "dropout": dropout},
+        attention="sdpa",
+        activation_checkpointing=False,
+        seq_len=TOKENS,
+    )
+    planned = kept_by_layer(read_shape(config(1, "sdpa").to_dict()), training, num_rows=1, mask_bytes=2)
+    # What is saved of whole weight matrices is dropped as soon as the layer has run, and does not grow with tokens.
+    assert planned == saved_by_layer(training, 2 * TOKENS) - saved_by_layer(training, TOKENS)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_a_checkpointed_layer_keeps_its_input_alone(precision: str):
+    training = TrainingConfig(method="full", precision=precision, attention="sdpa", activation_checkpointing=True)
+    assert saved_by_layer(training, TOKENS) == bytes_of(precision) * 32 * TOKENS
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("stage", "precision", "processes"), [(0, "bf16", 1), (1, "fp32", 2), (2, "bf16", 2), (3, "bf16", 2)]
+)
+def test_weights_gradients_and_state_are_what_deepspeed_holds(
+    stage: int, precision: str, processes: int, tmp_path: Path
+):
+    from tests.plan.state import BUCKET, MODEL
+
+    training = TrainingConfig(method="full", precision=precision, deepspeed={"zero_stage": stage})
+    out = tmp_path / "held.json"
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [*launcher, str(STATE), str(out), training.model_dump_json()]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=180)
+    assert done.returncode == 0, done.stderr[-3000:]
+    held = json.loads(out.read_text())
+    shape = read_shape(MODEL.to_dict())
+    planned = state_bytes(shape.num_parameters, 0, training, num_processes=processes)
+    # Partitions are filled up to whole elements of every tensor (stage 3) or of the whole; some tensors are scalars.
+    assert held["weights"] == pytest.approx(planned.weights, rel=0.01)
+    assert held["optimizer"] == pytest.approx(planned.optimizer, rel=0.01)
+    size, largest = bytes_of(precision), shape.num_head
+    # At stage 2 the process keeps the gradient of a parameter whole that its share cuts.
+    assert planned.gradients <= held["gradients"] <= planned.gradients + size * largest * (stage == 2)
+    # Nothing is forgotten but two buckets and what is larger than one.
+    assert held["other"] <= size * (2 * BUCKET + largest) + 4096
+
+
+def test_a_weight_in_4_bits_takes_0_516_bytes():
+    assert f"{NF4_BYTES:.3f}" == "0.516"
+    shape = read_shape(config(2, "sdpa").to_dict())
+    assert frozen_bytes(shape, TrainingConfig(method="qlora")) == pytest.approx(
+        NF4_BYTES * shape.num_linear + 2 * (shape.num_parameters - shape.num_linear), abs=1
+    )
+
+
+def test_offloading_moves_state_from_the_gpu_to_the_host():
+    shape = read_shape(config(2, "sdpa").to_dict())
+    plain, moved = (
+        memory(
+            shape,
+            TrainingConfig(
+                method="full", deepspeed={"zero_stage": 3, "offload_optimizer": on, "offload_parameters": on}
+            ),
+            num_processes=4,
+            processes_a_node=2,
+        )
+        for on in (False, True)
+    )
+    assert moved.gpu["optimizer state"] == moved.gpu["gradients"] == moved.gpu["weights"] == 0
+    gone = sum(plain.gpu[name] for name in ("weights", "gradients", "optimizer state"))
+    assert moved.host["offloaded"] >= 2 * gone > plain.host["offloaded"] == 0
+
+
+def test_more_processes_hold_less_each_from_the_stage_on_that_splits_it():
+    shape = read_shape(config(2, "sdpa").to_dict())
+    parts = {
+        stage: [
+            memory(
+                shape,
+                TrainingConfig(method="full", deepspeed={"zero_stage": stage}),
+                num_processes=number,
+                processes_a_node=number,
+            ).gpu
+            for number in (1, 8)
+        ]
+        for stage in (0, 1, 2, 3)
+    }
+    split = {
+        stage: {name for name in ("weights", "gradients", "optimizer state") if eight[name] < one[name]}
+        for stage, (one, eight) in parts.items()
+    }
+    everything = {"weights", "gradients", "optimizer state"}
+    assert split == {0: set(), 1: {"optimizer state"}, 2: {"gradients", "optimizer state"}, 3: everything}
+
+
+def test_logits_are_held_for_a_chunk_however_long_the_rows_are():
+    shape = read_shape(config(2, "sdpa").to_dict())
+    short, long = (logit_bytes(shape, TrainingConfig(seq_len=length), chunk=100) for length in (100, 4096))
+    assert short == long == 100 * shape.vocab_size * 16

@@ -1,0 +1,203 @@
+"""The plan as a whole, and the command that prints it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+
+from flyte_llama.cli import main
+from flyte_llama.config import ExperimentConfig, TrainingConfig
+from flyte_llama.errors import TrainingError
+from flyte_llama.objective import Piece, clm
+from flyte_llama.packing import pack, write_rows
+from flyte_llama.plan import Cluster, Corpus, Plan, make_plan, model_shape, read_shape, refuse_if_too_large, row_flops
+
+CODE_LLAMA_7B = {
+    "model_type": "llama",
+    "vocab_size": 32016,
+    "hidden_size": 4096,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "intermediate_size": 11008,
+    "max_position_embeddings": 16384,
+}
+ONE_H200 = Cluster(gpu="H200", gpus_a_node=1)
+
+
+def experiment(**training: Any) -> dict[str, Any]:
+    return {
+        "corpus": {"train": [{"url": "package:flytekit"}], "heldout": [{"url": "package:click"}]},
+        "model": {"name": "/models/7b"},
+        "training": {"global_batch_size": 8, **training},
+    }
+
+
+def planned(cluster: Cluster = ONE_H200, corpus: Corpus | None = None, **training: Any) -> Plan:
+    config = ExperimentConfig.model_validate(experiment(**training))
+    return make_plan(config, read_shape(CODE_LLAMA_7B), cluster, corpus)
+
+
+def test_code_llama_7b_is_trained_whole_on_one_h200_and_not_on_one_h100():
+    assert planned(method="full").fits
+    (problem,) = planned(Cluster(gpu="H100", gpus_a_node=1), method="full").problems
+    assert problem.startswith("memory of a GPU: ")
+    assert "Fits with method: lora." in problem
+
+
+@pytest.mark.parametrize(
+    ("cluster", "training", "fix"),
+    [
+        (Cluster(gpu="A100", gpus_a_node=4), {"method": "full", "zero_stage": 2}, "Fits with zero_stage: 3."),
+        (Cluster(gpu="L4", gpus_a_node=1), {"micro_batch_size": 4}, "Fits with micro_batch_size: 1."),
+        (
+            Cluster(gpu="L4", gpus_a_node=1),
+            {"activation_checkpointing": False},
+            "Fits with activation_checkpointing: true.",
+        ),
+        (Cluster(gpu="A10G", gpus_a_node=1), {"seq_len": 12288}, "Fits with method: qlora, zero_stage: 2."),
+    ],
+)
+def test_a_plan_that_does_not_fit_says_what_would(cluster: Cluster, training: dict, fix: str):
+    zero = {"zero_stage": training.pop("zero_stage", 2)}
+    (problem,) = planned(cluster, deepspeed=zero, **training).problems
+    assert fix in problem
+
+
+def test_what_a_fix_promises_is_so():
+    fixed = planned(Cluster(gpu="A100_80GB", gpus_a_node=8), method="full", deepspeed={"zero_stage": 3})
+    assert fixed.fits
+    assert sum(fixed.gpu_bytes.values()) <= fixed.gpu_capacity_bytes
+
+
+def test_every_problem_is_named_at_once():
+    cluster = Cluster(gpu="T4", gpus_a_node=3, host_bytes=2**30, storage_bytes=2**30)
+    corpus = Corpus(num_tokens=100, num_rows=1, seq_len=128)
+    problems = planned(cluster, corpus, method="full", seq_len=20_000).problems
+    starts = (
+        "training.global_batch_size = 8: cannot be shared out over 3",
+        "training.seq_len = 20000: exceeds the 16384 positions",
+        "training.precision = 'bf16': T4 has none",
+        "training.seq_len = 20000: the rows are of 128 tokens",
+        "memory of a GPU",
+        "memory of a node",
+        "disk of a node",
+    )
+    assert len(problems) == len(starts)
+    assert all(problem.startswith(start) for problem, start in zip(problems, starts, strict=True))
+
+
+def test_time_and_cost_follow_from_flops_peak_and_price():
+    corpus = Corpus(num_tokens=8 * 4096, num_rows=8, seq_len=4096)
+    plan = planned(Cluster(gpu="H200", gpus_a_node=2, dollars_an_hour=10.0), corpus, epochs=3)
+    training = TrainingConfig()
+    flops = 24 * row_flops(read_shape(CODE_LLAMA_7B), [4096], training=training, num_labels=4095).model
+    assert (plan.num_steps, plan.num_tokens, plan.model_flops) == (3, 24 * 4096, flops)
+    assert plan.hours is not None
+    assert plan.hours[1] == pytest.approx(flops / (2 * 989e12 * 0.30) / 3600)
+    assert plan.dollars == pytest.approx([hours * 20 for hours in plan.hours])
+
+
+def test_without_a_corpus_the_tokens_are_those_of_max_steps_or_not_made_up():
+    known, unknown = planned(max_steps=10), planned()
+    assert (known.tokens_are_known, known.num_steps, known.num_tokens) == (True, 10, 10 * 8 * 4096)
+    assert (unknown.tokens_are_known, unknown.num_steps, unknown.num_tokens) == (False, None, 1_000_000)
+
+
+def test_training_refuses_what_cannot_fit_before_it_loads_anything():
+    shape = read_shape(CODE_LLAMA_7B)
+    full = TrainingConfig(method="full")
+    refuse_if_too_large(shape, full, device_bytes=140 * 2**30, num_processes=1)
+    with pytest.raises(TrainingError, match=r"GiB are needed, 80\.0 are there\. Fits with"):
+        refuse_if_too_large(shape, full, device_bytes=80 * 2**30, num_processes=1)
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """`flyte-llama plan` on a base of Code Llama's 7B shape."""
+    monkeypatch.setenv("FLYTE_LLAMA_GPU", "H200")
+    monkeypatch.setenv("FLYTE_LLAMA_GPU_COUNT", "2")
+    base = tmp_path / "7b"
+    base.mkdir()
+    (base / "config.json").write_text(json.dumps(CODE_LLAMA_7B))
+
+    def run(*options: str, **training: Any) -> Result:
+        file = tmp_path / "experiment.yaml"
+        file.write_text(yaml.safe_dump(experiment(**training) | {"model": {"name": str(base)}}))
+        return CliRunner().invoke(main, ["plan", "--config", str(file), *options])
+
+    return run
+
+
+def test_the_command_plans_for_the_settings_unless_told_otherwise(run: Any):
+    for options, expected in (((), ("H200", 2, 1)), (("--gpu", "L4", "--gpus", "4", "--nodes", "2"), ("L4", 4, 2))):
+        plan = Plan.model_validate_json(run("--json", *options).stdout)
+        assert (plan.gpu, plan.gpus_a_node, plan.nodes) == expected
+
+
+def test_the_command_prints_parts_that_sum_to_what_is_needed_and_ends_with_0_if_it_fits(run: Any):
+    done = run("--tokens", "1000000")
+    assert done.exit_code == 0
+    assert "parameters  6,738,546,688; 39,976,960 trained (0.59%), method lora" in done.stdout
+    assert "tokens      1,012,245 in 31 steps" in done.stdout
+    assert done.stdout.endswith("\nfits\n")
+
+
+def test_the_command_ends_with_2_and_the_problems_if_it_does_not_fit(run: Any):
+    done = run("--gpu", "A10G", "--gpus", "1", method="full")
+    assert done.exit_code == 2
+    assert "1 problem:\n  - memory of a GPU: " in done.stdout
+
+
+def test_the_command_counts_the_rows_it_is_given(run: Any, tmp_path: Path):
+    pieces = [clm(np.arange(length, dtype=np.int32), seq_len=128) for length in (40, 100, 60)]
+    rows = list(pack(pieces, seq_len=128, pad_id=0))
+    shape, training = read_shape(CODE_LLAMA_7B), TrainingConfig(seq_len=128)
+    flops = row_flops(shape, [40, 100, 60], training=training, num_labels=197).model
+    # Two epochs of rows that are stored, and read once each, are as much work as one that is read twice.
+    for name, epochs in (("one", [rows]), ("two", [rows, rows])):
+        write_rows(tmp_path / name, epochs, seq_len=128)
+        done = run("--json", "--rows", str(tmp_path / name), seq_len=128, global_batch_size=2, epochs=2)
+        plan = Plan.model_validate_json(done.stdout)
+        assert (plan.num_tokens, plan.num_steps, plan.model_flops) == (400, 2, 2 * flops)
+
+
+def test_rows_that_see_both_ways_take_twice_the_attention(run: Any, tmp_path: Path):
+    ids = np.arange(100, dtype=np.int32)
+    for name, both_ways in (("causal", False), ("both", True)):
+        rows = list(pack([[Piece(ids, ids, bidirectional=both_ways)]], seq_len=128, pad_id=0))
+        write_rows(tmp_path / name, [rows], seq_len=128)
+    plans = [
+        Plan.model_validate_json(run("--json", "--rows", str(tmp_path / name), seq_len=128, global_batch_size=2).stdout)
+        for name in ("causal", "both")
+    ]
+    # 2 rows of 3 passes' 2 · layers · size · length² more.
+    assert plans[1].model_flops - plans[0].model_flops == 2 * 3 * 2 * 32 * 4096 * 100**2
+
+
+def test_the_command_says_what_is_wrong_with_its_surroundings(run: Any, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("FLYTE_LLAMA_GPU", "K80")
+    assert "FLYTE_LLAMA_GPU = K80: has no figures here" in run().stderr
+    monkeypatch.setenv("FLYTE_LLAMA_GPU", "H200")
+    monkeypatch.setenv("FLYTE_LLAMA_GPU_STORAGE", "much")
+    assert "FLYTE_LLAMA_GPU_STORAGE = 'much': is no amount of bytes" in run().stderr
+    assert run("--tokens", "5", "--rows", "rows").exit_code == 2
+
+
+@pytest.mark.parametrize("path", sorted(Path("configs").glob("*.yaml")), ids=lambda path: path.stem)
+def test_shipped_configurations_fit_the_gpus_that_they_are_registered_for(path: Path):
+    config = ExperimentConfig.model_validate(yaml.safe_load(path.read_text()))
+    sizes = {"13b": (5120, 40, 40, 13824), "34b": (8192, 48, 64, 22016)}
+    found = [size for name, size in sizes.items() if name in path.stem]
+    names = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+    shape = read_shape(CODE_LLAMA_7B | dict(zip(names, found[0], strict=True)) if found else CODE_LLAMA_7B)
+    is_local = config.model.is_scratch
+    cluster = Cluster(
+        gpu="A100_80GB", gpus_a_node=1 if is_local else 8, host_bytes=800 * 2**30, storage_bytes=400 * 2**30
+    )
+    assert make_plan(config, model_shape(config.model) if is_local else shape, cluster).problems == []

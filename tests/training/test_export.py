@@ -1,0 +1,81 @@
+"""What was written is loaded elsewhere and must be the model that was trained."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from flyte_llama.config import EvaluationConfig, TrainingConfig
+from flyte_llama.errors import TrainingError
+from flyte_llama.evaluation import token_nats
+from flyte_llama.model import load_model
+from flyte_llama.tokens import DocumentTokenizer
+from flyte_llama.training.export import SAMPLE_DOCUMENTS, SAMPLE_TOKENS, heldout_sample, verify
+from tests.conftest import TEXTS, document, lines_of, words_of
+
+TRAINING = TrainingConfig(method="full", precision="fp32")
+CONFIG = EvaluationConfig(window=64, stride=32, batch_tokens=256)
+
+
+@pytest.fixture
+def written(tiny_base: Path, tmp_path: Path) -> Path:
+    """A fine-tuned folder: the tiny Llama and its tokenizer."""
+    folder = shutil.copytree(tiny_base, tmp_path / "model")
+    (folder / "base.json").unlink()
+    return folder
+
+
+def sample(tiny_base: Path) -> list[np.ndarray]:
+    return heldout_sample([document(text, path=f"{n}") for n, text in enumerate(TEXTS)], DocumentTokenizer(tiny_base))
+
+
+def change(folder: Path, how: str) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    name = "model.layers.1.mlp.up_proj.weight"
+    if how == "partial":
+        del tensors[name]
+    elif how == "not finite":
+        tensors[name][3, 3] = torch.nan
+    elif how == "another":
+        tensors = {key: tensor + 0.02 * torch.randn_like(tensor) for key, tensor in tensors.items()}
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("how", "why"),
+    [
+        ("partial", r"the written model is not whole: .*: 1 weights are missing or misshapen"),
+        ("not finite", "the written model is not whole: .* not finite"),
+        ("another", "the trained model one of"),
+    ],
+)
+def test_a_model_that_is_not_the_trained_one_is_an_error(
+    written: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch, how: str, why: str
+):
+    # As in the processes of a launcher: the fresh one must not wait for a group.
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}.items():
+        monkeypatch.setenv(name, value)
+    ids = sample(tiny_base)
+    nats = token_nats(load_model(written, dtype=torch.float32), ids, CONFIG)
+    change(written, how)
+    with pytest.raises(TrainingError, match=why):
+        verify(tiny_base, written, TRAINING, ids, nats, CONFIG)
+
+
+def test_the_sample_takes_turns_among_repositories_and_never_grows_beyond_its_bounds(tiny_base: Path):
+    tokenizer = DocumentTokenizer(tiny_base)
+    long = lines_of(words_of(2000))
+    many = [document(f"{n} {long}", url="https://example.com/o/big", path=f"{n:03}") for n in range(100)]
+    few = [document(f"small {n}", url="https://example.com/o/small", path=f"{n}") for n in range(2)]
+    ids = heldout_sample([*many, *few], tokenizer)
+    assert len(ids) == SAMPLE_DOCUMENTS
+    assert sum(map(len, ids)) <= SAMPLE_TOKENS
+    assert [tokenizer.decode(one[1:].tolist()) for one in (ids[1], ids[3])] == ["small 0", "small 1"]
+    shuffled = heldout_sample([*few[::-1], *many[::-1]], tokenizer)
+    assert [one.tolist() for one in shuffled] == [one.tolist() for one in ids]
