@@ -325,8 +325,8 @@ def test_addresses_that_run_into_each_other_are_masked_whole():
 def test_hostile_repetition_takes_no_more_than_linear_time(piece: str):
     seconds = []
     for repeats in (2_000, 20_000):
-        start = time.perf_counter()
+        start = time.process_time()
         redact(piece * repeats, people=True)
-        seconds.append(time.perf_counter() - start)
-    # Ten times the text; a hundredfold would be quadratic.
+        seconds.append(time.process_time() - start)
+    # Of this process: others may hold the cores. Ten times the text; a hundredfold would be quadratic.
     assert seconds[1] < 40 * max(seconds[0], 0.005)
