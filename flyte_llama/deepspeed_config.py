@@ -54,6 +54,8 @@ def deepspeed_config(training: TrainingConfig) -> dict[str, Any]:
         "gradient_accumulation_steps": "auto",
         "train_batch_size": "auto",
         "zero_allow_untested_optimizer": True,
+        # Each node keeps its part of a checkpoint on its own disk; on one node that changes nothing.
+        "checkpoint": {"use_node_local_storage": True},
         "wall_clock_breakdown": False,
         "steps_per_print": 10_000_000,
     }

@@ -138,6 +138,6 @@ def best_batch(trials: Sequence[BatchTrial]) -> BatchTrial | None:
     return max((trial for trial in trials if trial.fits), key=lambda trial: trial.micro_batch_size, default=None)
 
 
-def best_point(trials: Sequence[SweepTrial]) -> SweepTrial:
-    """The fewest bits per byte."""
-    return min(trials, key=lambda trial: trial.bits_per_byte)
+def ranked(trials: Sequence[SweepTrial]) -> list[SweepTrial]:
+    """Fewest bits per byte first."""
+    return sorted(trials, key=lambda trial: trial.bits_per_byte)

@@ -83,6 +83,18 @@ def prepare(config: ExperimentConfig) -> Prepared:
     return Prepared(model, corpus, base, rows)
 
 
+def scores(model: FlyteDirectory, corpus: Corpus, config: ExperimentConfig) -> FlyteDirectory:
+    """The node that scores a model on the held-out text."""
+    found: FlyteDirectory = evaluate(
+        model=model,
+        heldout=corpus.heldout,
+        evaluation=config.evaluation,
+        objective=config.objective,
+        precision=config.training.precision,
+    )
+    return found
+
+
 @workflow
 def train_flyte_llama(config: ExperimentConfig) -> Trained:
     """Fine-tune a code model on repositories, and measure on others how much better it got.
@@ -90,22 +102,10 @@ def train_flyte_llama(config: ExperimentConfig) -> Trained:
     Everything after the two pins is cached by content: on unchanged sources a run costs seconds.
     """
     model, corpus, base, rows = prepare(config)
-    base_scores = evaluate(
-        model=base,
-        heldout=corpus.heldout,
-        evaluation=config.evaluation,
-        objective=config.objective,
-        precision=config.training.precision,
-    )
+    base_scores = scores(base, corpus, config)
     train = fine_tune if SETTINGS.nodes == 1 else fine_tune_on_nodes
     tuned = train(base=base, rows=rows, heldout=corpus.heldout, training=config.training)
-    tuned_scores = evaluate(
-        model=tuned.model,
-        heldout=corpus.heldout,
-        evaluation=config.evaluation,
-        objective=config.objective,
-        precision=config.training.precision,
-    )
+    tuned_scores = scores(tuned.model, corpus, config)
     made = report(
         base_scores=base_scores,
         tuned_scores=tuned_scores,

@@ -123,6 +123,17 @@ def lines_of(words: Sequence[str], *, a_line: int = 8) -> str:
     return "".join(" ".join(words[start : start + a_line]) + "\n" for start in range(0, len(words), a_line))
 
 
+CODE_LLAMA_7B = {
+    "model_type": "llama",
+    "vocab_size": 32016,
+    "hidden_size": 4096,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "intermediate_size": 11008,
+    "max_position_embeddings": 16384,
+}
+"""Its config.json, as far as a plan goes by it."""
+
 TINY = ModelConfig(
     name="scratch",
     scratch=ScratchConfig(

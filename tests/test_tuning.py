@@ -17,22 +17,12 @@ from flyte_llama.tuning import (
     SweepTrial,
     batch_candidates,
     best_batch,
-    best_point,
+    ranked,
     sweep_points,
     try_batch,
 )
+from tests.conftest import CODE_LLAMA_7B
 from tests.training.runs import SETTINGS, packed_rows
-
-CODE_LLAMA_7B = read_shape(
-    {
-        "model_type": "llama",
-        "vocab_size": 32016,
-        "hidden_size": 4096,
-        "num_hidden_layers": 32,
-        "num_attention_heads": 32,
-        "intermediate_size": 11008,
-    }
-)
 
 
 def sizes(**changes: Any) -> list[int]:
@@ -49,7 +39,7 @@ def test_candidates_share_out_the_global_batch():
 
 
 def test_candidates_that_the_plan_rules_out_are_not_tried():
-    planned = {"shape": CODE_LLAMA_7B, "gpu": ACCELERATORS["A100_80GB"], "seq_len": 4096}
+    planned = {"shape": read_shape(CODE_LLAMA_7B), "gpu": ACCELERATORS["A100_80GB"], "seq_len": 4096}
     assert len(sizes(global_batch_size=512, **planned)) < len(sizes(global_batch_size=512))
     with pytest.raises(ConfigError, match="memory of a GPU"):
         sizes(global_batch_size=8, **planned | {"gpu": ACCELERATORS["T4"]}, method="full")
@@ -91,7 +81,7 @@ def test_the_largest_that_fits_is_chosen_and_the_table_says_which_did_not():
 def test_the_table_of_a_sweep_has_the_best_first():
     one = SweepTrial(learning_rate=1e-4, rank=8, train_loss=2.0, bits_per_byte=0.9, perplexity=7.0, wall_s=9.0)
     other = one.model_copy(update={"rank": 0, "bits_per_byte": 0.8})
-    assert best_point([one, other]) == other
+    assert ranked([one, other]) == [other, one]
     lines = sweep_table([one, other]).splitlines()
     assert lines[2].startswith("0.0001         all weights")
     assert lines[3].split()[1] == "8"

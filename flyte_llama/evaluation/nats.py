@@ -6,20 +6,31 @@ change its score, so neither batch size nor order moves the figures beyond float
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
 from flyte_llama.config import EvaluationConfig
 from flyte_llama.evaluation.windows import Window, rolling_windows
+from flyte_llama.model.loss import LOSS_CHUNK
 from flyte_llama.progress import track
 
 if TYPE_CHECKING:
     import torch
 
-_LOGITS_CHUNK = 2048
-"""Positions whose logits are held in float32 at once."""
+
+class Job(Protocol):
+    """Some ids of a document that are scored together."""
+
+    @property
+    def document(self) -> int: ...
+
+    @property
+    def window(self) -> Window: ...
+
+
+J = TypeVar("J", bound=Job)
 
 
 class _Job(NamedTuple):
@@ -33,30 +44,53 @@ def token_nats(model: Any, documents: Sequence[np.ndarray], config: EvaluationCo
     Args:
         documents: 1-D integer arrays; the first id of each only starts the document.
     """
-    import torch
-
     jobs = [
         _Job(number, window)
         for number, ids in enumerate(documents)
         for window in rolling_windows(len(ids), window=config.window, stride=config.stride)
     ]
+    return nats_by_document(model, documents, jobs, _batch_nats, batch_tokens=config.batch_tokens)
+
+
+def nats_by_document(
+    model: Any,
+    documents: Sequence[np.ndarray],
+    jobs: Sequence[J],
+    batch_nats: Callable[[Any, Sequence[np.ndarray], list[J]], list[float]],
+    *,
+    batch_tokens: int,
+) -> list[float]:
+    """The sum of its jobs' nats for each document, in float64.
+
+    Args:
+        batch_nats: Model, documents and some jobs, the longest first → nats of each of these jobs.
+        batch_tokens: Most tokens of a batch, padding counted.
+    """
+    import torch
+
     total = np.zeros(len(documents), dtype=np.float64)
-    batches = list(_batches(jobs, config.batch_tokens))
+    batches = list(_batches(jobs, batch_tokens))
     model.eval()
     with torch.inference_mode():
         for batch in track(batches, what="scoring held-out", total=len(batches)):
-            for job, nats in zip(batch, _batch_nats(model, documents, batch), strict=True):
+            for job, nats in zip(batch, batch_nats(model, documents, batch), strict=True):
                 total[job.document] += nats
     return [float(nats) for nats in total]
 
 
-def _batches(jobs: list[_Job], batch_tokens: int) -> Iterator[list[_Job]]:
+def padded(documents: Sequence[np.ndarray], batch: Sequence[Job]) -> np.ndarray:
+    """The jobs' windows as rows, int64, filled up on the right."""
+    inputs = np.zeros((len(batch), _length(batch[0])), dtype=np.int64)
+    for row, job in zip(inputs, batch, strict=True):
+        row[: _length(job)] = documents[job.document][job.window.begin : job.window.end]
+    return inputs
+
+
+def _batches(jobs: Sequence[J], batch_tokens: int) -> Iterator[list[J]]:
     """Longest first, so that memory peaks at once if at all; each batch is at most `batch_tokens` when padded."""
-    ordered = sorted(jobs, key=lambda job: (job.window.begin - job.window.end, job))
-    batch: list[_Job] = []
-    for job in ordered:
-        longest = (batch or [job])[0].window
-        if (len(batch) + 1) * (longest.end - longest.begin) > batch_tokens and batch:
+    batch: list[J] = []
+    for job in sorted(jobs, key=_length, reverse=True):
+        if batch and (len(batch) + 1) * _length(batch[0]) > batch_tokens:
             yield batch
             batch = []
         batch.append(job)
@@ -64,14 +98,14 @@ def _batches(jobs: list[_Job], batch_tokens: int) -> Iterator[list[_Job]]:
         yield batch
 
 
+def _length(job: Job) -> int:
+    return job.window.end - job.window.begin
+
+
 def _batch_nats(model: Any, documents: Sequence[np.ndarray], batch: list[_Job]) -> list[float]:
     import torch
 
-    longest = batch[0].window.end - batch[0].window.begin
-    inputs = np.zeros((len(batch), longest), dtype=np.int64)
-    for row, (document, window) in zip(inputs, batch, strict=True):
-        row[: window.end - window.begin] = documents[document][window.begin : window.end]
-    input_ids = torch.from_numpy(inputs).to(model.device)
+    input_ids = torch.from_numpy(padded(documents, batch)).to(model.device)
     logits = model(input_ids=input_ids, use_cache=False).logits
     sums = []
     for number, (_, window) in enumerate(batch):
@@ -85,8 +119,8 @@ def sum_of_nats(logits: torch.Tensor, targets: torch.Tensor) -> float:
     import torch
 
     total = 0.0
-    for begin in range(0, len(targets), _LOGITS_CHUNK):
-        some, wanted = logits[begin : begin + _LOGITS_CHUNK].float(), targets[begin : begin + _LOGITS_CHUNK]
+    for begin in range(0, len(targets), LOSS_CHUNK):
+        some, wanted = logits[begin : begin + LOSS_CHUNK].float(), targets[begin : begin + LOSS_CHUNK]
         nats = torch.nn.functional.cross_entropy(some, wanted, reduction="none")
         total += float(nats.double().sum())
     return total

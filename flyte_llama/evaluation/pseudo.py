@@ -8,16 +8,16 @@ nats than by the original, so figures compare at equal shares only.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from flyte_llama.config import EvaluationConfig
-from flyte_llama.evaluation.nats import sum_of_nats
+from flyte_llama.evaluation.nats import nats_by_document, padded, sum_of_nats
 from flyte_llama.evaluation.windows import Window, rolling_windows
 from flyte_llama.model import document_mask
-from flyte_llama.progress import track
 
 
 class _Job(NamedTuple):
@@ -39,23 +39,14 @@ def pseudo_nats(
         model: With torch's sdpa attention, which takes a boolean mask as it is.
         mask_share: Of a window's scored ids that are masked at a time, at least one: one whenever it is small enough.
     """
-    import torch
-
     jobs = [
         _Job(number, window, group)
         for number, ids in enumerate(documents)
         for window in rolling_windows(len(ids), window=config.window, stride=config.stride)
         for group in mask_groups(window, mask_share)
     ]
-    jobs.sort(key=lambda job: (job.window.begin - job.window.end, job.document, job.window, job.masked[0]))
-    total = np.zeros(len(documents), dtype=np.float64)
-    model.eval()
-    with torch.inference_mode():
-        for begin, end in track(spans := _batches(jobs, config.batch_tokens), what="scoring", total=len(spans)):
-            batch = jobs[begin:end]
-            for job, nats in zip(batch, _batch_nats(model, documents, batch, mask_id), strict=True):
-                total[job.document] += nats
-    return [float(nats) for nats in total]
+    batch_nats = functools.partial(_batch_nats, mask_id=mask_id)
+    return nats_by_document(model, documents, jobs, batch_nats, batch_tokens=config.batch_tokens)
 
 
 def mask_groups(window: Window, mask_share: float) -> list[np.ndarray]:
@@ -65,24 +56,12 @@ def mask_groups(window: Window, mask_share: float) -> list[np.ndarray]:
     return [targets[begin : begin + size] for begin in range(0, len(targets), size)]
 
 
-def _batches(jobs: Sequence[_Job], batch_tokens: int) -> list[tuple[int, int]]:
-    """Bounds of runs of jobs, longest first, each at most `batch_tokens` when padded."""
-    bounds, begin = [], 0
-    while begin < len(jobs):
-        longest = jobs[begin].window.end - jobs[begin].window.begin
-        end = min(len(jobs), begin + max(1, batch_tokens // longest))
-        bounds.append((begin, end))
-        begin = end
-    return bounds
-
-
-def _batch_nats(model: Any, documents: Sequence[np.ndarray], batch: Sequence[_Job], mask_id: int) -> list[float]:
+def _batch_nats(model: Any, documents: Sequence[np.ndarray], batch: Sequence[_Job], *, mask_id: int) -> list[float]:
     import torch
 
     lengths = [job.window.end - job.window.begin for job in batch]
-    inputs = np.zeros((len(batch), lengths[0]), dtype=np.int64)
-    for row, job, length in zip(inputs, batch, lengths, strict=True):
-        row[:length] = documents[job.document][job.window.begin : job.window.end]
+    inputs = padded(documents, batch)
+    for row, job in zip(inputs, batch, strict=True):
         row[job.masked - job.window.begin] = mask_id
     mask = document_mask([[length] for length in lengths], [True] * len(batch), seq_len=lengths[0])
     given = {"input_ids": torch.from_numpy(inputs), "attention_mask": mask}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -16,13 +16,10 @@ from flyte_llama.evaluation.loss import DocumentLoss, write_scores
 from flyte_llama.evaluation.nats import token_nats
 from flyte_llama.evaluation.pseudo import pseudo_nats
 from flyte_llama.model import load_model, torch_dtype
+from flyte_llama.objective import MLM_MASK_NAME
 from flyte_llama.tokens import DocumentTokenizer
 
-if TYPE_CHECKING:
-    pass
-
 PERPLEXITY, PSEUDO_PERPLEXITY = "perplexity", "pseudo-perplexity"
-MASK_TOKEN = "<mask>"  # noqa: S105  # what a base of an mlm run has in its tokenizer
 
 
 def score_folder(
@@ -72,9 +69,8 @@ def score(
         EvaluationError: if the tokenizer makes an id that the model lacks, or has no mask where one is needed, or a
             document's sum is not finite: the document is named.
     """
-    head = np.array([tokenizer.start_id], dtype=np.int32)
     texts = [document.text for document in documents]
-    ids = [np.concatenate([head, text]) for text in tokenizer.encode(texts, what="encoding held-out")]
+    ids = [tokenizer.started(text) for text in tokenizer.encode(texts, what="encoding held-out")]
     rows, highest = model.get_input_embeddings().num_embeddings, max(int(own.max()) for own in ids)
     if highest >= rows:
         raise EvaluationError(f"the tokenizer makes the id {highest}, the model has {rows}. Use the model's own.")
@@ -107,7 +103,7 @@ def _encoder_nats(
     config: EvaluationConfig,
     objective: ObjectiveConfig,
 ) -> list[float]:
-    mask_id = tokenizer.id_of(MASK_TOKEN)
+    mask_id = tokenizer.id_of(MLM_MASK_NAME)
     if mask_id is None:
-        raise EvaluationError(f"objective.kind = mlm: the tokenizer has no {MASK_TOKEN}. Prepare the base anew.")
+        raise EvaluationError(f"objective.kind = mlm: the tokenizer has no {MLM_MASK_NAME}. Prepare the base anew.")
     return pseudo_nats(model, ids, config, mask_id=mask_id, mask_share=objective.mask_share)

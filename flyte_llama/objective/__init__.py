@@ -12,13 +12,14 @@ texts, nor on which others there are. Does not pack.
 
 from flyte_llama.objective.identity import KeyedText, keyed
 from flyte_llama.objective.infill import infill_layout
-from flyte_llama.objective.learn import control_names, learn
+from flyte_llama.objective.learn import MLM_MASK_NAME, control_names, learn
 from flyte_llama.objective.piece import IGNORED, Piece
 from flyte_llama.objective.spans import spans_layout
 from flyte_llama.objective.tokenwise import clm, mlm
 
 __all__ = [
     "IGNORED",
+    "MLM_MASK_NAME",
     "KeyedText",
     "Piece",
     "clm",

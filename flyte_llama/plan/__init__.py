@@ -14,6 +14,7 @@ from flyte_llama.plan.accelerators import ACCELERATORS, Accelerator, recognise
 from flyte_llama.plan.flops import Flops, Throughput, row_flops
 from flyte_llama.plan.memory import Memory, memory
 from flyte_llama.plan.plan import Cluster, Corpus, Plan, corpus_flops, make_plan, refuse_if_too_large
+from flyte_llama.plan.problems import batch_problems
 from flyte_llama.plan.shape import ModelShape, base_shape, model_shape, read_shape
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "Plan",
     "Throughput",
     "base_shape",
+    "batch_problems",
     "corpus_flops",
     "make_plan",
     "memory",

@@ -18,7 +18,7 @@ from flyte_llama.packing import num_steps
 from flyte_llama.plan.accelerators import ACCELERATORS, GIB
 from flyte_llama.plan.flops import Flops, row_flops
 from flyte_llama.plan.memory import Memory, checkpoint_bytes, memory, num_trained
-from flyte_llama.plan.problems import batch_problems, device_problems, length_problems, mends, too_large
+from flyte_llama.plan.problems import batch_problems, device_problems, gpu_problems, length_problems
 from flyte_llama.plan.shape import ModelShape
 
 ASSUMED_MFU = (0.30, 0.46)
@@ -236,9 +236,7 @@ def _problems(
         problems.append(
             f"training.seq_len = {training.seq_len}: the rows are of {corpus.seq_len} tokens. Encode them anew."
         )
-    if needed.gpu_bytes > gpu.memory_bytes:
-        fixes = mends(shape, training, gpu.memory_bytes, cluster.num_gpus, cluster.gpus_a_node)
-        problems.append(too_large(needed.gpu_bytes, gpu.memory_bytes, fixes))
+    problems += gpu_problems(needed, shape, training, gpu.memory_bytes, cluster.num_gpus, cluster.gpus_a_node)
     if cluster.host_bytes is not None and needed.host_bytes > cluster.host_bytes:
         problems.append(
             f"memory of a node: {needed.host_bytes / GIB:.0f} GiB are needed, {cluster.host_bytes / GIB:.0f} there. "
@@ -272,6 +270,5 @@ def refuse_if_too_large(
     """
     a_node = processes_a_node or num_processes
     needed = memory(shape, training, num_processes=num_processes, processes_a_node=a_node)
-    if needed.gpu_bytes > device_bytes:
-        fixes = mends(shape, training, device_bytes, num_processes, a_node)
-        raise OutOfMemoryError(too_large(needed.gpu_bytes, device_bytes, fixes))
+    for problem in gpu_problems(needed, shape, training, device_bytes, num_processes, a_node):
+        raise OutOfMemoryError(problem)

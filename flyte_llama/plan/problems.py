@@ -6,7 +6,7 @@ from typing import Any
 
 from flyte_llama.config import ExperimentConfig, TrainingConfig
 from flyte_llama.plan.accelerators import ACCELERATORS, GIB, Accelerator
-from flyte_llama.plan.memory import memory
+from flyte_llama.plan.memory import Memory, memory
 from flyte_llama.plan.shape import ModelShape
 
 
@@ -34,6 +34,21 @@ def device_problems(training: TrainingConfig, gpu: Accelerator) -> list[str]:
     if gpu.peak_flops(training.precision) is not None:
         return []
     return [f"training.precision = '{training.precision}': {gpu.name} has none. Use fp32, or an A10G or newer."]
+
+
+def gpu_problems(
+    needed: Memory,
+    shape: ModelShape,
+    training: TrainingConfig,
+    capacity: int,
+    num_processes: int,
+    processes_a_node: int,
+) -> list[str]:
+    """Whether a GPU of `capacity` bytes is too small, and what would fit."""
+    if needed.gpu_bytes <= capacity:
+        return []
+    fixes = mends(shape, training, capacity, num_processes, processes_a_node)
+    return [too_large(needed.gpu_bytes, capacity, fixes)]
 
 
 def too_large(needed: int, there: int, fixes: list[str]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from flyte_llama.report.table import aligned
 from flyte_llama.report.template import render
-from flyte_llama.tuning import BatchTrial, SweepTrial
+from flyte_llama.tuning import BatchTrial, SweepTrial, ranked
 
 
 def batch_table(trials: Sequence[BatchTrial]) -> str:
@@ -34,7 +34,7 @@ def sweep_table(trials: Sequence[SweepTrial]) -> str:
             f"{trial.perplexity:,.2f}",
             f"{trial.wall_s:,.0f}",
         )
-        for trial in sorted(trials, key=lambda trial: trial.bits_per_byte)
+        for trial in ranked(trials)
     ]
     columns = ("learning_rate", "rank", "train loss", "bits/byte held out", "perplexity", "s")
     return aligned(columns, rows)

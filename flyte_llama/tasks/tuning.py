@@ -28,7 +28,7 @@ from flyte_llama.tuning import (
     SweepTrial,
     batch_candidates,
     best_batch,
-    best_point,
+    ranked,
     sweep_points,
     try_batch,
 )
@@ -111,6 +111,6 @@ def choose_point(trials: list[SweepTrial]) -> list[SweepTrial]:
     """Best first, after a table."""
     table = sweep_table(trials)
     Deck("Sweep", trials_page("Sweep over learning rate and rank", table))
-    best = best_point(trials)
+    best, *others = ranked(trials)
     say(f"\n{table}\nbest on held-out text: learning_rate {best.learning_rate:g}, rank {best.rank or 'all weights'}")
-    return sorted(trials, key=lambda trial: trial.bits_per_byte)
+    return [best, *others]

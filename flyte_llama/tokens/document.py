@@ -112,6 +112,10 @@ class DocumentTokenizer:
         """A text's own ids with BOS (where the model has one) before and EOS behind."""
         return np.concatenate([np.asarray(self.head, dtype=np.int32), ids, np.asarray([self.eos_id], dtype=np.int32)])
 
+    def started(self, ids: np.ndarray) -> np.ndarray:
+        """A text's own ids behind `start_id`, as they are scored: there is no end of text to be predicted."""
+        return np.concatenate([np.asarray([self.start_id], dtype=np.int32), ids])
+
     def decode(self, ids: Sequence[int]) -> str:
         return str(self._tokenizer.decode(ids, skip_special_tokens=False))
 

@@ -9,6 +9,7 @@ from typing import Any
 from flyte_llama.config import TrainingConfig
 from flyte_llama.deepspeed_config import deepspeed_config
 from flyte_llama.errors import TrainingError
+from flyte_llama.plan import batch_problems
 
 _REPORTERS = {"tensorboard": ("tensorboard", "tensorboardX")}
 
@@ -23,12 +24,8 @@ def trainer_arguments(training: TrainingConfig, *, num_steps: int, work: Path) -
     import torch
 
     on_gpu, world_size = torch.cuda.is_available(), torch.distributed.get_world_size()
-    rows_at_once = training.micro_batch_size * world_size
-    if training.global_batch_size % rows_at_once:
-        raise TrainingError(
-            f"training.global_batch_size = {training.global_batch_size}: cannot be shared out over {world_size} "
-            f"processes of micro_batch_size = {training.micro_batch_size}. Use a multiple of {rows_at_once}."
-        )
+    for problem in batch_problems(training, world_size):
+        raise TrainingError(problem)
     if training.precision == "bf16" and on_gpu and not torch.cuda.is_bf16_supported():
         raise TrainingError("training.precision = 'bf16': this GPU has none. Use fp32, or an A10G or newer.")
     for name in training.report_to:
@@ -36,13 +33,12 @@ def trainer_arguments(training: TrainingConfig, *, num_steps: int, work: Path) -
             raise TrainingError(f"training.report_to = '{name}': the package is not installed. pip install {name}")
     return {
         "output_dir": str(work),
-        # Each node keeps a whole checkpoint on its own disk; on one node neither changes anything.
-        "save_on_each_node": True,
-        "deepspeed": deepspeed_config(training) | {"checkpoint": {"use_node_local_storage": True}},
+        "save_on_each_node": True,  # as DeepSpeed's part of a checkpoint is
+        "deepspeed": deepspeed_config(training),
         "use_cpu": not on_gpu,
         "bf16": training.precision == "bf16",
         "per_device_train_batch_size": training.micro_batch_size,
-        "gradient_accumulation_steps": training.global_batch_size // rows_at_once,
+        "gradient_accumulation_steps": training.global_batch_size // (training.micro_batch_size * world_size),
         "max_steps": num_steps,
         "train_sampling_strategy": "sequential",
         "learning_rate": training.learning_rate,

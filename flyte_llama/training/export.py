@@ -132,10 +132,9 @@ def heldout_sample(documents: Sequence[Document], tokenizer: DocumentTokenizer) 
         by_repository.setdefault(document.repository, []).append(document)
     turns = max(map(len, by_repository.values()), default=0)
     chosen = [own[turn] for turn in range(turns) for own in by_repository.values() if turn < len(own)]
-    head = np.array([tokenizer.start_id], dtype=np.int32)
     texts = [document.text for document in chosen[:SAMPLE_DOCUMENTS]]
     most = SAMPLE_TOKENS // SAMPLE_DOCUMENTS
-    return [np.concatenate([head, ids])[:most] for ids in tokenizer.encode(texts, what="encoding a held-out sample")]
+    return [tokenizer.started(ids)[:most] for ids in tokenizer.encode(texts, what="encoding a held-out sample")]
 
 
 def _save_trained(trainer: Any, training: TrainingConfig, base: Path, out: Path) -> None:

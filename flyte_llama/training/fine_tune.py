@@ -24,7 +24,6 @@ from flyte_llama.training.checkpoints import UNSEALED, Checkpoints
 from flyte_llama.training.export import export
 from flyte_llama.training.fingerprint import fingerprint
 from flyte_llama.training.interruption import Interruption
-from flyte_llama.training.metrics import METRICS
 from flyte_llama.training.processes import on_each_node, on_first_rank
 from flyte_llama.training.saving import Carry, SharedCheckpoints, curve_of, node_folder
 from flyte_llama.training.step_log import step_log
@@ -61,93 +60,85 @@ def fine_tune(
             the checkpoints were made from other data, model, configuration, processes or packages, there is no room for
             them, the loss is not finite, or what was written is not the trained model.
     """
-    interruption = Interruption()
-    with interruption.awaited():
-        return _fine_tune(base, rows_folder, out, training, heldout, checkpoints, carry, interruption)
-
-
-def _fine_tune(
-    base: Path,
-    rows_folder: Path,
-    out: Path | None,
-    training: TrainingConfig,
-    heldout: Sequence[Document],
-    checkpoints: Path,
-    carry: Carry | None,
-    interruption: Interruption,
-) -> TrainingSummary:
     from transformers import TrainingArguments, set_seed
 
     from flyte_llama.training.trainer import PackedTrainer
 
-    rows, manifest = open_rows(rows_folder)
-    steps = num_steps(
-        manifest["rows_per_epoch"][0],
-        epochs=training.epochs,
-        max_steps=training.max_steps,
-        global_batch_size=training.global_batch_size,
-    )
-    order = row_order(manifest["rows_per_epoch"], num_rows=steps * training.global_batch_size, seed=training.seed)
-    # Before the model: with ZeRO-3, DeepSpeed must already be set up when weights are loaded, to split them at once.
-    own = node_folder(checkpoints)
-    arguments = TrainingArguments(**trainer_arguments(training, num_steps=steps, work=own / UNSEALED))
-    made_from = on_first_rank(
-        lambda: fingerprint(
-            base, rows_folder, training, num_processes=arguments.world_size, device=arguments.device.type
+    interruption = Interruption()
+    with interruption.awaited():
+        rows, manifest = open_rows(rows_folder)
+        steps = num_steps(
+            manifest["rows_per_epoch"][0],
+            epochs=training.epochs,
+            max_steps=training.max_steps,
+            global_batch_size=training.global_batch_size,
         )
-    )
-    curve = curve_of(checkpoints, METRICS)
-    kept = SharedCheckpoints(Checkpoints(own, made_from=made_from, keep=training.keep_checkpoints), curve, carry)
-    resumed = kept.find()
-    shape = base_shape(base, training)
-    if shape is not None:
-        _refuse_if_too_large(shape, training, arguments.world_size)
-    set_seed(training.seed)
-    model = trainable_model(base, training)
-    num_parameters, num_trainable = _count(model.parameters()), _count(p for p in model.parameters() if p.requires_grad)
-    use_cache = model.config.use_cache  # the Trainer switches it off, which is nothing to save
-    work = Work(rows, order, rows_per_step=training.global_batch_size, shape=shape, training=training)
-    # Weights, float32 master weights and two moments of each; frozen ones are not saved.
-    expected_bytes = 16 * num_trainable
-    if resumed is None:
-        kept.check_room(expected_bytes, count=training.keep_checkpoints + 1 if training.checkpoint_every_steps else 1)
-    trainer = PackedTrainer(
-        model=model,
-        args=arguments,
-        rows=OrderedRows(rows, order),
-        callbacks=[step_log(curve, work, peak_flops=_peak_flops(training, arguments.world_size))],
-        checkpoints=kept,
-        checkpoint_every_steps=training.checkpoint_every_steps,
-        expected_bytes=expected_bytes,
-        interruption=interruption,
-    )
-    if arguments.process_index == 0:
-        say(f"training {num_trainable:,} of {num_parameters:,} parameters on {arguments.device}")
-        if resumed is not None:
-            say(f"going on after step {kept.last} of {steps}, from {resumed}")
-    result = trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
-    model.config.use_cache = use_cache
-    verified = []
-    if out is not None:
-        verified = export(trainer, training, base, out, heldout)
-        on_first_rank(lambda: curve.copy_into(out))
-    on_each_node(lambda: shutil.rmtree(own))
-    with contextlib.suppress(OSError):  # another node's may lie beside it
-        checkpoints.rmdir()
-    return TrainingSummary(
-        method=training.method,
-        objective=manifest["objective"],
-        num_steps=result.global_step,
-        num_tokens=curve.num_tokens,
-        num_parameters=num_parameters,
-        num_trainable=num_trainable,
-        num_processes=arguments.world_size,
-        device=_device_name(),
-        wall_s=curve.wall_s,
-        losses=curve.points,
-        flops=work.flops(steps=result.global_step),
-        verified=verified,
-    )
+        order = row_order(manifest["rows_per_epoch"], num_rows=steps * training.global_batch_size, seed=training.seed)
+        # Before the model: with ZeRO-3, DeepSpeed must be set up already when weights are loaded, to split them then.
+        own = node_folder(checkpoints)
+        arguments = TrainingArguments(**trainer_arguments(training, num_steps=steps, work=own / UNSEALED))
+        made_from = on_first_rank(
+            lambda: fingerprint(
+                base, rows_folder, training, num_processes=arguments.world_size, device=arguments.device.type
+            )
+        )
+        curve = curve_of(checkpoints)
+        kept = SharedCheckpoints(Checkpoints(own, made_from=made_from, keep=training.keep_checkpoints), curve, carry)
+        resumed = kept.find()
+        shape = base_shape(base, training)
+        if shape is not None:
+            _refuse_if_too_large(shape, training, arguments.world_size)
+        set_seed(training.seed)
+        model = trainable_model(base, training)
+        num_parameters, num_trainable = (
+            _count(model.parameters()),
+            _count(p for p in model.parameters() if p.requires_grad),
+        )
+        use_cache = model.config.use_cache  # the Trainer switches it off, which is nothing to save
+        work = Work(rows, order, rows_per_step=training.global_batch_size, shape=shape, training=training)
+        # Weights, float32 master weights and two moments of each; frozen ones are not saved.
+        expected_bytes = 16 * num_trainable
+        if resumed is None:
+            kept.check_room(
+                expected_bytes, count=training.keep_checkpoints + 1 if training.checkpoint_every_steps else 1
+            )
+        trainer = PackedTrainer(
+            model=model,
+            args=arguments,
+            rows=OrderedRows(rows, order),
+            callbacks=[step_log(curve, work, peak_flops=_peak_flops(training, arguments.world_size))],
+            checkpoints=kept,
+            checkpoint_every_steps=training.checkpoint_every_steps,
+            expected_bytes=expected_bytes,
+            interruption=interruption,
+        )
+        if arguments.process_index == 0:
+            say(f"training {num_trainable:,} of {num_parameters:,} parameters on {arguments.device}")
+            if resumed is not None:
+                say(f"going on after step {kept.last} of {steps}, from {resumed}")
+        result = trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
+        model.config.use_cache = use_cache
+        verified = []
+        if out is not None:
+            verified = export(trainer, training, base, out, heldout)
+            on_first_rank(lambda: curve.copy_into(out))
+        on_each_node(lambda: shutil.rmtree(own))
+        with contextlib.suppress(OSError):  # another node's may lie beside it
+            checkpoints.rmdir()
+        return TrainingSummary(
+            method=training.method,
+            objective=manifest["objective"],
+            num_steps=result.global_step,
+            num_tokens=curve.num_tokens,
+            num_parameters=num_parameters,
+            num_trainable=num_trainable,
+            num_processes=arguments.world_size,
+            device=_device_name(),
+            wall_s=curve.wall_s,
+            losses=curve.points,
+            flops=work.flops(steps=result.global_step),
+            verified=verified,
+        )
 
 
 def _refuse_if_too_large(shape: ModelShape, training: TrainingConfig, num_processes: int) -> None:

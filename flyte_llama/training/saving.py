@@ -12,7 +12,7 @@ from pathlib import Path
 from flyte_llama.errors import TrainingError
 from flyte_llama.progress import say
 from flyte_llama.training.checkpoints import Checkpoints
-from flyte_llama.training.metrics import Curve
+from flyte_llama.training.metrics import METRICS, Curve
 from flyte_llama.training.processes import all_here, first_of_node, node, on_each_node
 
 Carry = Callable[[Path], None]
@@ -116,6 +116,6 @@ def node_folder(folder: Path) -> Path:
     return folder / f"node-{node()}"
 
 
-def curve_of(folder: Path, name: str) -> Curve:
+def curve_of(folder: Path) -> Curve:
     """The run's curve; the first process of a node writes its file."""
-    return Curve(node_folder(folder) / name if first_of_node() else None)
+    return Curve(node_folder(folder) / METRICS if first_of_node() else None)

@@ -61,9 +61,8 @@ def step_log(
             step, last = state.global_step, curve.points[-1].step if curve.points else 0
             num_tokens, seconds = work.num_tokens(steps=step), max(self.wall_s - curve.wall_s, 1e-9)
             flops, before = work.flops(steps=step), work.flops(steps=last)
-            done = Throughput(num_tokens - curve.num_tokens, Flops(), seconds)
-            if flops is not None and before is not None:
-                done = Throughput(done.num_tokens, Flops(flops.model - before.model), seconds)
+            made = Flops(flops.model - before.model) if flops and before else Flops()
+            done = Throughput(num_tokens - curve.num_tokens, made, seconds)
             point = LossPoint(
                 step=step,
                 loss=logs["loss"],

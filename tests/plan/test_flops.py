@@ -10,6 +10,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from flyte_llama.config import TrainingConfig
 from flyte_llama.plan import Flops, Throughput, read_shape, row_flops
+from tests.conftest import CODE_LLAMA_7B
 
 TOKENS = 48
 CONFIG = LlamaConfig(
@@ -97,16 +98,7 @@ def test_the_head_costs_only_where_it_is_applied_and_what_is_done_again_is_told_
 
 @pytest.mark.parametrize(("method", "gflop"), [("full", 42.9), ("lora", 29.7)])
 def test_code_llama_7b_costs_what_the_published_formulae_say(method: str, gflop: float):
-    shape = read_shape(
-        {
-            "model_type": "llama",
-            "vocab_size": 32016,
-            "hidden_size": 4096,
-            "num_hidden_layers": 32,
-            "num_attention_heads": 32,
-            "intermediate_size": 11008,
-        }
-    )
+    shape = read_shape(CODE_LLAMA_7B)
     config = TrainingConfig(method=method, lora={"rank": 1})
     assert row_flops(shape, [4096], training=config).model / 4096 / 1e9 == pytest.approx(gflop, abs=0.06)
 

@@ -17,16 +17,8 @@ from flyte_llama.errors import TrainingError
 from flyte_llama.objective import Piece, clm
 from flyte_llama.packing import pack, write_rows
 from flyte_llama.plan import Cluster, Corpus, Plan, make_plan, model_shape, read_shape, refuse_if_too_large, row_flops
+from tests.conftest import CODE_LLAMA_7B
 
-CODE_LLAMA_7B = {
-    "model_type": "llama",
-    "vocab_size": 32016,
-    "hidden_size": 4096,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 32,
-    "intermediate_size": 11008,
-    "max_position_embeddings": 16384,
-}
 ONE_H200 = Cluster(gpu="H200", gpus_a_node=1)
 
 

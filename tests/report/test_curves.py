@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from flyte_llama.report import training_page
 from flyte_llama.report.curves import HEIGHT, WIDTH, curve, curves
 from flyte_llama.training import LossPoint, TrainingSummary
+from tests.report.test_report import TRAINING
 
 POINTS = [
     LossPoint(step=1, loss=7.5, learning_rate=2e-4, grad_norm=3.0, tokens_per_s=100.0, peak_memory_bytes=2**30),
@@ -55,20 +56,7 @@ def test_what_was_not_measured_has_no_curve():
 
 @pytest.fixture
 def summary() -> TrainingSummary:
-    return TrainingSummary(
-        method="lora",
-        objective="fim",
-        num_steps=20,
-        num_tokens=4000,
-        num_parameters=1000,
-        num_trainable=10,
-        num_processes=1,
-        device="<CPU>",
-        wall_s=20.0,
-        losses=POINTS,
-        flops=None,
-        verified=[],
-    )
+    return TRAINING.model_copy(update={"device": "<CPU>", "losses": POINTS})
 
 
 def test_the_page_is_well_formed_and_fetches_nothing(summary: TrainingSummary):
