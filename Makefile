@@ -81,6 +81,8 @@ requirements: $(BIN)/python
 	  | grep -vxFf requirements.txt > requirements-test.txt
 	$(COMPILE) --extra local --extra gpu --constraint requirements.txt | $(PINS) \
 	  | grep -vxFf requirements.txt > requirements-gpu.txt
+	$(COMPILE) --extra local --extra examples --constraint requirements.txt | $(PINS) \
+	  | grep -vxFf requirements.txt > requirements-examples.txt
 
 clean:
 	rm -rf .venv output flyte-package.tgz .mypy_cache .ruff_cache .pytest_cache

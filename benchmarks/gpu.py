@@ -1,11 +1,11 @@
 """Training on one GPU: tokens/s, MFU and peak memory against the plan, in CodeLlama-7B's shape with random weights.
 
-    python benchmarks/gpu.py [--layers N] [--steps N] [--peers]
+    python benchmarks/gpu.py [--layers N] [--steps N] [--methods lora full qlora] [--attention auto sdpa …] [--peers]
 
 Takes nothing from the network and at most ten minutes; without a CUDA device it says so and ends with 2. LoRA and
 full fine-tuning at 4,096 tokens by `flyte_llama.training`, as its own curve tells them, the first steps left out and no
-model written. `--peers` adds the stock Trainer and, where it is installed, TRL's SFTTrainer on identical rows.
-Prints a Markdown table.
+model written, with each kernel of attention and, with `--liger`, Liger's too. `--peers` adds the stock Trainer and,
+where it is installed, TRL's SFTTrainer on identical rows. Prints a Markdown table.
 
 `--device cpu --layers 2 --hidden 64 --tokens 128` runs the same code on a small shape, to try it: no peak
 is known there, and what it prints as memory is the process's, which no plan is made for.
@@ -31,6 +31,7 @@ from typing import Any
 import numpy as np
 
 from flyte_llama.config import TrainingConfig
+from flyte_llama.errors import TrainingError
 from flyte_llama.objective import clm
 from flyte_llama.packing import open_rows, pack, write_rows
 from flyte_llama.plan import Throughput, corpus_flops, memory, read_shape, recognise
@@ -48,7 +49,9 @@ def main() -> int:
     parser.add_argument("--hidden", type=int, default=4096)
     parser.add_argument("--tokens", type=int, default=4096, help="tokens a row")
     parser.add_argument("--steps", type=int, default=10, help="optimizer steps that are timed")
-    parser.add_argument("--methods", nargs="+", default=["lora", "full"], choices=("lora", "full"))
+    parser.add_argument("--methods", nargs="+", default=["lora", "full"], choices=("lora", "full", "qlora"))
+    parser.add_argument("--attention", nargs="+", default=["auto"], help="kernels, as `training.attention` has them")
+    parser.add_argument("--liger", action="store_true", help="once more with Liger's kernels")
     parser.add_argument("--peers", action="store_true")
     arguments = parser.parse_args()
     import torch
@@ -62,9 +65,12 @@ def main() -> int:
         write_random_rows(folder / "rows", arguments)
         print("| who | method | tokens/s | MFU | peak | planned peak | ratio |\n|---|---|---|---|---|---|---|")
         for method in arguments.methods:
-            ours(folder, method, arguments)
-            for peer in peers(arguments):
-                report(peer, method, folder, arguments, child(peer, folder, training(method, arguments), arguments))
+            for attention in arguments.attention:
+                for liger in (False, True)[: 1 + arguments.liger]:
+                    ours(folder, training(method, arguments, attention=attention, liger=liger), arguments)
+            for peer in peers(arguments) if method != "qlora" else ():
+                config = training(method, arguments)
+                report(peer, config, folder, arguments, child(peer, folder, config, arguments))
     return 0
 
 
@@ -73,8 +79,9 @@ def peers(arguments: argparse.Namespace) -> list[str]:
     return found if arguments.peers else []
 
 
-def training(method: str, arguments: argparse.Namespace) -> TrainingConfig:
+def training(method: str, arguments: argparse.Namespace, **kernels: Any) -> TrainingConfig:
     return TrainingConfig(
+        **kernels,
         method=method,
         seq_len=arguments.tokens,
         max_steps=WARM_UP_STEPS + arguments.steps,
@@ -128,19 +135,25 @@ def write_random_rows(folder: Path, arguments: argparse.Namespace) -> None:
     write_rows(folder, [rows], seq_len=arguments.tokens, objective="clm")
 
 
-def ours(folder: Path, method: str, arguments: argparse.Namespace) -> None:
-    """The steps after the warm-up, as the run's own curve has them."""
+def ours(folder: Path, config: TrainingConfig, arguments: argparse.Namespace) -> None:
+    """The steps after the warm-up, as the run's own curve has them; a kernel that is not to be had is told as such."""
+    who = f"flyte_llama, {config.attention}{', liger' if config.liger else ''}"
     with tempfile.TemporaryDirectory(dir=folder) as name:
-        job = Job(base=folder / "base", rows=folder / "rows", training=training(method, arguments))
-        with visible(arguments):
-            summary = launch(job, Path(name))
+        job = Job(base=folder / "base", rows=folder / "rows", training=config)
+        try:
+            with visible(arguments):
+                summary = launch(job, Path(name))
+        except TrainingError as error:
+            said = (str(error).strip().splitlines() or ["failed"])[-1]
+            print(f"| {who} | {config.method} | {said[:200]} | - | - | - | - |", flush=True)
+            return
     first, last = summary.losses[WARM_UP_STEPS - 1], summary.losses[-1]
     found = {
         "seconds": last.wall_s - first.wall_s,
         "peak_bytes": last.peak_memory_bytes or 0,
         "device": summary.device,
     }
-    report("flyte_llama", method, folder, arguments, found)
+    report(who, config, folder, arguments, found)
 
 
 @contextmanager
@@ -156,9 +169,10 @@ def visible(arguments: argparse.Namespace) -> Iterator[None]:
             os.environ["CUDA_VISIBLE_DEVICES"] = before
 
 
-def report(who: str, method: str, folder: Path, arguments: argparse.Namespace, found: dict[str, Any]) -> None:
+def report(
+    who: str, config: TrainingConfig, folder: Path, arguments: argparse.Namespace, found: dict[str, Any]
+) -> None:
     """One row of the table. FLOPs are the mean row's: which rows were timed depends on the order drawn."""
-    config = training(method, arguments)
     shape = read_shape(json.loads((folder / "base" / "config.json").read_text()))
     rows, _ = open_rows(folder / "rows")
     total = sum(
@@ -169,7 +183,7 @@ def report(who: str, method: str, folder: Path, arguments: argparse.Namespace, f
     gpu = recognise(found["device"])
     peak = gpu.peak_flops("bf16") if gpu else None
     mfu = f"{timed.mfu(peak, 1):.1%}" if peak else "no peak known"
-    row = f"| {who} | {method} | {timed.tokens_per_s:,.0f} | {mfu} | {found['peak_bytes'] / 2**30:.2f} GiB |"
+    row = f"| {who} | {config.method} | {timed.tokens_per_s:,.0f} | {mfu} | {found['peak_bytes'] / 2**30:.2f} GiB |"
     if arguments.device == "cpu":
         print(f"{row} - | - |", flush=True)
         return

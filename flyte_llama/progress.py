@@ -41,7 +41,8 @@ def track(items: Iterable[T], *, what: str, total: int) -> Iterator[T]:
     start = last = time.monotonic()
     for done, item in enumerate(items):
         now = time.monotonic()
-        if now - last >= SECONDS_BETWEEN_LINES:
+        # Nothing can be said of the time left before the first is done.
+        if done and now - last >= SECONDS_BETWEEN_LINES:
             last = now
             say(f"{what}: {done}/{total}, {duration((now - start) / done * (total - done))} left")
         yield item

@@ -1,35 +1,65 @@
-"""A fine-tuned folder and its report → a repository of the Hugging Face Hub, if the model beats its base."""
+"""A fine-tuned folder and its report → a repository of the Hugging Face Hub, if the model may be published."""
 
 from __future__ import annotations
 
+import glob
 from pathlib import Path
 
 from flyte_llama.config import PublishConfig
 from flyte_llama.errors import PublishError
-from flyte_llama.evaluation import PERPLEXITY
+from flyte_llama.evaluation import PERPLEXITY, Change
 from flyte_llama.progress import say
 from flyte_llama.report import EvaluationReport, model_card
+from flyte_llama.report.headline import shown
 
 # By name, so that nothing else that lies in the folder, a pickle say, is ever uploaded.
-PUBLISHED = ["*.safetensors", "*.json", "*.jinja", "adapter/*.safetensors", "adapter/*.json"]
+PUBLISHED = ("*.safetensors", "*.json", "*.jinja", "adapter/*.safetensors", "adapter/*.json", "README.md")
 
 
 def passes_gate(report: EvaluationReport, config: PublishConfig) -> bool:
-    """Whether publication is asked for and the model needs fewer bits than its base; says why if not.
+    """Whether publication is asked for and nothing speaks against it; says every reason if not.
 
     An encoder is never published: whoever loads it would expect it to write.
     """
     if config.repository is None:
         return False
+    reasons = _refusals(report, config)
+    for reason in reasons:
+        say(f"not published to {config.repository}: {reason}")
+    return not reasons
+
+
+def _refusals(report: EvaluationReport, config: PublishConfig) -> list[str]:
     if report.protocol.measure != PERPLEXITY:
-        say(
-            f"not published to {config.repository}: trained by mlm, it is an encoder, which does not continue text; "
+        return [
+            "trained by mlm, it is an encoder, which does not continue text; "
             f"its {report.protocol.measure} does not compare with a perplexity"
+        ]
+    reasons = []
+    if report.change is None:
+        reasons.append("there is no base to compare it with")
+    elif not report.is_better:
+        reasons.append(f"the fine-tuned model is not better than its base ({_figures(report.change)})")
+    if report.change_from_published is not None and not report.beats_published:
+        reasons.append(f"it is not better than the published model ({_figures(report.change_from_published)})")
+    budget, forgotten = config.forgetting_budget, report.forgotten
+    if budget is not None and forgotten is None:
+        reasons.append(
+            f"publish.forgetting_budget = {budget:g}: general code was not measured. Name some in evaluation.general, "
+            "with evaluation.probe_bytes above 0, or set the budget to null"
         )
-        return False
-    if not report.is_better:
-        say(f"not published to {config.repository}: the fine-tuned model is not better than its base")
-    return report.is_better
+    elif budget is not None and forgotten is not None and forgotten > budget:
+        reasons.append(
+            f"it needs {forgotten:.3f} bits per byte more than its base for general code, above "
+            f"publish.forgetting_budget = {budget:g}"
+        )
+    return reasons
+
+
+def _figures(change: Change) -> str:
+    """With the interval that decides."""
+    interval = shown(change.documents) or "of too few documents for an interval"
+    return f"{change.difference:+.3f} bits per byte, 95 % {interval}"
 
 
 def publish_model(folder: Path, report: EvaluationReport, repository: str, *, private: bool, token: str | None) -> str:
@@ -52,8 +82,11 @@ def publish_model(folder: Path, report: EvaluationReport, repository: str, *, pr
         commit = hub.upload_folder(
             repo_id=repository,
             folder_path=folder,
-            allow_patterns=[*PUBLISHED, "README.md"],
-            commit_message=f"{report.overall.tuned_bits_per_byte:.3f} bits per byte held out",
+            # Found here: to the client's own patterns `*` is any folder too.
+            allow_patterns=[
+                glob.escape(file.relative_to(folder).as_posix()) for name in PUBLISHED for file in folder.glob(name)
+            ],
+            commit_message=f"{report.overall.figures[-1].bits_per_byte:.3f} bits per byte held out",
         )
     except Exception as error:  # the client raises its own, its transport's and the system's
         raise PublishError(f"{repository}: the hub refused ({type(error).__name__}: {error}).") from None

@@ -23,7 +23,15 @@ from flyte_llama.report import EvaluationReport
 from flyte_llama.tasks.data import Corpus, build_corpus, encode, pin_model, pin_sources, prepare_base, read_source
 from flyte_llama.tasks.reporting import publish, report
 from flyte_llama.tasks.resources import SETTINGS
-from flyte_llama.tasks.scoring import evaluate
+from flyte_llama.tasks.scoring import (
+    build_suite,
+    evaluate,
+    join_shards,
+    mine_flyte_eval,
+    pair,
+    pin_published,
+    prepare_published,
+)
 from flyte_llama.tasks.training import fine_tune, fine_tune_on_nodes
 from flyte_llama.tasks.tuning import (
     batch_sizes,
@@ -83,14 +91,19 @@ def prepare(config: ExperimentConfig) -> Prepared:
     return Prepared(model, corpus, base, rows)
 
 
-def scores(model: FlyteDirectory, corpus: Corpus, config: ExperimentConfig) -> FlyteDirectory:
-    """The node that scores a model on the held-out text."""
-    found: FlyteDirectory = evaluate(
-        model=model,
-        heldout=corpus.heldout,
+def scores(
+    models: list[FlyteDirectory], suite: list[FlyteDirectory], items: FlyteDirectory, config: ExperimentConfig
+) -> list[FlyteDirectory]:
+    """The nodes that measure a model, or none, on every shard of the suite and put together what they found."""
+    pairs = pair(models=models, shards=suite)
+    on_a_shard = functools.partial(
+        evaluate,
         evaluation=config.evaluation,
         objective=config.objective,
         precision=config.training.precision,
+    )
+    found: list[FlyteDirectory] = join_shards(
+        parts=map_task(on_a_shard)(model=pairs.models, shard=pairs.shards), items=items
     )
     return found
 
@@ -102,21 +115,34 @@ def train_flyte_llama(config: ExperimentConfig) -> Trained:
     Everything after the two pins is cached by content: on unchanged sources a run costs seconds.
     """
     model, corpus, base, rows = prepare(config)
-    base_scores = scores(base, corpus, config)
+    items = mine_flyte_eval(heldout=corpus.heldout, flyte_eval=config.evaluation.flyte_eval)
+    suite = build_suite(
+        heldout=corpus.heldout,
+        train=corpus.train,
+        items=items,
+        evaluation=config.evaluation,
+        documents=config.corpus.documents,
+    )
+    published = pin_published(evaluation=config.evaluation)
+    prepare_one = functools.partial(prepare_published, window=config.evaluation.window)
+    published_scores = scores(map_task(prepare_one)(pinned=published), suite, items, config)
+    base_scores = scores([base], suite, items, config)
     train = fine_tune if SETTINGS.nodes == 1 else fine_tune_on_nodes
     tuned = train(base=base, rows=rows, heldout=corpus.heldout, training=config.training)
-    tuned_scores = scores(tuned.model, corpus, config)
+    tuned_scores = scores([tuned.model], suite, items, config)
     made = report(
         base_scores=base_scores,
+        published_scores=published_scores,
         tuned_scores=tuned_scores,
         base=model,
+        published=published,
         card=corpus.card,
         training=tuned.summary,
         model=tuned.model,
         heldout=corpus.heldout,
     )
-    published = publish(model=tuned.model, report=made.report, publish=config.publish)
-    return Trained(tuned.model, made.report, made.page, made.card, made.dataset_card, published)
+    url = publish(model=tuned.model, report=made.report, publish=config.publish)
+    return Trained(tuned.model, made.report, made.page, made.card, made.dataset_card, url)
 
 
 @workflow

@@ -35,6 +35,11 @@ ROOMS = [
     "model",
     "plan",
     "evaluation",
+    "generation",
+    "completion",
+    "sandbox",
+    "flyte_eval",
+    "measuring",
     "training",
     "tuning",
     "report",
@@ -44,7 +49,8 @@ ROOMS = [
     "cli",
     "__main__",
 ]
-FLYTE_ROOMS = {"settings", "tasks", "workflows"}
+# FlyteEval judges Flyte code: its subject is Flyte.
+FLYTE_ROOMS = {"settings", "flyte_eval", "tasks", "workflows"}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 

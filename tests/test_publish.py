@@ -13,9 +13,10 @@ import pytest
 
 from flyte_llama.config import PublishConfig
 from flyte_llama.errors import PublishError
+from flyte_llama.evaluation import DocumentLoss
 from flyte_llama.publish import passes_gate, publish_model
-from flyte_llama.report import EvaluationReport
-from tests.report.test_report import made, scores
+from flyte_llama.report import EvaluationReport, summarise
+from tests.report.test_report import made, measured, score, scores
 
 
 class Hub(ThreadingHTTPServer):
@@ -94,9 +95,13 @@ def model(tmp_path: Path) -> Path:
     return folder
 
 
+def with_general(nats: float, general: float) -> list[DocumentLoss]:
+    return [*scores(nats), score(general, role="general", repository="package:click", path="core.py")]
+
+
 @pytest.fixture
 def better(tmp_path: Path) -> EvaluationReport:
-    return made(tmp_path, scores(500.0), scores(250.0))
+    return made(tmp_path, with_general(500.0, 500.0), with_general(250.0, 500.0))
 
 
 def test_weights_tokenizer_and_card_are_uploaded_and_nothing_else(hub: Hub, model: Path, better: EvaluationReport):
@@ -126,7 +131,9 @@ def test_the_gate_opens_for_a_better_model_that_is_to_be_published(better: Evalu
     assert not passes_gate(better, PublishConfig())
     worse_folder = tmp_path / "worse"
     worse_folder.mkdir()
-    assert not passes_gate(made(worse_folder, scores(500.0), scores(500.0)), PublishConfig(repository="o/m"))
+    assert not passes_gate(
+        made(worse_folder, with_general(500.0, 500.0), with_general(500.0, 500.0)), PublishConfig(repository="o/m")
+    )
 
 
 def test_the_gate_stays_shut_for_an_encoder_however_good(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -134,3 +141,29 @@ def test_the_gate_stays_shut_for_an_encoder_however_good(tmp_path: Path, capsys:
     protocol = encoder.protocol.model_copy(update={"measure": "pseudo-perplexity"})
     assert not passes_gate(encoder.model_copy(update={"protocol": protocol}), PublishConfig(repository="o/m"))
     assert "not published to o/m: trained by mlm, it is an encoder" in capsys.readouterr().err
+
+
+def test_forgetting_beyond_the_budget_shuts_the_gate(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    # 20 nats over 400 bytes are 0.072 bits per byte.
+    report = made(tmp_path, with_general(500.0, 500.0), with_general(250.0, 520.0))
+    assert not passes_gate(report, PublishConfig(repository="o/m", forgetting_budget=0.05))
+    assert "needs 0.072 bits per byte more than its base for general code" in capsys.readouterr().err
+    assert passes_gate(report, PublishConfig(repository="o/m", forgetting_budget=0.08))
+    assert passes_gate(report, PublishConfig(repository="o/m", forgetting_budget=None))
+
+
+def test_a_budget_of_what_was_not_measured_shuts_the_gate(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    report = made(tmp_path, scores(500.0), scores(250.0))
+    assert not passes_gate(report, PublishConfig(repository="o/m"))
+    assert "publish.forgetting_budget = 0.05: general code was not measured" in capsys.readouterr().err
+    assert passes_gate(report, PublishConfig(repository="o/m", forgetting_budget=None))
+
+
+def test_a_model_that_the_published_one_beats_stays_unpublished(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    names = {"base": 500.0, "published": 250.0, "fine-tuned": 300.0}
+    models = [measured(tmp_path, name, with_general(nats, 500.0)) for name, nats in names.items()]
+    report = summarise(models, corpus=None, training=None)
+    assert not passes_gate(report, PublishConfig(repository="o/m"))
+    said = capsys.readouterr().err
+    assert "not better than the published model (+0.159 bits per byte, 95 % [" in said
+    assert "not better than its base" not in said

@@ -8,11 +8,13 @@ import click
 
 from flyte_llama import __version__
 from flyte_llama.cli.describe import describe
+from flyte_llama.cli.evaluation import evaluated
 from flyte_llama.cli.preflight import planned, rendered
 from flyte_llama.config import ExperimentConfig, load_config
 from flyte_llama.config.nearest import hint
 from flyte_llama.errors import ConfigError
 from flyte_llama.plan import ACCELERATORS
+from flyte_llama.report import table
 from flyte_llama.rules import KNOWN
 
 
@@ -61,6 +63,24 @@ def plan(
     click.echo(made.model_dump_json(indent=2) if as_json else rendered(made, config))
     if not made.fits:
         context.exit(2)
+
+
+@main.command()
+@click.option("--model", required=True, help="A folder in the hub's format, or a hub id; id@revision for a revision.")
+@click.option("--config", "path", required=True, type=click.Path(), help="A YAML file, as in configs/.")
+@click.option("--base", help="A model to compare it with, given likewise.")
+@click.option("--heldout", type=click.Path(path_type=Path), help="The held-out folder of an earlier run.")
+@click.option("--train", type=click.Path(path_type=Path), help="Its train folder, for the memorisation probe.")
+@click.option("--output", type=click.Path(path_type=Path), default=Path("output/evaluation"), show_default=True)
+def evaluate(model: str, path: str, base: str | None, heldout: Path | None, train: Path | None, output: Path) -> None:
+    """Measure a model on the configuration's held-out sources, as the workflow does, without Flyte.
+
+    Sources are read as they are now, unless --heldout names what an earlier run read.
+    """
+    if train is not None and heldout is None:
+        raise click.UsageError("--train belongs to --heldout. Give both, or neither.")
+    report = evaluated(_checked(path), model, base=base, heldout=heldout, train=train, out=output)
+    click.echo(f"{table(report)}\n\nreport:   {(output / 'report.html').resolve()}")
 
 
 def _checked(path: str) -> ExperimentConfig:

@@ -33,7 +33,8 @@ def describe(config: ExperimentConfig) -> str:
         f"  fine-tune   {method}, {steps}, {training.global_batch_size:,} rows a step "
         f"({training.micro_batch_size} at once a process), learning rate {training.learning_rate:g}, "
         f"{training.precision}, {stage}{', offloading ' + ' and '.join(offloaded) if offloaded else ''}",
-        f"  evaluate    base and fine-tuned, windows of {evaluation.window:,} tokens moved by {evaluation.stride:,}",
+        f"  evaluate    {_measured(config)}, windows of {evaluation.window:,} tokens moved by {evaluation.stride:,}",
+        f"  write       {_written(config)}",
         f"  publish     {config.publish.repository or 'nothing'}"
         + (", if the model beats its base" if config.publish.repository else ""),
     ]
@@ -88,3 +89,17 @@ def _model(config: ExperimentConfig) -> str:
 def _sources(what: str, sources: list[SourceConfig]) -> list[str]:
     named = [f"{source.url}{' at ' + source.ref if source.ref else ''}" for source in sources]
     return [f"  {what}", *(f"    {name}" for name in named)]
+
+
+def _measured(config: ExperimentConfig) -> str:
+    published = config.evaluation.published
+    return f"base, {published} and fine-tuned" if published else "base and fine-tuned"
+
+
+def _written(config: ExperimentConfig) -> str:
+    completion, asked = config.evaluation.completion, config.evaluation.flyte_eval
+    if config.objective.makes_encoder:
+        return "nothing: an encoder does not write"
+    source = {"heldout": "of held-out code", "small": "of this package's own examples", "none": ""}[asked.source]
+    tasks = f"at most {asked.tasks:,} FlyteEval tasks {source}" if source else "no FlyteEval tasks"
+    return f"{completion.lines:,} lines, {completion.spans:,} spans of each kind, {tasks}"

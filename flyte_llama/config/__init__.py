@@ -8,11 +8,11 @@ from flyte_llama.config.corpus import (
     LeakageConfig,
     SourceConfig,
 )
+from flyte_llama.config.evaluation import CompletionConfig, EvaluationConfig, FlyteEvalConfig
 from flyte_llama.config.loading import load_config
 from flyte_llama.config.objective import ObjectiveConfig
 from flyte_llama.config.schema import (
     DeepSpeedConfig,
-    EvaluationConfig,
     ExperimentConfig,
     LoraConfig,
     ModelConfig,
@@ -22,6 +22,7 @@ from flyte_llama.config.schema import (
 )
 
 __all__ = [
+    "CompletionConfig",
     "CompositionConfig",
     "CorpusConfig",
     "DeduplicationConfig",
@@ -29,6 +30,7 @@ __all__ = [
     "DocumentsConfig",
     "EvaluationConfig",
     "ExperimentConfig",
+    "FlyteEvalConfig",
     "LeakageConfig",
     "LoraConfig",
     "ModelConfig",

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     )
 
 
+_LEAST_TO_WRITE = 16
+"""Tokens of a window of which half is for what is written."""
+
+
 def field_problems(errors: list[ErrorDetails], model: type[BaseModel], data: Any) -> list[str]:
     """One line for each of pydantic's errors; values are looked up in `data`, as the user wrote them."""
     places = [error["loc"] for error in errors]
@@ -56,6 +60,7 @@ def cross_stage_problems(stages: dict[str, Any]) -> list[str]:
         _model_problems,
         _length_problems,
         _window_problems,
+        _measuring_problems,
         _batch_problems,
         _adapter_problems,
         _attention_problems,
@@ -134,6 +139,25 @@ def _window_problems(evaluation: EvaluationConfig) -> list[str]:
         problems.append(
             f"evaluation.batch_tokens = {evaluation.batch_tokens}: must hold one window of {evaluation.window}."
         )
+    writes = evaluation.completion.lines or evaluation.completion.spans or evaluation.flyte_eval.source != "none"
+    if evaluation.window < _LEAST_TO_WRITE and writes:
+        problems.append(
+            f"evaluation.window = {evaluation.window}: is too short for prompts and what is written. Use at least "
+            f"{_LEAST_TO_WRITE}, or set completion: {{lines: 0, spans: 0}} and flyte_eval: {{source: none}}."
+        )
+    return problems
+
+
+def _measuring_problems(evaluation: EvaluationConfig) -> list[str]:
+    problems = []
+    asked = evaluation.flyte_eval
+    if asked.samples > 1 and not asked.temperature:
+        problems.append(
+            f"evaluation.flyte_eval.samples = {asked.samples}: at temperature 0 all answers are the same. "
+            "Set flyte_eval.temperature."
+        )
+    if contains_token(evaluation.published or ""):
+        problems.append("evaluation.published: holds an access token. Remove it, and use a Flyte secret.")
     return problems
 
 

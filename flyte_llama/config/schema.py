@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field, ModelWrapValidatorHandler, ValidationErro
 
 from flyte_llama.config.checks import cross_stage_problems, field_problems
 from flyte_llama.config.corpus import CompositionConfig, CorpusConfig
+from flyte_llama.config.evaluation import EvaluationConfig
 from flyte_llama.config.objective import ObjectiveConfig
 from flyte_llama.config.stage import StageConfig
 from flyte_llama.errors import ConfigError
@@ -44,8 +45,8 @@ class ModelConfig(StageConfig):
     """Branch, tag or commit of a hub model; pinned to the commit before anything is loaded. null is `main`."""
 
     released: str = ""
-    """Day on which the base model came out, as 2023-08-24. A held-out file first committed later cannot have been in
-    its training data; for that the history of held-out git sources is read. Empty reads none."""
+    """Day on which the base model came out, as "2023-08-24" with its quotes. A held-out file first committed later
+    cannot have been in its training data; for that the history of held-out git sources is read. Empty reads none."""
 
     adapter: str | None = Field(None, min_length=1)
     """An earlier LoRA adapter to go on from: the hub id or the folder of what an earlier run wrote as `adapter/`. The
@@ -168,23 +169,15 @@ class TrainingConfig(StageConfig):
     deepspeed: DeepSpeedConfig = DeepSpeedConfig()
 
 
-class EvaluationConfig(StageConfig):
-    window: int = Field(4096, ge=2)
-    """Tokens the model sees at once."""
-
-    stride: int = Field(2048, ge=1)
-    """Tokens by which the window moves; every scored token but a document's first has at least
-    `window - stride` tokens before it, or all that there are."""
-
-    batch_tokens: int = Field(8192, ge=2)
-    """Tokens a forward pass, padding included; changes speed and memory, never the figures."""
-
-
 class PublishConfig(StageConfig):
     repository: str | None = Field(None, pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")
     """Hub repository, `owner/name`, that receives the fine-tuned model if it beats its base; null publishes nothing."""
 
     private: bool = True
+
+    forgetting_budget: float | None = Field(0.05, ge=0, allow_inf_nan=False)
+    """Bits per byte of `evaluation.general` that the fine-tuned model may need more than its base and still be
+    published; null allows any."""
 
 
 class ExperimentConfig(StageConfig):

@@ -2,7 +2,13 @@
 
 from flyte_llama.documents.cache import VerdictCache
 from flyte_llama.documents.count import Amount, SourceCount, total
-from flyte_llama.documents.document import Document, open_documents, read_documents, write_documents
+from flyte_llama.documents.document import (
+    Document,
+    documents_in_batches,
+    open_documents,
+    read_documents,
+    write_documents,
+)
 from flyte_llama.documents.read import Collected, collect
 from flyte_llama.documents.version import rules_version
 
@@ -13,6 +19,7 @@ __all__ = [
     "SourceCount",
     "VerdictCache",
     "collect",
+    "documents_in_batches",
     "open_documents",
     "read_documents",
     "rules_version",

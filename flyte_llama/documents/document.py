@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from flyte_llama.config.location import same_repository_key
 from flyte_llama.manifest import seal, verify
 
 TABLE = "documents.parquet"
+_AT_ONCE = 256
 SCHEMA = pa.schema(
     {
         "repository": pa.string(),
@@ -119,7 +120,8 @@ def write_documents(
     folder.mkdir(parents=True, exist_ok=True)
     documents = list(documents)
     columns = {name: [getattr(document, name) for document in documents] for name in SCHEMA.names}
-    pq.write_table(pa.table(columns, schema=SCHEMA), folder / TABLE, compression="zstd")
+    table = pa.table(columns, schema=SCHEMA)
+    pq.write_table(table, folder / TABLE, compression="zstd", row_group_size=_AT_ONCE)
     seal(folder, {TABLE: len(documents), **(beside or {})}, **facts)
 
 
@@ -130,13 +132,25 @@ def open_documents(folder: Path) -> tuple[list[Document], dict[str, Any]]:
         DataError: if the folder is unfinished or damaged.
     """
     manifest = verify(folder)
-    names = [field.name for field in fields(Document)]
-    columns = [column.to_pylist() for column in pq.read_table(folder / TABLE, columns=names).columns]
-    filters = names.index("filters")
-    columns[filters] = [tuple(passed) for passed in columns[filters]]
-    return [Document(*row) for row in zip(*columns, strict=True)], manifest
+    return [document for batch in _batches(folder) for document in batch], manifest
+
+
+def documents_in_batches(folder: Path) -> Iterator[list[Document]]:
+    """As `read_documents`, a few hundred in memory at a time."""
+    verify(folder)
+    yield from _batches(folder)
 
 
 def read_documents(folder: Path) -> list[Document]:
     """As `open_documents`, without the manifest."""
     return open_documents(folder)[0]
+
+
+def _batches(folder: Path) -> Iterator[list[Document]]:
+    names = [field.name for field in fields(Document)]
+    filters = names.index("filters")
+    with pq.ParquetFile(folder / TABLE) as file:
+        for batch in file.iter_batches(batch_size=_AT_ONCE, columns=names):
+            columns = [column.to_pylist() for column in batch.columns]
+            columns[filters] = [tuple(passed) for passed in columns[filters]]
+            yield [Document(*row) for row in zip(*columns, strict=True)]

@@ -10,27 +10,30 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from flyte_llama.config import EvaluationConfig
-from flyte_llama.evaluation.nats import nats_by_document, padded, sum_of_nats
+from flyte_llama.evaluation.nats import Scored, padded, scored_by_document
 from flyte_llama.evaluation.windows import Window, rolling_windows
 from flyte_llama.model import document_mask
+
+if TYPE_CHECKING:
+    import torch
 
 
 class _Job(NamedTuple):
     document: int
     window: Window
-    masked: np.ndarray
-    """Places in the document."""
+    places: np.ndarray
+    """Of the masked ids, in the document."""
 
 
-def pseudo_nats(
+def pseudo_score_tokens(
     model: Any, documents: Sequence[np.ndarray], config: EvaluationConfig, *, mask_id: int, mask_share: float
-) -> list[float]:
-    """The sum of -ln p over each document's ids but the first, each masked once, summed in float64.
+) -> list[Scored]:
+    """-ln p and rank of each document's ids but the first, each masked once.
 
     A position sees its whole window, and a masked token is read one position before it, as in training (masked next
     token prediction: LLM2Vec, arXiv 2404.05961, section 2.2).
@@ -45,8 +48,8 @@ def pseudo_nats(
         for window in rolling_windows(len(ids), window=config.window, stride=config.stride)
         for group in mask_groups(window, mask_share)
     ]
-    batch_nats = functools.partial(_batch_nats, mask_id=mask_id)
-    return nats_by_document(model, documents, jobs, batch_nats, batch_tokens=config.batch_tokens)
+    inputs = functools.partial(_inputs, mask_id=mask_id)
+    return scored_by_document(model, documents, jobs, inputs, batch_tokens=config.batch_tokens)
 
 
 def mask_groups(window: Window, mask_share: float) -> list[np.ndarray]:
@@ -56,19 +59,12 @@ def mask_groups(window: Window, mask_share: float) -> list[np.ndarray]:
     return [targets[begin : begin + size] for begin in range(0, len(targets), size)]
 
 
-def _batch_nats(model: Any, documents: Sequence[np.ndarray], batch: Sequence[_Job], *, mask_id: int) -> list[float]:
+def _inputs(documents: Sequence[np.ndarray], batch: Sequence[_Job], *, mask_id: int) -> dict[str, torch.Tensor]:
     import torch
 
-    lengths = [job.window.end - job.window.begin for job in batch]
     inputs = padded(documents, batch)
     for row, job in zip(inputs, batch, strict=True):
-        row[job.masked - job.window.begin] = mask_id
+        row[job.places - job.window.begin] = mask_id
+    lengths = [job.window.end - job.window.begin for job in batch]
     mask = document_mask([[length] for length in lengths], [True] * len(batch), seq_len=lengths[0])
-    given = {"input_ids": torch.from_numpy(inputs), "attention_mask": mask}
-    logits = model(**{name: value.to(model.device) for name, value in given.items()}, use_cache=False).logits
-    sums = []
-    for number, job in enumerate(batch):
-        wanted = torch.from_numpy(documents[job.document][job.masked].astype(np.int64)).to(logits.device)
-        places = torch.from_numpy(job.masked - job.window.begin - 1).to(logits.device)
-        sums.append(sum_of_nats(logits[number, places], wanted))
-    return sums
+    return {"input_ids": torch.from_numpy(inputs), "attention_mask": mask}

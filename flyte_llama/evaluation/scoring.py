@@ -1,62 +1,60 @@
-"""A model's scores on held-out documents, by the measure that fits what it was trained for."""
+"""A model's scores on a suite, by the measure that fits what it was trained for."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from flyte_llama.config import EvaluationConfig, ObjectiveConfig
-from flyte_llama.documents import Document
 from flyte_llama.errors import EvaluationError
-from flyte_llama.evaluation.loss import DocumentLoss, write_scores
-from flyte_llama.evaluation.nats import token_nats
-from flyte_llama.evaluation.pseudo import pseudo_nats
-from flyte_llama.model import load_model, torch_dtype
+from flyte_llama.evaluation.loss import DocumentLoss, ScoresWriter
+from flyte_llama.evaluation.nats import Scored, score_tokens
+from flyte_llama.evaluation.pseudo import pseudo_score_tokens
+from flyte_llama.evaluation.suite import Probe
 from flyte_llama.objective import MLM_MASK_NAME
 from flyte_llama.tokens import DocumentTokenizer
 
 PERPLEXITY, PSEUDO_PERPLEXITY = "perplexity", "pseudo-perplexity"
 
 
-def score_folder(
-    folder: Path,
-    documents: Sequence[Document],
+def score_suite(
+    model: Any,
+    tokenizer: DocumentTokenizer,
+    batches: Iterable[Sequence[Probe]],
     config: EvaluationConfig,
     *,
     objective: ObjectiveConfig,
     precision: str,
     out: Path,
 ) -> None:
-    """Score the model of a folder, with that folder's tokenizer, on a GPU if there is one; write the scores to `out`.
+    """Score a model batch by batch of documents and write the scores to `out`; no more is held than a batch's.
 
     Args:
         objective: What the model was, or is to be, trained for: an encoder is judged by pseudo-perplexity.
-        precision: `bf16` or `fp32`, of the weights and the forward pass. Sums are float64 either way.
+        precision: What the model was loaded with, `bf16` or `fp32`; stated in the manifest. Sums are float64 either
+            way.
     """
-    import torch
-
-    model: Any = load_model(folder, dtype=torch_dtype(precision))
-    model.to("cuda" if torch.cuda.is_available() else "cpu")
-    tokenizer = DocumentTokenizer(folder)
-    scores = score(model, documents, tokenizer, config, objective)
     measure = PSEUDO_PERPLEXITY if objective.makes_encoder else PERPLEXITY
     protocol = {"measure": measure, "window": config.window, "stride": config.stride, "precision": precision}
     start = "eos" if tokenizer.bos_id is None else "bos"
-    write_scores(out, scores, **protocol, start=start, tokenizer_sha256=tokenizer.sha256)
+    with ScoresWriter(out, **protocol, start=start, tokenizer_sha256=tokenizer.sha256) as writer:
+        for probes in batches:
+            scored = score(model, probes, tokenizer, config, objective)
+            writer.write([loss for loss, _ in scored], [tokens.nats for _, tokens in scored])
 
 
 def score(
     model: Any,
-    documents: Sequence[Document],
+    probes: Sequence[Probe],
     tokenizer: DocumentTokenizer,
     config: EvaluationConfig,
     objective: ObjectiveConfig | None = None,
-) -> list[DocumentLoss]:
-    """Nats of each document's own tokens, in the order given.
+) -> list[tuple[DocumentLoss, Scored]]:
+    """Each document's row of the table of scores, and what each of its own tokens cost, in the order given.
 
     A document is scored as BOS + tokens: its first token is predicted from BOS alone, BOS is no target, and the end
     of text is not scored.
@@ -67,43 +65,69 @@ def score(
 
     Raises:
         EvaluationError: if the tokenizer makes an id that the model lacks, or has no mask where one is needed, or a
-            document's sum is not finite: the document is named.
+            token's nats are not finite, or it loses characters of a text: the document is named.
     """
-    texts = [document.text for document in documents]
+    if not probes:
+        return []
+    texts = [probe.document.text for probe in probes]
     ids = [tokenizer.started(text) for text in tokenizer.encode(texts, what="encoding held-out")]
+    for probe, own in zip(probes, ids, strict=True):
+        if not tokenizer.keeps(probe.document.text, own[1:].tolist()):
+            raise EvaluationError(
+                f"{probe.document.repository} {probe.document.path}: the tokenizer loses characters of it, so bits per "
+                "byte would be too few. Use a model whose tokenizer can spell every byte."
+            )
     rows, highest = model.get_input_embeddings().num_embeddings, max(int(own.max()) for own in ids)
     if highest >= rows:
         raise EvaluationError(f"the tokenizer makes the id {highest}, the model has {rows}. Use the model's own.")
     if objective is not None and objective.makes_encoder:
-        nats = _encoder_nats(model, ids, tokenizer, config, objective)
+        scored = _encoder_scores(model, ids, tokenizer, config, objective)
     else:
-        nats = token_nats(model, ids, config)
-    scores = []
-    for document, own, sum_of in zip(documents, ids, nats, strict=True):
-        if not math.isfinite(sum_of):
-            raise EvaluationError(f"{document.repository} {document.path}: scored {sum_of} nats. The model is broken.")
-        scores.append(
-            DocumentLoss(
-                repository=document.repository,
-                path=document.path,
-                language=document.language,
-                kind=document.kind,
-                num_bytes=document.num_bytes,
-                num_tokens=len(own) - 1,
-                nats=sum_of,
-            )
+        scored = score_tokens(model, ids, config)
+    return [(_row(probe, tokens), tokens) for probe, tokens in zip(probes, scored, strict=True)]
+
+
+def _row(probe: Probe, tokens: Scored) -> DocumentLoss:
+    document, nats = probe.document, tokens.sum_of_nats
+    if not math.isfinite(nats):
+        raise EvaluationError(
+            f"{document.repository} {document.path}: scored {nats} nats. Its weights hold no numbers, or "
+            "they are too large for this precision: save it anew, or set training.precision to fp32."
         )
-    return scores
+    bounds = _doubling(len(tokens.nats))
+    return DocumentLoss(
+        role=probe.role,
+        repository=document.repository,
+        path=document.path,
+        start=document.start,
+        language=document.language,
+        kind=document.kind,
+        stratum=probe.stratum,
+        freshness=probe.freshness,
+        num_bytes=document.num_bytes,
+        num_tokens=len(tokens.nats),
+        nats=nats,
+        top1=int((tokens.ranks < 1).sum()),
+        top5=int((tokens.ranks < 5).sum()),
+        position_nats=tuple(math.fsum(tokens.nats[begin:end].tolist()) for begin, end in bounds),
+        position_tokens=tuple(end - begin for begin, end in bounds),
+    )
 
 
-def _encoder_nats(
+def _doubling(num_tokens: int) -> list[tuple[int, int]]:
+    """0 to 1, 1 to 3, 3 to 7 and so on up to the end."""
+    begins = [2**power - 1 for power in range((num_tokens + 1).bit_length()) if 2**power - 1 < num_tokens]
+    return [(begin, min(2 * begin + 1, num_tokens)) for begin in begins]
+
+
+def _encoder_scores(
     model: Any,
     ids: Sequence[np.ndarray],
     tokenizer: DocumentTokenizer,
     config: EvaluationConfig,
     objective: ObjectiveConfig,
-) -> list[float]:
+) -> list[Scored]:
     mask_id = tokenizer.id_of(MLM_MASK_NAME)
     if mask_id is None:
         raise EvaluationError(f"objective.kind = mlm: the tokenizer has no {MLM_MASK_NAME}. Prepare the base anew.")
-    return pseudo_nats(model, ids, config, mask_id=mask_id, mask_share=objective.mask_share)
+    return pseudo_score_tokens(model, ids, config, mask_id=mask_id, mask_share=objective.mask_share)

@@ -12,7 +12,8 @@ Nothing heavy is imported before a function needs it.
 from flyte_llama.model.adapters import ADAPTER_FOLDER, ADAPTER_WEIGHTS, add_adapters
 from flyte_llama.model.attention import document_mask
 from flyte_llama.model.base import PinnedModel, copy_small_files, pin_model, prepare_base
-from flyte_llama.model.loading import load_model, load_with_adapter, merge_adapter, torch_dtype
+from flyte_llama.model.loading import load_model, load_with_adapter, merge_adapter, open_model, torch_dtype
+from flyte_llama.model.sdpa import sdpa_of_any_length
 from flyte_llama.model.trainable import trainable_model
 
 __all__ = [
@@ -25,8 +26,10 @@ __all__ = [
     "load_model",
     "load_with_adapter",
     "merge_adapter",
+    "open_model",
     "pin_model",
     "prepare_base",
+    "sdpa_of_any_length",
     "torch_dtype",
     "trainable_model",
 ]

@@ -48,6 +48,10 @@ class PinnedModel(BaseModel):
     adapter_revision: str = ""
     """Like `revision`, of the adapter."""
 
+    @property
+    def is_local(self) -> bool:
+        return Path(self.name).is_absolute()
+
 
 def pin_model(config: ModelConfig) -> PinnedModel:
     """The model as it is now, and the adapter to go on from.
@@ -92,6 +96,7 @@ def prepare_base(
     longest_input: int,
     folder: Path,
     objective: ObjectiveConfig = CLM,
+    is_trained: bool = True,
 ) -> None:
     """Fill `folder` with the base's config, tokenizer and `base.json`; with weights too if it is a scratch model.
 
@@ -101,6 +106,7 @@ def prepare_base(
     Args:
         texts: Train texts, on which a scratch model's tokenizer is trained.
         longest_input: Most tokens that training or evaluation will give the model at once.
+        is_trained: Whether it is to be trained, for which not every architecture will do, or only measured.
 
     Raises:
         ModelError: if the base needs code of its own, lacks a fast tokenizer, or has too few positions.
@@ -115,7 +121,7 @@ def prepare_base(
     if pinned.adapter:
         _copy_adapter(pinned, folder / ADAPTER_FOLDER)
     (folder / BASE_FILE).write_text(pinned.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    _check(folder, pinned, longest_input)
+    _check(folder, pinned, longest_input, is_trained=is_trained)
     add_control_tokens(folder, control_names(objective, DocumentTokenizer(folder)))
 
 
@@ -176,14 +182,24 @@ def copy_small_files(source: Path, folder: Path) -> None:
                 shutil.copyfile(file, folder / file.name)
 
 
-def _check(folder: Path, pinned: PinnedModel, longest_input: int) -> None:
-    config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+# What architectures call the longest input that they can read.
+_POSITIONS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len")
+
+
+def _check(folder: Path, pinned: PinnedModel, longest_input: int, *, is_trained: bool) -> None:
+    try:
+        config: Any = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{pinned.name}: its config.json cannot be read ({error}). Save the model anew.") from None
+    if not isinstance(config, dict):
+        raise ModelError(f"{pinned.name}: its config.json holds no object. Save the model anew.")
     if "auto_map" in config:
         raise ModelError(f"{pinned.name}: its config.json asks to run code of its own (auto_map). Use another base.")
-    check_architecture(str(config.get("model_type")), name=pinned.name)
+    if is_trained:
+        check_architecture(str(config.get("model_type")), name=pinned.name)
     if not (folder / TOKENIZER_FILE).is_file():
         raise ModelError(f"{pinned.name}: has no {TOKENIZER_FILE}. Use a base with a fast tokenizer.")
-    positions = config.get("max_position_embeddings")
+    positions = next((config[name] for name in _POSITIONS if name in config), None)
     if positions is not None and longest_input > positions:
         raise ModelError(
             f"training.seq_len or evaluation.window = {longest_input}: exceeds the {positions} positions of "

@@ -35,10 +35,28 @@ def load_model(folder: Path, *, dtype: torch.dtype) -> PreTrainedModel:
         ModelError: if there are no such weights.
     """
     model = load_weights(folder, dtype=dtype)
-    grow_embeddings(model, num_entries(folder))
+    add_rows(model, folder)
     if (folder / BASE_FILE).is_file() and (folder / ADAPTER_FOLDER).is_dir():
         model = merge(load_adapter(model, folder / ADAPTER_FOLDER))
     return model
+
+
+def open_model(folder: Path, *, precision: str) -> tuple[PreTrainedModel, DocumentTokenizer]:
+    """The model of a folder, to be measured, on a GPU if there is one; and that folder's tokenizer.
+
+    Args:
+        precision: `bf16` or `fp32`, of the weights and the forward pass.
+
+    Raises:
+        ModelError: as `load_model`, without a tokenizer, and if the model is not causal.
+    """
+    import torch
+
+    tokenizer = DocumentTokenizer(folder)
+    model: Any = load_model(folder, dtype=torch_dtype(precision))
+    model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    _check_causal(model, str(folder))
+    return model, tokenizer
 
 
 def load_weights(
@@ -52,6 +70,7 @@ def load_weights(
     Raises:
         ModelError: if there are no such weights.
     """
+    import torch
     from transformers import AutoModelForCausalLM
 
     quiet_libraries()
@@ -72,21 +91,52 @@ def load_weights(
             output_loading_info=True,
             **options,
         )
-    except (OSError, ValueError, ImportError) as error:
-        from_hub = not Path(name).is_dir()
-        raise ModelError(f"{name} at {revision}: cannot be loaded: {error}", transient=from_hub) from None
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # the library lets those of its configurations and of safetensors through
+        said = str(error).strip().splitlines() or [type(error).__name__]
+        raise ModelError(
+            f"{name} at {revision}: cannot be loaded: {said[0]}. Save the model anew, or name another.",
+            transient=not Path(name).is_dir(),
+        ) from None
     model: PreTrainedModel
     model, info = loaded
     # The library would fill what is missing with chance and go on.
     lacking = sorted(map(str, [*info["missing_keys"], *info["mismatched_keys"]]))
     if lacking:
-        raise ModelError(f"{name} at {revision}: {len(lacking)} weights are missing or misshapen, as {lacking[0]}.")
+        raise ModelError(
+            f"{name} at {revision}: {len(lacking)} weights are missing or misshapen, as {lacking[0]}. "
+            "Save the model anew."
+        )
     return model
 
 
-def num_entries(folder: Path) -> int:
-    """Entries of the folder's tokenizer, added tokens included; 0 where there is none."""
-    return DocumentTokenizer(folder).vocab_size if (folder / TOKENIZER_FILE).is_file() else 0
+def add_rows(model: Any, folder: Path) -> range:
+    """Give the model rows for control tokens that were added to the folder's tokenizer; their ids.
+
+    Raises:
+        ModelError: if the tokenizer makes other ids, too, that the model has no rows for.
+    """
+    if not (folder / TOKENIZER_FILE).is_file():
+        return range(0)
+    tokenizer, num_rows = DocumentTokenizer(folder), model.get_input_embeddings().num_embeddings
+    if tokenizer.num_text_ids > num_rows:
+        raise ModelError(
+            f"{folder}: the tokenizer has {tokenizer.num_text_ids:,} entries, the model {num_rows:,} rows. Save the "
+            "model with its own tokenizer."
+        )
+    return grow_embeddings(model, tokenizer.vocab_size)
+
+
+def _check_causal(model: Any, name: str) -> None:
+    import torch
+
+    last = min(3, model.get_input_embeddings().num_embeddings - 1)
+    two = torch.tensor([[0, 1, 0, 1], [0, 1, 0, last]], device=model.device)
+    with torch.inference_mode():
+        one, other = model(two, use_cache=False).logits[:, :-1].float()
+    if not torch.allclose(one, other, rtol=1e-3, atol=1e-3, equal_nan=True):
+        raise ModelError(f"{name}: sees the tokens that it is to predict, so it has no perplexity. Use a causal model.")
 
 
 def merge_adapter(base: Path, adapter: Path, *, dtype: torch.dtype) -> PreTrainedModel:
@@ -97,7 +147,7 @@ def merge_adapter(base: Path, adapter: Path, *, dtype: torch.dtype) -> PreTraine
 def load_with_adapter(base: Path, adapter: Path, *, dtype: torch.dtype, in_4_bits: bool = False) -> Any:
     """The base, without the adapter that it may come with, under a saved one."""
     model = load_weights(base, dtype=dtype, in_4_bits=in_4_bits)
-    grow_embeddings(model, num_entries(base))
+    add_rows(model, base)
     return load_adapter(model, adapter)
 
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Any
 
+from flyte_llama.model.sdpa import sdpa_of_any_length
+
 if TYPE_CHECKING:
     import torch
 
@@ -51,10 +53,11 @@ def attend(
     rows = []
     for row, lengths in enumerate(_lengths(kwargs["position_ids"], num_rows=len(query))):
         queries, keys, values = (states[row : row + 1].split(lengths, dim=2) for states in (query, key, value))
-        pieces = [
-            sdpa_attention_forward(module, asking, asked, answers, None, **kwargs)[0]
-            for asking, asked, answers in zip(queries, keys, values, strict=True)
-        ]
+        with sdpa_of_any_length():
+            pieces = [
+                sdpa_attention_forward(module, asking, asked, answers, None, **kwargs)[0]
+                for asking, asked, answers in zip(queries, keys, values, strict=True)
+            ]
         rows.append(torch.cat(pieces, dim=1))
     return torch.cat(rows), None
 

@@ -12,8 +12,7 @@ from flyte_llama.errors import TrainingError
 from flyte_llama.model.adapters import ADAPTER_FOLDER, add_adapters, continue_adapter, load_adapter, merge
 from flyte_llama.model.architectures import check_architecture
 from flyte_llama.model.attention import choose_attention
-from flyte_llama.model.embeddings import grow_embeddings
-from flyte_llama.model.loading import load_weights, num_entries, torch_dtype
+from flyte_llama.model.loading import add_rows, load_weights, torch_dtype
 from flyte_llama.model.loss import use_lean_loss
 
 
@@ -34,7 +33,7 @@ def trainable_model(base: Path, training: TrainingConfig) -> Any:
     dtype, in_4_bits = torch_dtype(training.precision), training.method == "qlora"
     model: Any = load_weights(base, dtype=dtype, in_4_bits=in_4_bits, attention=kernel)
     check_architecture(model.config.model_type, name=str(base))
-    new_tokens = grow_embeddings(model, num_entries(base))
+    new_tokens = add_rows(model, base)
     if training.liger:
         _use_liger(model, on_gpu=on_gpu)
     earlier = base / ADAPTER_FOLDER

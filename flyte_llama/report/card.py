@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import yaml
 
+from flyte_llama.corpus import CorpusCard
+from flyte_llama.report.markdown import CHANGES, markdown_head, markdown_lines, protocol
 from flyte_llama.report.summary import EvaluationReport
-from flyte_llama.report.table import table
 
 OBJECTIVES = {
     "clm": "causal language modelling",
@@ -17,37 +20,46 @@ OBJECTIVES = {
 
 
 def model_card(report: EvaluationReport) -> str:
-    """README.md of a published model."""
+    """README.md of a published model; what the report does not know of it is left out."""
+    base = report.models[0].identity
     front = {"library_name": "transformers", "pipeline_tag": "text-generation", "tags": ["code", "flyte"]}
-    if report.base.name != "scratch":
-        front["base_model"] = report.base.name
-    base = f"{report.base.name}@{report.base.revision}" if report.base.revision else report.base.name
-    training, protocol, sides = report.training, report.protocol, report.corpus
-    sources = "\n".join(
-        f"| {source.repository} | `{source.revision}` | {side} | {source.documents.files} |"
-        for side, count in (("train", sides.train), ("held out", sides.heldout))
-        for source in count.sources
-    )
+    if base.name != "scratch" and not base.is_local:
+        front["base_model"] = base.name
+    name = Path(base.name).name if base.is_local else base.name
+    name = f"{name}@{base.revision}" if base.revision else name
+    training = report.training
+    how = f" ({training.method}, {OBJECTIVES[training.objective]})" if training else ""
     return f"""---
 {yaml.safe_dump(front, sort_keys=True).strip()}
 ---
 
 # Flyte Llama
 
-`{base}`, fine-tuned ({training.method}, {OBJECTIVES[training.objective]}) on the source code, tests and
-documentation of the repositories below, and measured on repositories it did not see.
+`{name}`, fine-tuned{how} on source code, tests and documentation, and measured on repositories it did not see.
 
 ## Evaluation
 
-```
-{table(report)}
-```
+{markdown_head(report)}
 
-Every token of every held-out document is scored once: windows of {protocol.window} tokens moved by
-{protocol.stride}, the last one ending with the document, {protocol.precision}, nats summed in float64 and divided
-once, first token predicted from {protocol.start}. Bits per byte compare models with different tokenizers; perplexities
-do not.
+{CHANGES}
 
+{markdown_lines(report)}
+
+{protocol(report)} Bits per byte compare models with different tokenizers; perplexities do not.
+{_data(report.corpus) if report.corpus else ""}
+## Limits
+
+Perplexity says how well the model predicts such code, not whether what it writes runs. Review what it writes.
+"""
+
+
+def _data(sides: CorpusCard) -> str:
+    sources = "\n".join(
+        f"| {source.repository} | `{source.revision}` | {side} | {source.documents.files} |"
+        for side, count in (("train", sides.train), ("held out", sides.heldout))
+        for source in count.sources
+    )
+    return f"""
 ## Data
 
 Split by repository; {sides.train.documents.files} documents ({sides.train.documents.num_bytes:,} bytes) to learn from,
@@ -57,8 +69,4 @@ Split by repository; {sides.train.documents.files} documents ({sides.train.docum
 | source | revision | side | documents |
 |---|---|---|---|
 {sources}
-
-## Limits
-
-Perplexity says how well the model predicts such code, not whether what it writes runs. Review what it writes.
 """

@@ -2,39 +2,42 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
+from flyte_llama.report import headline, plots
 from flyte_llama.report.curves import curves
-from flyte_llama.report.summary import EvaluationReport, Line
-from flyte_llama.report.table import cells, columns
+from flyte_llama.report.markdown import protocol
+from flyte_llama.report.summary import EvaluationReport
+from flyte_llama.report.tables import accuracy_table, line_tables, overall_table, written_tables
 from flyte_llama.report.template import render
+
+_SHOWN = 800
+"""Characters of a sample that are shown, the last of what stands before it."""
 
 
 def page(report: EvaluationReport) -> str:
     """A whole HTML document; every text in it is escaped."""
+    lines = [report.overall, *report.heldout.by["repository"], *report.heldout.by["language"]]
     return render(
         "page.html.j2",
         report=report,
-        columns=columns(report),
-        cells=cells,
-        sections=[("By repository", report.by_repository), ("By language", report.by_language)],
-        bars=_bars([report.overall, *report.by_repository, *report.by_language]),
-        curves=curves(report.training.losses),
-        train_bytes=f"{report.corpus.train.documents.num_bytes / 1e6:,.2f} MB",
-        heldout_bytes=f"{report.corpus.heldout.documents.num_bytes / 1e6:,.2f} MB",
+        headline=headline.headline(report),
+        verdicts=headline.verdicts(report),
+        forgetting=headline.forgetting(report),
+        memorisation=headline.memorisation(report),
+        inks=plots.inks([model.name for model in report.models]),
+        whiskers=plots.whiskers(lines),
+        pictures=[
+            (title, picture)
+            for title, picture in (
+                ("Loss by place in the document", plots.loss_by_position(report.positions)),
+                ("Documents by their bits per byte", plots.spread(report.histogram)),
+            )
+            if picture
+        ],
+        overall=overall_table(report),
+        tables=line_tables(report),
+        accuracy=accuracy_table(report),
+        written=written_tables(report),
+        protocol=protocol(report),
+        most=_SHOWN,
+        curves=curves(report.training.losses) if report.training else [],
     )
-
-
-class Bar(NamedTuple):
-    """One pair of bars, widths in per cent of the longest."""
-
-    line: Line
-    base: float
-    tuned: float
-
-
-def _bars(lines: list[Line]) -> list[Bar]:
-    longest = max(max(line.base_bits_per_byte, line.tuned_bits_per_byte) for line in lines) or 1.0
-    return [
-        Bar(line, 100 * line.base_bits_per_byte / longest, 100 * line.tuned_bits_per_byte / longest) for line in lines
-    ]

@@ -1,32 +1,15 @@
-"""The typed report: every figure once, base beside fine-tuned, on the same tokens."""
+"""The typed report: every figure once, of one to three models on the same text."""
 
 from __future__ import annotations
-
-from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from flyte_llama.corpus import CorpusCard
-from flyte_llama.errors import EvaluationError
-from flyte_llama.evaluation import Loss, breakdown, read_scores
+from flyte_llama.evaluation import Change, Comparison, Histogram, Line, Memorisation, Positions
 from flyte_llama.model import PinnedModel
+from flyte_llama.report.samples import Sample
+from flyte_llama.report.written import CompletionSummary, FlyteEvalSummary
 from flyte_llama.training import TrainingSummary
-
-
-class Line(BaseModel):
-    """Base and fine-tuned on one set of held-out documents."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str
-    num_documents: int
-    num_bytes: int
-    num_tokens: int
-    base_perplexity: float
-    tuned_perplexity: float
-    base_bits_per_byte: float
-    tuned_bits_per_byte: float
 
 
 class Protocol(BaseModel):
@@ -40,79 +23,91 @@ class Protocol(BaseModel):
     window: int
     stride: int
     precision: str
-    start: str
-    """What a document's first token is predicted from: `bos` or `eos`."""
 
+
+class ReportedModel(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    """As the report calls it: base, published, fine-tuned."""
+
+    identity: PinnedModel
     tokenizer_sha256: str
+    start: str
+    """What a document's first token is predicted from: `bos`, or `eos` of a model without."""
 
 
 class EvaluationReport(BaseModel):
     """What came out, and from which inputs."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # A broken model's perplexity may be infinite, which JSON has no number for.
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
-    overall: Line
-    by_repository: list[Line]
-    by_language: list[Line]
+    models: list[ReportedModel]
+    """One to three: the references first, the base before all, and the model that the report is about last."""
+
     protocol: Protocol
-    base: PinnedModel
-    corpus: CorpusCard
-    training: TrainingSummary
+    heldout: Comparison
+    general: Comparison | None
+    """Code that is not of the corpus's kind, for what was forgotten; None if not measured."""
+
+    memorisation: Memorisation | None
+    """None if train text was not measured, or is unlike the held-out text."""
+
+    positions: list[Positions]
+    histogram: Histogram
+    completions: list[CompletionSummary]
+    flyte_eval: list[FlyteEvalSummary]
+    samples: list[Sample]
+    corpus: CorpusCard | None
+    training: TrainingSummary | None
+
+    @property
+    def overall(self) -> Line:
+        return self.heldout.overall
+
+    @property
+    def same_tokens(self) -> bool:
+        """Whether perplexities of the models compare."""
+        return self.heldout.same_tokens and len({model.tokenizer_sha256 for model in self.models}) == 1
+
+    @property
+    def change(self) -> Change | None:
+        """From the base; None of a model alone."""
+        return self.overall.changes[0] if self.overall.changes else None
+
+    @property
+    def change_from_published(self) -> Change | None:
+        return self.overall.changes[1] if len(self.overall.changes) > 1 else None
 
     @property
     def is_better(self) -> bool:
-        """Whether the fine-tuned model needs fewer bits for the held-out text than its base."""
-        return self.overall.tuned_bits_per_byte < self.overall.base_bits_per_byte
+        """Whether the model needs fewer bits for the held-out text than its base, told apart from chance."""
+        return self.change is not None and needs_fewer_bits(self.change)
+
+    @property
+    def beats_published(self) -> bool | None:
+        """The same against the published model; None where none was measured."""
+        change = self.change_from_published
+        return None if change is None else needs_fewer_bits(change)
+
+    @property
+    def forgotten(self) -> float | None:
+        """Bits per byte of general code that the model needs more than its base; below 0 if fewer."""
+        return self.general.overall.changes[0].difference if self.general and self.general.overall.changes else None
 
     def __repr__(self) -> str:
         """Short: `pyflyte run` prints it."""
-        line = self.overall
-        return (
-            f"EvaluationReport({self.protocol.measure} {line.base_perplexity:.2f} → {line.tuned_perplexity:.2f}, "
-            f"bits per byte {line.base_bits_per_byte:.3f} → {line.tuned_bits_per_byte:.3f})"
-        )
+        figures = self.overall.figures
+        perplexities = " → ".join(f"{figure.perplexity:.2f}" for figure in figures)
+        bits = " → ".join(f"{figure.bits_per_byte:.3f}" for figure in figures)
+        return f"EvaluationReport({self.protocol.measure} {perplexities}, bits per byte {bits})"
 
 
-def summarise(
-    base_scores: Path, tuned_scores: Path, *, base: PinnedModel, corpus: CorpusCard, training: TrainingSummary
-) -> EvaluationReport:
-    """The report of two folders of scores.
-
-    Raises:
-        DataError: if a folder is damaged.
-        EvaluationError: if the two were not measured alike on the same documents and tokens.
-    """
-    before, before_manifest = read_scores(base_scores)
-    after, after_manifest = read_scores(tuned_scores)
-    protocols = [_protocol(manifest) for manifest in (before_manifest, after_manifest)]
-    if protocols[0] != protocols[1]:
-        raise EvaluationError(f"base and fine-tuned were measured differently: {protocols[0]} and {protocols[1]}.")
-    if [(s.repository, s.path, s.num_tokens) for s in before] != [(s.repository, s.path, s.num_tokens) for s in after]:
-        raise EvaluationError("base and fine-tuned were not measured on the same tokens. Evaluate both anew.")
-    old, new = breakdown(before), breakdown(after)
-    return EvaluationReport(
-        overall=_line("overall", old.overall, new.overall),
-        by_repository=[_line(name, old.by_repository[name], loss) for name, loss in new.by_repository.items()],
-        by_language=[_line(name, old.by_language[name], loss) for name, loss in new.by_language.items()],
-        protocol=protocols[0],
-        base=base,
-        corpus=corpus,
-        training=training,
-    )
+def needs_fewer_bits(change: Change) -> bool:
+    """Whether the 95 % interval, documents resampled, lies below 0."""
+    return change.documents is not None and change.documents.high < 0
 
 
-def _protocol(manifest: dict[str, Any]) -> Protocol:
-    return Protocol(**{name: manifest[name] for name in Protocol.model_fields})
-
-
-def _line(name: str, base: Loss, tuned: Loss) -> Line:
-    return Line(
-        name=name,
-        num_documents=tuned.num_documents,
-        num_bytes=tuned.num_bytes,
-        num_tokens=tuned.num_tokens,
-        base_perplexity=base.perplexity,
-        tuned_perplexity=tuned.perplexity,
-        base_bits_per_byte=base.bits_per_byte,
-        tuned_bits_per_byte=tuned.bits_per_byte,
-    )
+def needs_more_bits(change: Change) -> bool:
+    return change.documents is not None and change.documents.low > 0

@@ -12,7 +12,17 @@ from flyte_llama.corpus import CorpusCard
 from flyte_llama.model import PinnedModel
 from flyte_llama.progress import say
 from flyte_llama.publish import passes_gate, publish_model
-from flyte_llama.report import EvaluationReport, dataset_card, dataset_page, model_card, page, summarise, table
+from flyte_llama.report import (
+    EvaluationReport,
+    Measured,
+    dataset_card,
+    dataset_page,
+    markdown,
+    model_card,
+    page,
+    summarise,
+    table,
+)
 from flyte_llama.tasks.resources import HUB_SECRETS, HUB_TOKEN, SMALL, UPLOADER, local, local_output, new_folder
 from flyte_llama.training import TrainingSummary
 
@@ -26,22 +36,35 @@ class Report(NamedTuple):
 
 @task(**SMALL, retries=1, enable_deck=True)
 def report(
-    base_scores: FlyteDirectory,
-    tuned_scores: FlyteDirectory,
+    base_scores: list[FlyteDirectory],
+    published_scores: list[FlyteDirectory],
+    tuned_scores: list[FlyteDirectory],
     base: PinnedModel,
+    published: list[PinnedModel],
     card: CorpusCard,
     training: TrainingSummary,
     model: FlyteDirectory,
     heldout: FlyteDirectory,
 ) -> Report:
-    """Figures as a typed report, a page and a deck. Not cached, so that every run ends by showing them."""
-    found = summarise(local(base_scores), local(tuned_scores), base=base, corpus=card, training=training)
+    """Figures as a typed report, a page and a deck. Not cached, so that every run ends by showing them.
+
+    Args:
+        published_scores: Of the last published model; none where none is named.
+    """
+    tuned = PinnedModel(name=_where(model), revision="")
+    measured = [Measured("base", base, local(folder)) for folder in base_scores]
+    measured += [
+        Measured("published", pinned, local(folder)) for pinned, folder in zip(published, published_scores, strict=True)
+    ]
+    measured += [Measured("fine-tuned", tuned, local(folder)) for folder in tuned_scores]
+    found = summarise(measured, corpus=card, training=training)
     html = page(found)
     Deck("Report", html)
     folder = local_output() or new_folder("report")
     files = {
         "report.html": html,
         "report.json": found.model_dump_json(indent=2),
+        "report.md": markdown(found),
         "MODEL_CARD.md": model_card(found),
         "dataset.html": dataset_page(card),
         "DATASET_CARD.md": dataset_card(card),

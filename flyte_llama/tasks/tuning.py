@@ -5,9 +5,9 @@ from __future__ import annotations
 from flytekit import Cache, Deck, FlyteDirectory, task
 
 from flyte_llama.config import EvaluationConfig, ObjectiveConfig, TrainingConfig
-from flyte_llama.documents import read_documents
 from flyte_llama.errors import TrainingError
-from flyte_llama.evaluation import breakdown, read_scores, score_folder
+from flyte_llama.evaluation import choose_probes, score, total_loss
+from flyte_llama.model import open_model
 from flyte_llama.plan import ACCELERATORS, base_shape
 from flyte_llama.progress import say
 from flyte_llama.report import batch_table, sweep_table, trials_page
@@ -89,13 +89,13 @@ def try_point(
 ) -> SweepTrial:
     """One run of a sweep and its held-out score; mapped, one pod a point."""
     folder = new_folder("trial")
-    model, scores = folder / "model", folder / "scores"
+    out = folder / "model"
     with retried():
-        job = Job(base=local(base), rows=local(rows), out=model, training=training)
+        job = Job(base=local(base), rows=local(rows), out=out, training=training)
         summary = launch(job, folder, processes=PROCESSES)
-        documents = read_documents(local(heldout))
-        score_folder(model, documents, evaluation, objective=objective, precision=training.precision, out=scores)
-    loss = breakdown(read_scores(scores)[0]).overall
+        model, tokenizer = open_model(out, precision=training.precision)
+        probes = choose_probes(local(heldout), [], [], probe_bytes=0)
+        loss = total_loss([found for found, _ in score(model, probes, tokenizer, evaluation, objective)])
     return SweepTrial(
         learning_rate=training.learning_rate,
         rank=0 if training.method == "full" else training.lora.rank,

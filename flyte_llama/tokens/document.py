@@ -7,6 +7,7 @@ a source file into the end-of-text token.
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -29,25 +30,37 @@ class DocumentTokenizer:
         """Of a folder in the hub's format.
 
         Raises:
-            ModelError: without a tokenizer.json, or if no end-of-text token is named.
+            ModelError: without a tokenizer.json and its configuration, if one of them is damaged, or if no end-of-text
+                token is named.
         """
         if not (folder / TOKENIZER_FILE).is_file():
             raise ModelError(f"{folder}: holds no {TOKENIZER_FILE}. Save the model's fast tokenizer there.")
-        saved = (folder / TOKENIZER_FILE).read_text(encoding="utf-8")
-        self._tokenizer, self.control_ids = text_tokenizer(saved)
-        named = json.loads((folder / TOKENIZER_CONFIG).read_text(encoding="utf-8"))
+        try:
+            self._tokenizer, self.control_ids = text_tokenizer((folder / TOKENIZER_FILE).read_text(encoding="utf-8"))
+            named = json.loads((folder / TOKENIZER_CONFIG).read_text(encoding="utf-8"))
+            named = {name: named.get(name) for name in ("bos_token", "eos_token")}
+        except ModelError:
+            raise
+        except Exception as error:  # the library raises plain ones
+            raise ModelError(
+                f"{folder}: {TOKENIZER_FILE} or {TOKENIZER_CONFIG} is missing or damaged ({error}). Save the model's "
+                "tokenizer anew."
+            ) from None
         self.bos_id = self._named_id(named.get("bos_token"))
         eos_id = self._named_id(named.get("eos_token"))
         if eos_id is None:
             raise ModelError(f"{folder}: {TOKENIZER_CONFIG} names no eos_token of the vocabulary.")
         self.eos_id: int = eos_id
-        self.vocab_size = max(self._tokenizer.get_vocab(with_added_tokens=True).values()) + 1
+        ids = set(self._tokenizer.get_vocab(with_added_tokens=True).values())
+        self.vocab_size = max(ids) + 1
         """Rows that the model's embeddings must at least have."""
+        self.num_text_ids = max(ids - self.control_ids, default=-1) + 1
+        """Rows that it must have without the control tokens that may be added to it."""
         self.sha256 = sha256_file(folder / TOKENIZER_FILE)
         # SentencePiece puts a blank before a text, a byte-level tokenizer as a rule does not.
-        first = self._tokenizer.encode("a", add_special_tokens=False).tokens[0]
+        letter = self._tokenizer.encode("a", add_special_tokens=False).tokens
         self._marker_ids: list[int] = []
-        if first[0] in "▁Ġ":
+        if letter and letter[0][0] in "▁Ġ":
             self._marker_ids = self._tokenizer.encode(_MARKER, add_special_tokens=False).ids
 
     @property
@@ -119,6 +132,10 @@ class DocumentTokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         return str(self._tokenizer.decode(ids, skip_special_tokens=False))
 
+    def keeps(self, text: str, ids: Sequence[int]) -> bool:
+        """Whether the ids say all that the text does, but for blanks and the choice among equal Unicode forms."""
+        return _essence(self.decode(ids)) == _essence(text)
+
     def decode_infix(self, ids: Sequence[int]) -> str:
         """The text of ids that `encode_infix` made, or that a model wrote behind the middle token."""
         if not self._marker_ids:
@@ -128,3 +145,7 @@ class DocumentTokenizer:
     def _named_id(self, token: str | dict | None) -> int | None:
         content = token["content"] if isinstance(token, dict) else token
         return None if content is None else self.id_of(content)
+
+
+def _essence(text: str) -> str:
+    return "".join(unicodedata.normalize("NFKC", text).split())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import date
 from pathlib import Path
 
@@ -73,7 +74,7 @@ def test_all_problems_are_reported_at_once():
 
 
 def test_problems_between_fields_are_reported_beside_those_of_fields():
-    text = problems(training={"epochs": 0}, evaluation={"window": 8, "stride": 9}, model={"name": "x"})
+    text = problems(training={"epochs": 0}, evaluation={"window": 20, "stride": 21}, model={"name": "x"})
     assert text.startswith("3 problems")
 
 
@@ -95,6 +96,7 @@ def test_integers_that_the_console_sends_as_floats_are_taken():
         ({"training": {"global_batch_size": -1}}, "training.global_batch_size = -1"),
         ({"evaluation": {"window": 10, "stride": 10, "batch_tokens": 10}}, "must be below evaluation.window = 10"),
         ({"evaluation": {"batch_tokens": 100}}, "must hold one window"),
+        ({"evaluation": {"window": 15, "stride": 5}}, "evaluation.window = 15: is too short for prompts"),
         ({"model": {"name": "scratch"}}, "training.seq_len = 4096: exceeds model.scratch.max_positions = 1024"),
         ({"model": {"name": "scratch", "scratch": {"num_heads": 3}}}, "must cut hidden_size"),
         ({"model": {"name": "CodeLlama"}}, "is no hub id"),
@@ -262,3 +264,9 @@ def test_the_day_of_release_is_read_as_yaml_and_as_text_give_it():
 
 def test_a_weight_out_of_range_is_refused():
     assert "composition.language_weights" in problems(composition={"language_weights": {"go": -1}})
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_pyflyte_can_read_every_shipped_configuration(path: Path):
+    # It goes by way of JSON, which has no dates.
+    json.dumps(yaml.safe_load(path.read_text()))

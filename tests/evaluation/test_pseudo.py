@@ -12,14 +12,14 @@ import torch
 
 from flyte_llama.config import EvaluationConfig, ObjectiveConfig
 from flyte_llama.errors import EvaluationError
-from flyte_llama.evaluation import Window, pseudo_nats, read_scores, score, score_folder
+from flyte_llama.evaluation import Probe, Window, pseudo_score_tokens, read_scores, score, score_suite
 from flyte_llama.evaluation.pseudo import mask_groups
-from flyte_llama.model import load_model
+from flyte_llama.model import load_model, open_model
 from flyte_llama.tokens import DocumentTokenizer
 from tests.conftest import TEXTS, document
 from tests.model.bases import hub_folder, prepared
 
-DOCUMENTS = [document(text, path=f"{n}.py") for n, text in enumerate(TEXTS)]
+DOCUMENTS = [Probe(document(text, path=f"{n}.py"), "heldout", "clean", "fresh") for n, text in enumerate(TEXTS)]
 CONFIG = EvaluationConfig(window=64, stride=32, batch_tokens=512)
 MLM = ObjectiveConfig(kind="mlm")
 MASK = 1
@@ -29,6 +29,11 @@ MASK = 1
 def base(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("encoder")
     return prepared(hub_folder(tiny_base, folder / "mine"), folder / "base", tokens=["<mask>"])
+
+
+def pseudo_nats(model: Any, documents: list[np.ndarray], config: EvaluationConfig, mask_share: float) -> list[float]:
+    found = pseudo_score_tokens(model, documents, config, mask_id=MASK, mask_share=mask_share)
+    return [scored.sum_of_nats for scored in found]
 
 
 @pytest.fixture
@@ -54,7 +59,7 @@ def test_one_token_at_a_time_is_what_it_is_by_hand(model: Any):
         with torch.no_grad():
             logits = model(masked, attention_mask=torch.ones((1, 1, 12, 12), dtype=torch.bool)).logits
         expected -= logits[0, place - 1].double().log_softmax(-1)[ids[place]].item()
-    (found,) = pseudo_nats(model, [ids], CONFIG, mask_id=MASK, mask_share=1e-9)
+    (found,) = pseudo_nats(model, [ids], CONFIG, 1e-9)
     assert found == pytest.approx(expected, rel=1e-6)
 
 
@@ -73,9 +78,9 @@ def test_a_token_is_read_from_what_stands_before_and_behind_it_but_not_from_itse
 @pytest.mark.parametrize("batch_tokens", [64, 200, 10_000])
 def test_batch_size_and_order_do_not_move_the_figures(model: Any, batch_tokens: int):
     documents = [np.random.default_rng(n).integers(2, 300, n) for n in (5, 150, 64, 2, 33)]
-    reference = pseudo_nats(model, documents, CONFIG, mask_id=MASK, mask_share=0.2)
+    reference = pseudo_nats(model, documents, CONFIG, 0.2)
     other = CONFIG.model_copy(update={"batch_tokens": batch_tokens})
-    found = pseudo_nats(model, documents[::-1], other, mask_id=MASK, mask_share=0.2)[::-1]
+    found = pseudo_nats(model, documents[::-1], other, 0.2)[::-1]
     assert found == pytest.approx(reference, rel=1e-6)
 
 
@@ -83,13 +88,15 @@ def test_a_uniform_encoder_has_the_vocabulary_size_as_pseudo_perplexity(base: Pa
     model, tokenizer = load_model(base, dtype=torch.float32), DocumentTokenizer(base)
     with torch.no_grad():
         model.get_output_embeddings().weight = torch.nn.Parameter(torch.zeros(tokenizer.vocab_size, 32))
-    for found in score(model, DOCUMENTS, tokenizer, CONFIG, MLM):
+    for found, _ in score(model, DOCUMENTS, tokenizer, CONFIG, MLM):
         assert found.nats / found.num_tokens == pytest.approx(math.log(tokenizer.vocab_size), rel=1e-6)
 
 
 def test_the_objective_chooses_the_measure_and_the_scores_say_which(base: Path, tmp_path: Path):
     for name, objective in {"pseudo-perplexity": MLM, "perplexity": ObjectiveConfig()}.items():
-        score_folder(base, DOCUMENTS, CONFIG, objective=objective, precision="fp32", out=tmp_path / name)
+        model, tokenizer = open_model(base, precision="fp32")
+        out = tmp_path / name
+        score_suite(model, tokenizer, [DOCUMENTS], CONFIG, objective=objective, precision="fp32", out=out)
     manifests = {name: read_scores(tmp_path / name)[1]["measure"] for name in ("pseudo-perplexity", "perplexity")}
     assert manifests == {name: name for name in manifests}
     one, other = (read_scores(tmp_path / name)[0] for name in manifests)

@@ -2,22 +2,41 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import BertConfig, BertLMHeadModel
 
 from flyte_llama.config import EvaluationConfig, ObjectiveConfig
-from flyte_llama.errors import EvaluationError
-from flyte_llama.evaluation import breakdown, read_scores, score, score_folder, token_nats
-from flyte_llama.model import load_model
+from flyte_llama.errors import EvaluationError, ModelError
+from flyte_llama.evaluation import (
+    Probe,
+    cut,
+    join_scores,
+    read_scores,
+    score,
+    score_suite,
+    score_tokens,
+    token_nats,
+    total_loss,
+    write_scores,
+)
+from flyte_llama.model import load_model, open_model
+from flyte_llama.model.architectures import PROVEN
 from flyte_llama.tokens import DocumentTokenizer
 from tests.conftest import TEXTS, document
+from tests.model.bases import hub_folder
+from tests.model.test_architectures import made
 
-DOCUMENTS = [document(text * n, path=f"{n}.py") for n, text in enumerate(TEXTS, start=1)]
+DOCUMENTS = [Probe(document(text * n, path=f"{n}.py"), "heldout", "clean", "fresh") for n, text in enumerate(TEXTS, 1)]
 
 
 class Bigrams(torch.nn.Module):
@@ -48,9 +67,9 @@ def tokenizer(tiny_base: Path) -> DocumentTokenizer:
 def test_a_uniform_model_has_the_vocabulary_size_as_perplexity(model, tokenizer: DocumentTokenizer):
     with torch.no_grad():
         model.get_output_embeddings().weight = torch.nn.Parameter(torch.zeros(tokenizer.vocab_size, 32))
-    overall = breakdown(score(model, DOCUMENTS, tokenizer, config())).overall
+    overall = total_loss([found for found, _ in score(model, DOCUMENTS, tokenizer, config())])
     assert overall.perplexity == pytest.approx(tokenizer.vocab_size, rel=1e-6)
-    assert overall.num_bytes == sum(len(d.text.encode()) for d in DOCUMENTS)
+    assert overall.num_bytes == sum(len(probe.document.text.encode()) for probe in DOCUMENTS)
     bits = overall.num_tokens * math.log2(tokenizer.vocab_size) / overall.num_bytes
     assert overall.bits_per_byte == pytest.approx(bits, rel=1e-6)
 
@@ -70,12 +89,12 @@ def test_a_deterministic_cycle_has_perplexity_1():
 
 
 def test_a_document_within_one_window_equals_one_full_forward_pass(model, tokenizer: DocumentTokenizer):
-    (ids,) = tokenizer.encode([DOCUMENTS[0].text])
+    (ids,) = tokenizer.encode([DOCUMENTS[0].document.text])
     whole = torch.tensor([[tokenizer.bos_id, *ids.tolist()]])
     with torch.no_grad():
         logits = model(whole).logits[0, :-1].double()
     expected = torch.nn.functional.cross_entropy(logits, whole[0, 1:], reduction="sum").item()
-    (found,) = score(model, DOCUMENTS[:1], tokenizer, config())
+    ((found, _),) = score(model, DOCUMENTS[:1], tokenizer, config())
     assert found.nats == pytest.approx(expected, rel=1e-6)
     assert found.num_tokens == len(ids)
 
@@ -96,7 +115,7 @@ def test_rolling_windows_equal_windows_run_one_by_one(model):
 def test_batch_size_and_order_do_not_move_the_figures(model, tokenizer: DocumentTokenizer, batch_tokens: int):
     reference = score(model, DOCUMENTS, tokenizer, config(batch_tokens=512))
     other = score(model, DOCUMENTS[::-1], tokenizer, config(batch_tokens=batch_tokens))[::-1]
-    assert [s.nats for s in other] == pytest.approx([s.nats for s in reference], rel=1e-6)
+    assert [s.nats for s, _ in other] == pytest.approx([s.nats for s, _ in reference], rel=1e-6)
 
 
 def test_a_broken_model_is_an_error_that_names_the_document(model, tokenizer: DocumentTokenizer):
@@ -112,15 +131,135 @@ def test_a_tokenizer_with_more_ids_than_the_model_is_refused(model, tokenizer: D
         score(model, DOCUMENTS, tokenizer, config())
 
 
+def of_known_words_alone(folder: Path, *, unknown: str | None, more: int = 0) -> DocumentTokenizer:
+    """A tokenizer that has ids for some words, and one or none for all others."""
+    names = ["</s>", "def", "return", "<unk>", *(f"w{number}" for number in range(more))]
+    words = {word: number for number, word in enumerate(names)}
+    made = Tokenizer(models.WordLevel(words, unk_token=unknown) if unknown else models.BPE(words, []))
+    made.pre_tokenizer = pre_tokenizers.Whitespace()
+    folder.mkdir(exist_ok=True)
+    made.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text('{"eos_token": "</s>"}')
+    return DocumentTokenizer(folder)
+
+
+@pytest.mark.parametrize("unknown", ["<unk>", None])
+def test_a_tokenizer_that_loses_characters_is_refused(model, tmp_path: Path, unknown: str | None):
+    lossy = of_known_words_alone(tmp_path / "lossy", unknown=unknown)
+    with pytest.raises(EvaluationError, match=r"o/r 1\.py: the tokenizer loses characters of it"):
+        score(model, DOCUMENTS, lossy, config())
+
+
+def test_a_model_that_sees_what_it_is_to_predict_is_refused(tiny_base: Path, tmp_path: Path):
+    folder = hub_folder(tiny_base, tmp_path / "bert")
+    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    BertLMHeadModel(BertConfig(vocab_size=400, is_decoder=False, **shape)).save_pretrained(folder)
+    with pytest.raises(ModelError, match="sees the tokens that it is to predict"):
+        open_model(folder, precision="fp32")
+
+
+def test_a_model_with_a_larger_tokenizer_of_another_is_refused(tiny_base: Path, tmp_path: Path):
+    folder = hub_folder(tiny_base, tmp_path / "foreign")
+    of_known_words_alone(folder, unknown="<unk>", more=400)
+    with pytest.raises(ModelError, match="the tokenizer has 404 entries, the model"):
+        open_model(folder, precision="fp32")
+
+
+def scored_folder(base: Path, probes: list[Probe], out: Path, *, at_once: int = 2) -> Path:
+    model, tokenizer = open_model(base, precision="fp32")
+    batches = [probes[begin : begin + at_once] for begin in range(0, len(probes), at_once)]
+    score_suite(model, tokenizer, batches, config(), objective=ObjectiveConfig(), precision="fp32", out=out)
+    return out
+
+
 def test_sums_are_kept_and_divided_once(tmp_path: Path, tiny_base: Path):
-    languages = ["python", "go", "python", "go"]
-    documents = [document(text, path=f"{n}", language=languages[n]) for n, text in enumerate(TEXTS)]
-    score_folder(tiny_base, documents, config(), objective=ObjectiveConfig(), precision="fp32", out=tmp_path)
-    scores, manifest = read_scores(tmp_path)
-    found = breakdown(scores)
-    assert set(found.by_language) == {"go", "python"}
-    assert math.fsum(loss.nats for loss in found.by_language.values()) == pytest.approx(found.overall.nats, rel=1e-12)
-    go = [s for s in scores if s.language == "go"]
-    expected = math.exp(sum(s.nats for s in go) / sum(s.num_tokens for s in go))
-    assert found.by_language["go"].perplexity == pytest.approx(expected, rel=1e-12)
+    scores, manifest = read_scores(scored_folder(tiny_base, DOCUMENTS, tmp_path))
+    found = total_loss(scores)
+    expected = math.exp(sum(s.nats for s in scores) / sum(s.num_tokens for s in scores))
+    assert found.perplexity == pytest.approx(expected, rel=1e-12)
     assert (manifest["window"], manifest["stride"], manifest["start"]) == (256, 128, "bos")
+
+
+def test_every_sum_of_the_table_is_that_of_its_tokens(tmp_path: Path, tiny_base: Path):
+    rows = pq.read_table(scored_folder(tiny_base, DOCUMENTS, tmp_path) / "scores.parquet").to_pylist()
+    assert [row["path"] for row in rows] == [probe.document.path for probe in DOCUMENTS]
+    for row in rows:
+        assert row["nats"] == math.fsum(row["token_nats"])
+        assert len(row["token_nats"]) == row["num_tokens"] == sum(row["position_tokens"])
+        bounds = np.cumsum([0, *row["position_tokens"]])
+        assert row["position_tokens"][:-1] == [2**power for power in range(len(bounds) - 2)]
+        by_position = [math.fsum(row["token_nats"][a:b]) for a, b in itertools.pairwise(bounds)]
+        assert row["position_nats"] == by_position
+        assert 0 <= row["top1"] <= row["top5"] <= row["num_tokens"]
+
+
+def test_shards_joined_are_the_whole(tmp_path: Path, tiny_base: Path):
+    whole = scored_folder(tiny_base, DOCUMENTS, tmp_path / "whole")
+    shards = [probes for probes in cut(DOCUMENTS, 3) if probes]
+    parts = [scored_folder(tiny_base, probes, tmp_path / f"{n}") for n, probes in enumerate(shards)]
+    join_scores(parts[::-1], tmp_path / "joined")
+    (one, facts), (other, same_facts) = read_scores(whole), read_scores(tmp_path / "joined")
+    assert [s.path for s in one] == [s.path for s in other]
+    assert [s.nats for s in one] == pytest.approx([s.nats for s in other], rel=1e-6)
+    assert {**facts, "files": 0} == {**same_facts, "files": 0}
+
+
+def test_shards_that_were_measured_differently_are_not_joined(tmp_path: Path, tiny_base: Path):
+    parts = [scored_folder(tiny_base, DOCUMENTS[:1], tmp_path / "one"), tmp_path / "two"]
+    scores, manifest = read_scores(parts[0])
+    write_scores(parts[1], scores, **{**manifest, "files": {}, "stride": 1})
+    with pytest.raises(EvaluationError, match="not measured alike"):
+        join_scores(parts, tmp_path / "joined")
+
+
+def test_ranks_are_those_of_sorted_logits_and_ties_go_to_the_lower_id():
+    table = torch.tensor([[0.0, 3.0, 2.0, 2.0, 2.0, -1.0]] * 6)
+    (found,) = score_tokens(Bigrams(table), [np.array([0, 1, 2, 3, 4, 0, 5])], config())
+    assert found.ranks.tolist() == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("vocabulary", [3, 6, 7, 50])
+@pytest.mark.parametrize("values", [2, 5, 1000])
+def test_ranks_equal_those_of_a_stable_sort(vocabulary: int, values: int):
+    random = np.random.default_rng(vocabulary * values)
+    table = torch.from_numpy(random.integers(0, values, (vocabulary, vocabulary))).float()
+    ids = random.integers(0, vocabulary, 400)
+    (found,) = score_tokens(Bigrams(table), [ids], config())
+    order = np.argsort(-table.numpy()[ids[:-1]], axis=1, kind="stable")
+    expected = (order == ids[1:, None]).argmax(axis=1)
+    assert found.ranks.tolist() == np.minimum(expected, 5).tolist()
+
+
+def test_a_model_that_knows_nothing_is_not_right_by_chance(model, tokenizer: DocumentTokenizer):
+    with torch.no_grad():
+        model.get_output_embeddings().weight = torch.nn.Parameter(torch.zeros(400, 32))
+    for found, scored in score(model, DOCUMENTS, tokenizer, config()):
+        assert found.top1 == (scored.ranks == 0).sum() == 0
+
+
+def test_an_architecture_that_caps_its_logits_is_scored_with_them_capped(model, tokenizer: DocumentTokenizer):
+    plain = model.forward
+
+    def capped(**given: Any) -> Any:
+        found = plain(**given)
+        found.logits = torch.tanh(found.logits)
+        return found
+
+    (ids,) = tokenizer.encode([DOCUMENTS[1].document.text])
+    whole = torch.tensor([[tokenizer.bos_id, *ids.tolist()]])
+    with torch.no_grad():
+        logits = torch.tanh(model(whole).logits[0, :-1].double())
+    model.forward = capped
+    ((found, _),) = score(model, DOCUMENTS[1:2], tokenizer, config())
+    expected = torch.nn.functional.cross_entropy(logits, whole[0, 1:], reduction="sum").item()
+    assert found.nats == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("architecture", [*PROVEN, "cohere", "gemma2", "granite"])
+def test_every_architecture_is_scored_as_its_own_forward_pass_says(architecture: str):
+    model = made(architecture, "eager")
+    ids = np.random.default_rng(0).integers(2, 300, 40)
+    with torch.no_grad():
+        log_p = model(torch.from_numpy(ids)[None]).logits[0].double().log_softmax(-1)
+    expected = -sum(log_p[place - 1, ids[place]].item() for place in range(1, 40))
+    assert token_nats(model, [ids], config()) == pytest.approx([expected], rel=1e-6)

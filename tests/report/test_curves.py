@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flyte_llama.report import training_page
-from flyte_llama.report.curves import HEIGHT, WIDTH, curve, curves
+from flyte_llama.report.curves import curves
+from flyte_llama.report.plots import HEIGHT, WIDTH, curve
 from flyte_llama.training import LossPoint, TrainingSummary
 from tests.report.test_report import TRAINING
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -13,7 +15,8 @@ from flyte_llama.corpus.leakage import remove_leaks
 from flyte_llama.errors import EvaluationError
 from flyte_llama.evaluation import DocumentLoss, write_scores
 from flyte_llama.model import PinnedModel
-from flyte_llama.report import EvaluationReport, model_card, page, summarise, table
+from flyte_llama.report import EvaluationReport, Measured, markdown, model_card, page, summarise, table
+from flyte_llama.report.markdown import markdown_head
 from flyte_llama.training import LossPoint, TrainingSummary
 from tests.conftest import document, source_count
 
@@ -41,24 +44,45 @@ TRAINING = TrainingSummary(
 )
 
 
+def score(nats: float, **changes: Any) -> DocumentLoss:
+    facts = {
+        "role": "heldout",
+        "repository": "o/one",
+        "path": "a.py",
+        "start": 0,
+        "language": "python",
+        "kind": "source",
+        "stratum": "clean",
+        "freshness": "unknown",
+        "num_bytes": 400,
+        "num_tokens": 100,
+        "nats": nats,
+        "top1": 50,
+        "top5": 75,
+        "position_nats": (nats / 4, nats / 2, nats / 4),
+        "position_tokens": (1, 2, 97),
+    }
+    return DocumentLoss(**(facts | changes))
+
+
 def scores(nats: float, num_tokens: int = 100) -> list[DocumentLoss]:
-    return [
-        DocumentLoss("o/one", "a.py", "python", "source", 400, num_tokens, nats),
-        DocumentLoss("o/<two>", "b.md", "markdown", "docs", 100, 20, nats / 10),
-    ]
+    """Of two repositories, five documents of each: 400 bytes together and 100."""
+    one = {"num_bytes": 80, "num_tokens": num_tokens // 5, "top1": 10, "top5": 15}
+    one |= {"position_nats": (nats / 20, nats / 10, nats / 20), "position_tokens": (1, 2, num_tokens // 5 - 3)}
+    two = {"repository": "o/<two>", "language": "markdown", "kind": "docs", "num_bytes": 20, "num_tokens": 4}
+    two |= {"top1": 1, "top5": 2, "position_nats": (nats / 50,), "position_tokens": (4,)}
+    ones = [score(nats / 5, **{**one, "path": f"{number}.py"}) for number in range(5)]
+    return ones + [score(nats / 50, **{**two, "path": f"{number}.md"}) for number in range(5)]
+
+
+def measured(folder: Path, name: str, own: list[DocumentLoss], **protocol: object) -> Measured:
+    write_scores(folder / name / "scores", own, **{**PROTOCOL, **protocol})
+    return Measured(name, PinnedModel(name=f"o/{name}", revision="c" * 40), folder / name)
 
 
 def made(tmp_path: Path, before: list[DocumentLoss], after: list[DocumentLoss], **protocol: object) -> EvaluationReport:
-    write_scores(tmp_path / "before", before, **PROTOCOL)
-    write_scores(tmp_path / "after", after, **{**PROTOCOL, **protocol})
-    card = corpus_card()
-    return summarise(
-        tmp_path / "before",
-        tmp_path / "after",
-        base=PinnedModel(name="o/base", revision="c" * 40),
-        corpus=card,
-        training=TRAINING,
-    )
+    models = [measured(tmp_path, "base", before), measured(tmp_path, "fine-tuned", after, **protocol)]
+    return summarise(models, corpus=corpus_card(), training=TRAINING)
 
 
 def corpus_card() -> CorpusCard:
@@ -77,10 +101,12 @@ def report(tmp_path: Path) -> EvaluationReport:
 
 def test_sums_are_divided_once(report: EvaluationReport):
     # 550 nats over 120 tokens and 500 bytes.
-    assert report.overall.base_perplexity == pytest.approx(97.839985, rel=1e-6)
-    assert report.overall.base_bits_per_byte == pytest.approx(550 / 0.6931471806 / 500)
-    assert report.overall.tuned_bits_per_byte == pytest.approx(report.overall.base_bits_per_byte / 2)
-    assert [line.name for line in report.by_language] == ["markdown", "python"]
+    base, tuned = report.overall.figures
+    assert base.perplexity == pytest.approx(97.839985, rel=1e-6)
+    assert base.bits_per_byte == pytest.approx(550 / 0.6931471806 / 500)
+    assert tuned.bits_per_byte == pytest.approx(base.bits_per_byte / 2)
+    assert base.top1_accuracy == pytest.approx(55 / 120)
+    assert [line.name for line in report.heldout.by["language"]] == ["markdown", "python"]
     assert report.is_better
 
 
@@ -88,10 +114,22 @@ def test_the_report_survives_json(report: EvaluationReport):
     assert EvaluationReport.model_validate_json(report.model_dump_json()) == report
 
 
-def test_the_table_shows_every_line_aligned(report: EvaluationReport):
+def test_an_infinite_perplexity_survives_json(tmp_path: Path):
+    broken = made(tmp_path, scores(500.0), scores(1e6))
+    assert broken.overall.figures[1].perplexity == math.inf
+    assert EvaluationReport.model_validate_json(broken.model_dump_json()) == broken
+
+
+def test_the_table_shows_every_line_aligned_and_fits_a_terminal(report: EvaluationReport):
     lines = table(report).splitlines()
-    assert lines[2].split() == ["overall", "2", "120", "97.84", "9.89", "1.587", "0.793"]
+    assert lines[2].split()[:7] == ["overall", "10", "500", "97.84", "9.89", "1.587", "0.793"]
+    assert lines[2].split()[7] == "-0.793"
     assert {len(line) for line in lines if line.startswith("-")} == {len(lines[0])}
+    assert max(map(len, lines)) <= 120
+
+
+def body_of(html: str) -> ElementTree.Element:
+    return ElementTree.fromstring(html[html.index("<body>") : html.index("</html>")])  # noqa: S314  # our own text
 
 
 def test_the_page_is_well_formed_escapes_names_and_fetches_nothing(report: EvaluationReport):
@@ -100,29 +138,119 @@ def test_the_page_is_well_formed_escapes_names_and_fetches_nothing(report: Evalu
     assert "<two>" not in html
     assert "http" not in html.replace("http-equiv", "")
     assert "97.84" in html
-    body = html[html.index("<body>") : html.index("</html>")]
-    ElementTree.fromstring(body)  # noqa: S314  # our own text
+    body_of(html)
+
+
+def test_page_and_markdown_show_the_same_figures(report: EvaluationReport):
+    tables = [line for line in markdown(report).splitlines() if line.startswith("| ") and "---" not in line]
+    written = {cell.strip().replace("&lt;", "<") for line in tables for cell in line.strip("|").split("|")}
+    shown = {cell.text or "" for tag in ("td", "th") for cell in body_of(page(report)).iter(tag)}
+    assert len(written) > 40
+    assert written <= shown
 
 
 def test_the_model_card_has_front_matter_figures_and_sources(report: EvaluationReport):
     card = model_card(report)
     assert card.startswith("---\nbase_model: o/base\n")
-    assert table(report) in card
+    assert markdown_head(report) in card
+    assert "| o/&lt;two> | 5 | 100 | " in card
     assert "(lora, fill-in-the-middle)" in card
     assert f"| o/<two> | `{'0' * 40}` | held out | 1 |" in card
 
 
-def test_figures_measured_differently_are_not_compared(tmp_path: Path):
+@pytest.mark.parametrize(
+    "other",
+    [{"stride": 128}, {"window": 64}, {"precision": "bf16"}, {"measure": "pseudo-perplexity"}],
+)
+def test_figures_measured_differently_are_not_compared(tmp_path: Path, other: dict[str, object]):
     with pytest.raises(EvaluationError, match="measured differently"):
-        made(tmp_path, scores(500.0), scores(250.0), stride=128)
+        made(tmp_path, scores(500.0), scores(250.0), **other)
 
 
-def test_figures_on_other_tokens_are_not_compared(tmp_path: Path):
-    with pytest.raises(EvaluationError, match="not measured on the same tokens"):
-        made(tmp_path, scores(500.0), scores(250.0, num_tokens=99))
+def test_models_with_other_tokenizers_compare_by_bits_per_byte_alone(tmp_path: Path):
+    other = {"tokenizer_sha256": "e" * 64, "start": "eos"}
+    report = made(tmp_path, scores(500.0), scores(250.0, num_tokens=95), **other)
+    assert not report.same_tokens
+    assert report.is_better
+    assert "ppl" not in table(report)
+    assert "perplexities and accuracies do not" in page(report)
+    assert "first token predicted from bos or eos" in page(report)
 
 
 def test_a_worse_model_is_called_worse(tmp_path: Path):
     report = made(tmp_path, scores(500.0), scores(501.0))
     assert not report.is_better
-    assert "not better than its base" in page(report)
+    assert "The fine-tuned model is worse than the base model." in page(report)
+
+
+def test_models_that_chance_may_have_told_apart_are_said_to_be_alike(tmp_path: Path):
+    before = [score(500.0, path=f"{number}.py") for number in range(10)]
+    after = [score(500.0 + (-1) ** number * 50 - 1, path=f"{number}.py") for number in range(10)]
+    report = made(tmp_path, before, after)
+    assert report.change.difference < 0
+    assert not report.is_better
+    for form in (page, markdown, table):
+        assert "cannot be told apart" in form(report)
+
+
+@pytest.mark.parametrize("number", [1, 2, 9])
+def test_few_documents_make_no_interval_and_no_better_model(tmp_path: Path, number: int):
+    report = made(tmp_path, scores(500.0)[:number], scores(250.0)[:number])
+    assert report.change.documents is None
+    assert not report.is_better
+    assert "fewer than 10 documents make no interval" in " ".join(table(report).split())
+
+
+def test_one_repository_is_not_said_to_stand_for_others(tmp_path: Path):
+    def of(nats: float) -> list[DocumentLoss]:
+        return [score(nats, path=f"{number}.py") for number in range(10)]
+
+    report = made(tmp_path, of(500.0), of(250.0))
+    assert report.is_better
+    assert report.change.clustered is None
+    for form in (page, markdown, table):
+        said = " ".join(form(report).split())
+        assert "is better than the base model on this repository" in said
+        assert "with repositories resampled" not in said
+
+
+def test_a_published_model_is_compared_too(tmp_path: Path):
+    names = {"base": 500.0, "published": 250.0, "fine-tuned": 300.0}
+    models = [measured(tmp_path, name, scores(nats)) for name, nats in names.items()]
+    report = summarise(models, corpus=None, training=None)
+    assert report.is_better
+    assert report.beats_published is False
+    assert "The fine-tuned model is worse than the published model." in page(report)
+    body_of(page(report))
+
+
+def test_a_model_alone_has_a_report(tmp_path: Path):
+    report = summarise([measured(tmp_path, "base", scores(500.0))], corpus=None, training=None)
+    assert report.change is None
+    assert not report.is_better
+    body_of(page(report))
+    assert "97.84" in table(report)
+    assert "97.84" in markdown(report)
+
+
+def test_two_models_of_one_name_make_no_report(tmp_path: Path):
+    one = measured(tmp_path, "base", scores(500.0))
+    with pytest.raises(EvaluationError, match="of different names"):
+        summarise([one, one], corpus=None, training=None)
+
+
+def test_forgetting_and_memorisation_are_told(tmp_path: Path):
+    def of(train: float, heldout: float, general: float) -> list[DocumentLoss]:
+        sides = {"train": train, "heldout": heldout, "general": general}
+        return [
+            score(nats + number, role=role, repository=role, path=f"{number}.py")
+            for role, nats in sides.items()
+            for number in range(10)
+        ]
+
+    report = made(tmp_path, of(500.0, 500.0, 500.0), of(200.0, 400.0, 600.0))
+    assert report.forgotten == pytest.approx(100 / 0.6931471806 / 400)
+    assert report.memorisation.extra_gains[0].difference == pytest.approx(200 / 0.6931471806 / 400)
+    for form in (page, markdown, table):
+        assert "some of it was forgotten" in form(report)
+        assert "more on text that was trained on" in form(report)

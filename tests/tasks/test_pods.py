@@ -67,6 +67,10 @@ def literal(value: object) -> literals_pb2.Literal:
     return TypeEngine.to_literal(context, value, python_type, TypeEngine.to_literal_type(python_type)).to_flyte_idl()
 
 
+def collected(literals: list[literals_pb2.Literal]) -> literals_pb2.Literal:
+    return literals_pb2.Literal(collection=literals_pb2.LiteralCollection(literals=literals))
+
+
 def value_of(found: literals_pb2.Literal, python_type: type) -> object:
     from flytekit.models.literals import Literal
 
@@ -101,8 +105,13 @@ def test_every_task_runs_from_its_serialised_spec(
     monkeypatch.setenv("FLYTE_LLAMA_CACHE", "/proc/cannot-be-written")
     alone = run("map_read_source", 0, "alone", source=sources, documents=literal(config.corpus.documents))["o0"]
     assert alone.hash == documents[0].hash
-    gathered = literals_pb2.Literal(collection=literals_pb2.LiteralCollection(literals=documents))
-    corpus = run("build_corpus", sources=sources, documents=gathered, corpus=literal(config.corpus), released=released)
+    corpus = run(
+        "build_corpus",
+        sources=sources,
+        documents=collected(documents),
+        corpus=literal(config.corpus),
+        released=released,
+    )
     card = value_of(corpus["card"], CorpusCard)
     assert isinstance(card, CorpusCard)
     assert card.heldout.documents.files == 2
@@ -132,15 +141,41 @@ def test_every_task_runs_from_its_serialised_spec(
     summary = value_of(tuned["summary"], TrainingSummary)
     assert isinstance(summary, TrainingSummary)
     assert summary.num_steps == 5
-    how = {"heldout": corpus["heldout"], "evaluation": literal(config.evaluation), "precision": literal("fp32")}
-    how["objective"] = literal(config.objective)
-    base_scores = run("evaluate", folder="evaluate-base", model=base, **how)["o0"]
-    tuned_scores = run("evaluate", folder="evaluate-tuned", model=tuned["model"], **how)["o0"]
+    evaluation = literal(config.evaluation)
+    items = run("mine_flyte_eval", heldout=corpus["heldout"], flyte_eval=literal(config.evaluation.flyte_eval))["o0"]
+    suite = run(
+        "build_suite",
+        heldout=corpus["heldout"],
+        train=corpus["train"],
+        items=items,
+        evaluation=evaluation,
+        documents=literal(config.corpus.documents),
+    )["o0"]
+    assert len(suite.collection.literals) == config.evaluation.shards
+    unpublished = run("pin_published", evaluation=evaluation)["o0"]
+    assert not unpublished.collection.literals
+    how = {"evaluation": evaluation, "precision": literal("fp32"), "objective": literal(config.objective)}
+
+    def scores_of(name: str, model: literals_pb2.Literal) -> literals_pb2.Literal:
+        pairs = run("pair", folder=f"pair-{name}", models=collected([model]), shards=suite)
+        given = {"model": pairs["models"], "shard": pairs["shards"], **how}
+        parts = [
+            run("map_evaluate", number, f"evaluate-{name}-{number}", **given)["o0"]
+            for number in range(len(pairs["models"].collection.literals))
+        ]
+        return run("join_shards", folder=f"join-{name}", parts=collected(parts), items=items)["o0"]
+
+    base_scores, tuned_scores = scores_of("base", base), scores_of("tuned", tuned["model"])
+    none = run("join_shards", folder="join-published", parts=collected([]), items=items)["o0"]
+    assert len(base_scores.collection.literals) == 1
+    assert not none.collection.literals
     made = run(
         "report",
         base_scores=base_scores,
+        published_scores=none,
         tuned_scores=tuned_scores,
         base=pinned,
+        published=unpublished,
         card=corpus["card"],
         training=tuned["summary"],
         model=tuned["model"],
@@ -148,7 +183,9 @@ def test_every_task_runs_from_its_serialised_spec(
     )
     report = value_of(made["report"], EvaluationReport)
     assert isinstance(report, EvaluationReport)
-    assert report.is_better
+    assert report.change is not None
+    assert report.change.difference < 0
+    assert not report.is_better  # of two documents nothing is told
     assert (tmp_path / "pods/report/out/deck.html").is_file()
     assert Path(made["page"].scalar.blob.uri).read_text().startswith("<!doctype html>")
     assert "# Code corpus" in Path(made["dataset_card"].scalar.blob.uri).read_text()
@@ -172,15 +209,16 @@ def test_pyflyte_run_writes_the_report_and_a_second_run_is_served_from_the_cache
     first = run()
     assert "step 5/5" in first
     report = EvaluationReport.model_validate(json.loads((tmp_path / "output/report.json").read_text()))
-    assert f"{report.overall.tuned_perplexity:,.2f}" in first
+    assert f"{report.overall.figures[-1].perplexity:,.2f}" in first
     assert str(tmp_path / "output/report.html") in first
     kinds = {path.name.split("-")[0] for path in (tmp_path / "output/data").iterdir()}
     assert (tmp_path / "output/DATASET_CARD.md").read_text().startswith("---")
-    assert kinds == {"documents", "train", "heldout", "base", "rows", "model", "scores"}
+    sides = {"documents", "train", "heldout", "base", "rows", "model"}
+    assert kinds == sides | {"items", "suite", "measured", "scores"}
     start = time.monotonic()
     second = run()
     assert "step" not in second.replace("steps", "")
-    assert f"{report.overall.tuned_perplexity:,.2f}" in second
+    assert f"{report.overall.figures[-1].perplexity:,.2f}" in second
     assert time.monotonic() - start < 60
 
 

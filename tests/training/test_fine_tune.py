@@ -13,7 +13,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from flyte_llama.config import EvaluationConfig, TrainingConfig
-from flyte_llama.evaluation import breakdown, score
+from flyte_llama.evaluation import Probe, score, total_loss
 from flyte_llama.model import load_model, pin_model, prepare_base
 from flyte_llama.objective import clm
 from flyte_llama.packing import open_rows, pack, write_rows
@@ -96,10 +96,11 @@ def test_a_run_learns_logs_every_step_and_counts_its_tokens(
     assert (summary.num_steps, summary.num_tokens) == (12, sum(sum(table[int(n)]["length"]) for n in order))
     assert summary.num_tokens < 12 * 4 * 64
     assert summary.num_trainable == summary.num_parameters
-    documents, tokenizer = [document(text, path=text[:9]) for text in TEXTS], DocumentTokenizer(out)
+    probes = [Probe(document(text, path=text[:9]), "heldout", "", "unknown") for text in TEXTS]
+    tokenizer = DocumentTokenizer(out)
     config = EvaluationConfig(window=256, stride=128, batch_tokens=1024)
     before, after = (
-        breakdown(score(load_model(folder, dtype=torch.float32), documents, tokenizer, config)).overall
+        total_loss(loss for loss, _ in score(load_model(folder, dtype=torch.float32), probes, tokenizer, config))
         for folder in (tiny_base, out)
     )
     assert after.perplexity < before.perplexity / 2
