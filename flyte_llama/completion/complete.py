@@ -43,12 +43,11 @@ def complete(
     def ends(number: int, ids: Sequence[int]) -> bool:
         return asked[number].case.task == LINE and tokenizer.decode_infix(ids).count("\n") > 1
 
-    stops = {tokenizer.eos_id, *([tokenizer.infill.end] if tokenizer.infill else [])}
     written = generate(
         model,
         [own.ids for own in asked],
         max_new_tokens=most,
-        stop_ids=stops,
+        stop_ids=tokenizer.stop_ids,
         batch_tokens=batch_tokens,
         ends=ends,
         what="completing held-out",

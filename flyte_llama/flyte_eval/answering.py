@@ -66,12 +66,11 @@ def answer(
         for layout in layouts
         for sample in range(config.samples)
     ]
-    stops = {tokenizer.eos_id, *([tokenizer.infill.end] if tokenizer.infill else [])}
     written = generate(
         model,
         [own.ids for own in asked],
         max_new_tokens=most,
-        stop_ids=stops,
+        stop_ids=tokenizer.stop_ids,
         batch_tokens=batch_tokens,
         ends=functools.partial(_ends, asked, tokenizer),
         temperature=config.temperature,

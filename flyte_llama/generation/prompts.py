@@ -1,6 +1,6 @@
 """Prompts of at most so many ids: what stands before a place in a text, and for infilling what stands behind it.
 
-Infilling is in the layouts of training (`objective/infill_layout.py`), as far as the model is to go on from them:
+Infilling is in the layouts of training (`objective/layout.py`), as far as the model is to go on from them:
 
     PSM   BOS <PRE> prefix <SUF> suffix <MID>
     SPM   BOS <PRE> <SUF> suffix <MID> prefix

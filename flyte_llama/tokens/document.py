@@ -82,6 +82,11 @@ class DocumentTokenizer:
                 return InfillIds(*(id_ for id_ in ids if id_ is not None))
         return None
 
+    @property
+    def stop_ids(self) -> set[int]:
+        """What ends a text, and, where the model infills, a middle."""
+        return {self.eos_id} if self.infill is None else {self.eos_id, self.infill.end}
+
     def id_of(self, name: str) -> int | None:
         """The id of a token of that very name."""
         found: int | None = self._tokenizer.token_to_id(name)
