@@ -2,16 +2,18 @@
 
     python benchmarks/evaluation.py [--tokens N] [--rounds N] [--contexts N …] [--metric FOLDER]
 
-One small Llama with random weights in float32 and about as many vocabulary entries as Code Llama, two threads, the same
-texts: the installed flytekit's, cut to lengths that are distributed as those of the Python and Markdown files of
-flytesnacks and flyte-conference-talks (`LENGTHS`), in a shuffled order. Windows of 1,024 and of 4,096 tokens (or
---contexts) that share one token, as the harness has them.
+One small Llama with random weights in float32 and as many vocabulary entries as Code Llama, less its infill tokens, two
+threads, the same texts: the installed flytekit's, cut to lengths that are distributed as those of the Python and
+Markdown files of flytesnacks and flyte-conference-talks (`LENGTHS`), in a shuffled order. Windows of 1,024 and of 4,096
+tokens (or --contexts) that share one token, as the harness has them.
 
-- `ours`: `score_suite`, as the workflow runs it, ranks and token nats included, in batches of one window.
-- `harness`: `loglikelihood_rolling` of lm-evaluation-harness, with each of several batch sizes; the fastest counts.
-- `evaluate`: the metric `perplexity` of the package `evaluate` at its batch size of 16; it cuts a text behind the
-  window, so its tokens are those before it. The metric's program is no part of the package: give the folder
+- `ours`: `score_suite`, as the workflow runs it, ranks and token nats included, with room for one window a thread.
+- `harness`: `loglikelihood_rolling` of lm-evaluation-harness, with each of several batch sizes.
+- `evaluate`: the metric `perplexity` of the package `evaluate`, at its batch size of 16 if that fits; it cuts a text
+  behind the window, so its tokens are those before it. The metric's program is no part of the package: give the folder
   `metrics/perplexity` of its repository as --metric, or it is left out.
+
+Batches of more than `MOST_POSITIONS` are left out: both peers hold several copies of a batch's logits.
 
 Each measurement is of a process of its own; rounds alternate, and of each side its fastest round counts. Needed beside
 the project's own requirements: `pip install lm-eval evaluate`. Linux only. Prints Markdown tables.
@@ -57,6 +59,9 @@ LENGTHS = (143, 259, 386, 527, 654, 814, 949, 1132, 1633, 3584)
 
 CONTEXTS = (1024, 4096)
 BATCH_SIZES = (1, 4, 16)
+THREADS = 2
+MOST_POSITIONS = 16_384
+"""Of a peer's batch; their logits in float32 are 2 GiB."""
 
 
 class Run(NamedTuple):
@@ -76,14 +81,12 @@ class Run(NamedTuple):
 
 def texts_and_base(num_tokens: int, folder: Path) -> tuple[list[Document], Path]:
     """Documents of about that many tokens together, of which no two begin alike, and the base that scores them."""
-    source = pin(SourceConfig(url="package:flytekit"))
-    with open_tree(source) as tree:
-        documents = collect(source, tree, DocumentsConfig()).documents
-    base, texts = folder / "base", [document.text for document in documents]
+    documents, base = installed("flytekit"), folder / "base"
+    # flytekit alone does not have words enough for the vocabulary.
+    texts = [document.text for document in documents + installed("transformers")]
     prepare_base(pin_model(MODEL), MODEL, texts, objective=ObjectiveConfig(), longest_input=4097, folder=base)
     tokenizer, rng = DocumentTokenizer(base), random.Random(0)  # noqa: S311  # no secret
-    whole = "\n".join(texts)
-    ids = tokenizer.encode_batch([whole])[0]
+    ids = tokenizer.encode_batch(["\n".join(document.text for document in documents)])[0]
     taken: list[Document] = []
     begin = 0
     while begin < min(num_tokens, len(ids)):
@@ -101,12 +104,19 @@ def texts_and_base(num_tokens: int, folder: Path) -> tuple[list[Document], Path]
     return taken, base
 
 
+def installed(package: str) -> list[Document]:
+    source = pin(SourceConfig(url=f"package:{package}"))
+    with open_tree(source) as tree:
+        return collect(source, tree, DocumentsConfig()).documents
+
+
 def ours(base: Path, suite: Path, context: int, out: Path) -> Run:
+    import pyarrow.dataset  # noqa: F401  # else reading the first table imports it, and pandas, while the clock runs
     import torch
 
-    torch.set_num_threads(2)
+    torch.set_num_threads(THREADS)
     model, tokenizer = open_model(base, precision="fp32")
-    config = EvaluationConfig(window=context + 1, stride=context, batch_tokens=context + 1)
+    config = EvaluationConfig(window=context + 1, stride=context, batch_tokens=THREADS * (context + 1))
     begin = time.perf_counter()
     batches = probes_in_batches(suite)
     score_suite(model, tokenizer, batches, config, objective=ObjectiveConfig(), precision="fp32", out=out)
@@ -122,7 +132,7 @@ def harness(base: Path, texts: Sequence[tuple[int, str]], context: int, batch_si
     from lm_eval.models.huggingface import HFLM
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    torch.set_num_threads(2)
+    torch.set_num_threads(THREADS)
     model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     peer: Any = HFLM(
         pretrained=model,
@@ -139,12 +149,12 @@ def harness(base: Path, texts: Sequence[tuple[int, str]], context: int, batch_si
     return Run(num_tokens, seconds, {number: -sum_of for (number, _), sum_of in zip(texts, found, strict=True)})
 
 
-def evaluate(base: Path, texts: Sequence[tuple[int, str]], context: int, metric: Path) -> Run:
+def evaluate(base: Path, texts: Sequence[tuple[int, str]], context: int, batch_size: int, metric: Path) -> Run:
     import torch
     from evaluate import load
     from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
-    torch.set_num_threads(2)
+    torch.set_num_threads(THREADS)
     # The metric was written for transformers 4, in which special tokens were also called so.
     PreTrainedTokenizerBase.special_tokens_map_extended = property(lambda self: self.special_tokens_map)
     tokenizer = AutoTokenizer.from_pretrained(base)
@@ -155,7 +165,7 @@ def evaluate(base: Path, texts: Sequence[tuple[int, str]], context: int, metric:
     loading = time.perf_counter() - begin
     begin = time.perf_counter()
     found = peer.compute(
-        predictions=[text for _, text in texts], model_id=str(base), max_length=context, batch_size=16
+        predictions=[text for _, text in texts], model_id=str(base), max_length=context, batch_size=batch_size
     )["perplexities"]
     seconds = time.perf_counter() - begin - loading
     nats = {
@@ -185,11 +195,13 @@ def main() -> None:
         write_suite(folder / "more", [Probe(document, "heldout", "clean", "fresh") for document in documents * 8])
         for context in arguments.contexts:
             found: dict[str, list[tuple[Run, float]]] = {}
+            sizes = [size for size in BATCH_SIZES if size * context <= MOST_POSITIONS]
+            sides: dict[str, tuple[Any, ...]] = {"ours": (ours, base, folder / "suite", context, folder / "scores")}
+            sides |= {f"{name}, batch {size}": (harness, base, texts, context, size) for size in sizes}
+            if arguments.metric:
+                side = f"evaluate {version('evaluate')}, batch {sizes[-1]}"
+                sides[side] = (evaluate, base, texts, context, sizes[-1], arguments.metric)
             for _ in range(arguments.rounds):
-                sides: dict[str, tuple[Any, ...]] = {"ours": (ours, base, folder / "suite", context, folder / "scores")}
-                sides |= {f"{name}, batch {size}": (harness, base, texts, context, size) for size in BATCH_SIZES}
-                if arguments.metric:
-                    sides[f"evaluate {version('evaluate')}"] = (evaluate, base, texts, context, arguments.metric)
                 for side, call in sides.items():
                     found.setdefault(side, []).append(in_fresh_process(*call))
             print(f"\n{len(texts)} texts, windows of {context:,} tokens\n\n{table(found)}")

@@ -59,8 +59,9 @@ class EvaluationConfig(StageConfig):
     `window - stride` tokens before it, or all that there are."""
 
     batch_tokens: int = Field(8192, ge=2)
-    """Tokens a forward pass; changes speed and memory, and of the figures only what rounding does: in fp32 less than
-    1e-6 of them."""
+    """Tokens in the model at once: a GPU's forward pass, or those that a CPU's cores run side by side, each its own, if
+    there is room for a window each. Changes speed and memory, and of the figures only what rounding does: in fp32 less
+    than 1e-6 of them."""
 
     shards: int = Field(1, ge=1, le=64)
     """Pods that share the measuring of one model; changes time, and of the figures only what rounding does."""

@@ -2,29 +2,28 @@
 
 Windows of like length are batched together, padded on the right: under a causal mask what follows a token cannot
 change its score, so neither batch size nor order moves the figures beyond the rounding of the model's own precision.
-Logits are made of the real targets alone, `LOGITS_CHUNK` of them at a time, never of a whole batch.
+Logits are made of the real targets alone, a few hundred of them at a time, never of a whole batch. On a CPU several
+batches run side by side.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
 from flyte_llama.config import EvaluationConfig
-from flyte_llama.evaluation.logits import chunks_of_logits
+from flyte_llama.evaluation.logits import Logits
+from flyte_llama.evaluation.ranks import ranks_of
+from flyte_llama.evaluation.streams import in_streams, num_streams
 from flyte_llama.evaluation.windows import Window, rolling_windows
 from flyte_llama.model import sdpa_of_any_length
 from flyte_llama.progress import track
 
 if TYPE_CHECKING:
     import torch
-
-
-TOP = 5
-"""Ranks from here on are not told apart."""
 
 _ROWS_ON_A_CPU = 32
 
@@ -36,8 +35,7 @@ class Scored(NamedTuple):
     """float32 (n,): -ln p."""
 
     ranks: np.ndarray
-    """int8 (n,): how many ids of the vocabulary were held for likelier, `TOP` where more; of equals the lower id goes
-    first."""
+    """int8 (n,): as `ranks_of` has them."""
 
     @property
     def sum_of_nats(self) -> float:
@@ -61,6 +59,9 @@ class Job(Protocol):
 
 
 J = TypeVar("J", bound=Job)
+
+Inputs = Callable[[Sequence[np.ndarray], Sequence[J]], "dict[str, torch.Tensor]"]
+"""Documents and some jobs, the longest first → what the model is called with, a row for each job."""
 
 
 class _Job(NamedTuple):
@@ -95,29 +96,29 @@ def scored_by_document(
     model: Any,
     documents: Sequence[np.ndarray],
     jobs: Sequence[J],
-    inputs: Callable[[Sequence[np.ndarray], Sequence[J]], dict[str, torch.Tensor]],
+    inputs: Inputs[J],
     *,
     batch_tokens: int,
 ) -> list[Scored]:
     """Runs the jobs in batches; together their places must be each document's ids but the first, each once.
 
     Args:
-        inputs: Documents and some jobs, the longest first → what the model is called with, a row for each job. An id is
-            predicted from the position before it.
-        batch_tokens: Most tokens of a batch, padding counted.
+        inputs: An id is predicted from the position before it.
+        batch_tokens: Most tokens of the batches that run at a time, padding counted.
     """
-    import torch
-
     found = [Scored(np.empty(len(ids) - 1, np.float32), np.empty(len(ids) - 1, np.int8)) for ids in documents]
-    batches = list(_batches(jobs, batch_tokens))
+    streams = num_streams(model, most=batch_tokens // max(map(_length, jobs), default=1))
+    batches = list(_batches(jobs, batch_tokens // streams))
     model.eval()
-    with torch.inference_mode(), sdpa_of_any_length():
-        for batch in track(batches, what="scoring held-out", total=len(batches)):
-            wanted = np.concatenate([documents[job.document][job.places] for job in batch])
-            rows = np.concatenate([np.full(len(job.places), row) for row, job in enumerate(batch)])
-            columns = np.concatenate([job.places - job.window.begin - 1 for job in batch])
-            given = {name: tensor.to(model.device) for name, tensor in inputs(documents, batch).items()}
-            nats, ranks = _scored(chunks_of_logits(model, given, rows, columns), wanted)
+
+    def begin_stream(own: Any) -> _Stream[J]:
+        return _Stream(own, documents, inputs)
+
+    with sdpa_of_any_length():
+        scored = in_streams(model, batches, begin_stream, streams=streams)
+        for batch, (nats, ranks) in zip(
+            batches, track(scored, what="scoring held-out", total=len(batches)), strict=True
+        ):
             begin = 0
             for job in batch:
                 end = begin + len(job.places)
@@ -158,32 +159,39 @@ def _length(job: Job) -> int:
     return job.window.end - job.window.begin
 
 
-def _scored(chunks: Iterator[torch.Tensor], wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """-ln softmax(logits)[wanted] and ranks; the chunks' rows follow each other as `wanted` does."""
-    import torch
+class _Stream(Generic[J]):
+    """Scores batches, one after the other, in memory that each uses again."""
 
-    nats, ranks, begin = [], [], 0
-    for chunk in chunks:
-        # On a CPU a few rows at a time, which stay in its cache from one step to the next.
-        for logits in chunk.split(_ROWS_ON_A_CPU if chunk.device.type == "cpu" else len(chunk)):
-            targets = torch.from_numpy(wanted[begin : begin + len(logits)].astype(np.int64)).to(logits.device)
-            begin += len(logits)
-            logits = logits.float()
-            nats.append(torch.nn.functional.cross_entropy(logits, targets, reduction="none").cpu().numpy())
-            ranks.append(_ranks(logits, targets).cpu().numpy())
-    return np.concatenate(nats), np.concatenate(ranks)
+    def __init__(self, model: Any, documents: Sequence[np.ndarray], inputs: Inputs[J]) -> None:
+        self._device, self._logits = model.device, Logits(model)
+        self._documents, self._inputs = documents, inputs
+        self._log_p: torch.Tensor | None = None
 
+    def __call__(self, batch: Sequence[J]) -> Scored:
+        """Of the batch's places, job by job."""
+        import torch
 
-def _ranks(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """As of `Scored`. Told by the `TOP` + 1 highest logits, but where equals of the target's may be elsewhere."""
-    import torch
+        wanted = np.concatenate([self._documents[job.document][job.places] for job in batch])
+        rows = np.concatenate([np.full(len(job.places), row) for row, job in enumerate(batch)])
+        columns = np.concatenate([job.places - job.window.begin - 1 for job in batch])
+        nats, ranks, begin = [], [], 0
+        # Each thread has to be told.
+        with torch.inference_mode():
+            given = {name: tensor.to(self._device) for name, tensor in self._inputs(self._documents, batch).items()}
+            for chunk in self._logits.chunks(given, rows, columns):
+                # On a CPU a few rows at a time, which stay in its cache from one step to the next.
+                for logits in chunk.split(_ROWS_ON_A_CPU if chunk.device.type == "cpu" else len(chunk)):
+                    targets = torch.from_numpy(wanted[begin : begin + len(logits)].astype(np.int64)).to(self._device)
+                    begin += len(logits)
+                    logits = logits.float()
+                    nats.append(self._nats(logits, targets).cpu().numpy())
+                    ranks.append(ranks_of(logits, targets).cpu().numpy())
+        return Scored(np.concatenate(nats), np.concatenate(ranks))
 
-    own = logits.gather(1, targets[:, None])
-    highest = logits.topk(min(TOP + 1, logits.shape[1])).values
-    ranks = (highest > own).sum(1).clamp(max=TOP)
-    has_equals = ((highest == own).sum(1) > 1) | (highest[:, -1] == own[:, 0])
-    tied = (has_equals & (ranks < TOP)).nonzero().squeeze(1)
-    if len(tied):
-        lower = torch.arange(logits.shape[1], device=logits.device) < targets[tied, None]
-        ranks[tied] = (ranks[tied] + ((logits[tied] == own[tied]) & lower).sum(1)).clamp(max=TOP)
-    return ranks.to(torch.int8)
+    def _nats(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        if self._log_p is None or len(self._log_p) < len(logits):
+            self._log_p = torch.empty_like(logits)
+        log_p = torch.log_softmax(logits, dim=1, out=self._log_p[: len(logits)])
+        return -log_p.gather(1, targets[:, None]).squeeze(1)

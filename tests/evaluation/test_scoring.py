@@ -24,7 +24,6 @@ from flyte_llama.evaluation import (
     read_scores,
     score,
     score_suite,
-    score_tokens,
     token_nats,
     total_loss,
     write_scores,
@@ -210,24 +209,6 @@ def test_shards_that_were_measured_differently_are_not_joined(tmp_path: Path, ti
     write_scores(parts[1], scores, **{**manifest, "files": {}, "stride": 1})
     with pytest.raises(EvaluationError, match="not measured alike"):
         join_scores(parts, tmp_path / "joined")
-
-
-def test_ranks_are_those_of_sorted_logits_and_ties_go_to_the_lower_id():
-    table = torch.tensor([[0.0, 3.0, 2.0, 2.0, 2.0, -1.0]] * 6)
-    (found,) = score_tokens(Bigrams(table), [np.array([0, 1, 2, 3, 4, 0, 5])], config())
-    assert found.ranks.tolist() == [0, 1, 2, 3, 4, 5]
-
-
-@pytest.mark.parametrize("vocabulary", [3, 6, 7, 50])
-@pytest.mark.parametrize("values", [2, 5, 1000])
-def test_ranks_equal_those_of_a_stable_sort(vocabulary: int, values: int):
-    random = np.random.default_rng(vocabulary * values)
-    table = torch.from_numpy(random.integers(0, values, (vocabulary, vocabulary))).float()
-    ids = random.integers(0, vocabulary, 400)
-    (found,) = score_tokens(Bigrams(table), [ids], config())
-    order = np.argsort(-table.numpy()[ids[:-1]], axis=1, kind="stable")
-    expected = (order == ids[1:, None]).argmax(axis=1)
-    assert found.ranks.tolist() == np.minimum(expected, 5).tolist()
 
 
 def test_a_model_that_knows_nothing_is_not_right_by_chance(model, tokenizer: DocumentTokenizer):
