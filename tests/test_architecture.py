@@ -19,6 +19,7 @@ ROOMS = [
     "config",
     "settings",
     "manifest",
+    "rows",
     "progress",
     "sources",
     "ngrams",

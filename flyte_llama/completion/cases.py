@@ -12,15 +12,14 @@ import itertools
 import random
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from flyte_llama.config import CompletionConfig
 from flyte_llama.documents import Document
-from flyte_llama.manifest import seal, verify
+from flyte_llama.rows import read_rows, write_rows
 
 LINE, SINGLE_LINE, MULTI_LINE, RANDOM_SPAN = TASKS = ("line", "single-line", "multi-line", "random-span")
 TABLE = "cases.parquet"
@@ -84,16 +83,12 @@ def choose_cases(documents: Sequence[Document], config: CompletionConfig) -> lis
 
 
 def write_cases(folder: Path, cases: Sequence[Case]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    table = pa.Table.from_pylist([asdict(case) for case in cases], schema=_SCHEMA)
-    pq.write_table(table, folder / TABLE, compression="zstd")
-    seal(folder, {TABLE: len(cases)})
+    write_rows(folder, TABLE, cases, _SCHEMA)
 
 
 def read_cases(folder: Path) -> list[Case]:
     """Raises DataError if the folder is unfinished or damaged."""
-    verify(folder)
-    return [Case(**row) for row in pq.read_table(folder / TABLE).to_pylist()]
+    return [Case(**row) for row in read_rows(folder, TABLE)[0]]
 
 
 def _spans(task: str, document: Document, most: int, seed: int) -> Iterator[tuple[int, int]]:

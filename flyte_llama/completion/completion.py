@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from flyte_llama.manifest import seal, verify
+from flyte_llama.rows import read_rows, write_rows
 
 TABLE = "completions.parquet"
 SCHEMA = pa.schema(
@@ -69,16 +68,12 @@ def similarity(one: str, other: str) -> float:
 
 
 def write_completions(folder: Path, completions: Sequence[Completion], **facts: Any) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    table = pa.Table.from_pylist([asdict(own) for own in completions], schema=SCHEMA)
-    pq.write_table(table, folder / TABLE, compression="zstd")
-    seal(folder, {TABLE: len(completions)}, **facts)
+    write_rows(folder, TABLE, completions, SCHEMA, **facts)
 
 
 def read_completions(folder: Path) -> list[Completion]:
     """Raises DataError if the folder is unfinished or damaged."""
-    verify(folder)
-    return [Completion(**row) for row in pq.read_table(folder / TABLE).to_pylist()]
+    return [Completion(**row) for row in read_rows(folder, TABLE)[0]]
 
 
 def join_completions(parts: Sequence[Path], folder: Path) -> None:

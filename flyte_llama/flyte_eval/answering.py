@@ -10,20 +10,19 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from flyte_llama.config import FlyteEvalConfig
 from flyte_llama.flyte_eval.ending import end_of_body, end_of_definition
 from flyte_llama.flyte_eval.items import Item
 from flyte_llama.flyte_eval.masking import BODY
 from flyte_llama.generation import LEFT_TO_RIGHT, PSM, generate, infill_prompt, plain_prompt
-from flyte_llama.manifest import seal, verify
+from flyte_llama.rows import read_rows, write_rows
 from flyte_llama.tokens import DocumentTokenizer
 
 TABLE = "answers.parquet"
@@ -84,16 +83,12 @@ def answer(
 
 
 def write_answers(folder: Path, answers: Sequence[Answer], **facts: Any) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    table = pa.Table.from_pylist([asdict(own) for own in answers], schema=SCHEMA)
-    pq.write_table(table, folder / TABLE, compression="zstd")
-    seal(folder, {TABLE: len(answers)}, **facts)
+    write_rows(folder, TABLE, answers, SCHEMA, **facts)
 
 
 def read_answers(folder: Path) -> list[Answer]:
     """Raises DataError if the folder is unfinished or damaged."""
-    verify(folder)
-    return [Answer(**row) for row in pq.read_table(folder / TABLE).to_pylist()]
+    return [Answer(**row) for row in read_rows(folder, TABLE)[0]]
 
 
 def _seed(seed: int, own: _Asked) -> int:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from flyte_llama.flyte_eval.answering import Answer
 from flyte_llama.flyte_eval.items import Item
 from flyte_llama.flyte_eval.observing import Observation, Observer, Trial
 from flyte_llama.flyte_eval.rungs import passes, rung_of
-from flyte_llama.manifest import seal, verify
 from flyte_llama.progress import say
+from flyte_llama.rows import read_rows, write_rows
 
 TABLE = "grades.parquet"
 _SHOWN = 400
@@ -92,16 +91,12 @@ def grade(items: Sequence[Item], answers: Sequence[Answer], observer: Observer) 
 
 
 def write_grades(folder: Path, grades: Sequence[Grade], **facts: Any) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.Table.from_pylist([asdict(own) for own in grades], schema=SCHEMA), folder / TABLE)
-    seal(folder, {TABLE: len(grades)}, **facts)
+    write_rows(folder, TABLE, grades, SCHEMA, **facts)
 
 
 def read_grades(folder: Path) -> list[Grade]:
     """Raises DataError if the folder is unfinished or damaged."""
-    verify(folder)
-    rows = pq.read_table(folder / TABLE).to_pylist()
-    return [Grade(**{**row, "topics": tuple(row["topics"])}) for row in rows]
+    return [Grade(**{**row, "topics": tuple(row["topics"])}) for row in read_rows(folder, TABLE)[0]]
 
 
 def _grade(item: Item, answer: Answer, seen: Observation) -> Grade:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from flyte_llama.manifest import seal, verify
+from flyte_llama.rows import read_rows, write_rows
 
 TABLE = "items.parquet"
 _TEXT = pa.string()
@@ -92,10 +91,7 @@ class Item:
 
 def write_items(folder: Path, items: Sequence[Item], **facts: Any) -> None:
     """Write `items.parquet` and seal the folder, with `facts` in its manifest."""
-    folder.mkdir(parents=True, exist_ok=True)
-    table = pa.Table.from_pylist([asdict(item) for item in items], schema=SCHEMA)
-    pq.write_table(table, folder / TABLE, compression="zstd")
-    seal(folder, {TABLE: len(items)}, **facts)
+    write_rows(folder, TABLE, items, SCHEMA, **facts)
 
 
 def read_items(folder: Path) -> tuple[list[Item], dict[str, Any]]:
@@ -104,9 +100,9 @@ def read_items(folder: Path) -> tuple[list[Item], dict[str, Any]]:
     Raises:
         DataError: if the folder is unfinished or damaged.
     """
-    manifest = verify(folder)
+    rows, manifest = read_rows(folder, TABLE)
     items = []
-    for row in pq.read_table(folder / TABLE).to_pylist():
+    for row in rows:
         mutants = tuple(Mutant(**mutant) for mutant in row.pop("mutants"))
         items.append(Item(**{**row, "topics": tuple(row["topics"]), "mutants": mutants}))
     return items, manifest
