@@ -1,12 +1,12 @@
-# The image of every task. The bases are arguments, so that it also builds where there is no CUDA:
+# The image of every task. The base images are arguments, so it can also be built without CUDA:
 #   docker build --build-arg BUILD_IMAGE=IMAGE --build-arg RUNTIME_IMAGE=IMAGE --build-arg DEEPSPEED_OPS= .
-# with any Debian or Ubuntu IMAGE. Both bases must have the same Python, 3.11 or 3.12, or none yet.
+# with any Debian or Ubuntu IMAGE. Both base images must have the same Python, 3.11 or 3.12, or no Python yet.
 ARG BUILD_IMAGE=nvidia/cuda:13.0.2-devel-ubuntu24.04
 ARG RUNTIME_IMAGE=nvidia/cuda:13.0.2-runtime-ubuntu24.04
 
 FROM ${BUILD_IMAGE} AS build
-# DeepSpeed's ops to compile now instead of in the pod, which has no compiler; empty for none. CPU_ADAM is for offloaded
-# optimizer state, and is compiled for the CPU that builds: build on the kind of CPU that the GPU nodes have.
+# DeepSpeed's ops to compile in the image, because the pod has no compiler; empty compiles none. CPU_ADAM is for
+# offloaded optimizer state. It is compiled for the CPU of the build, so build on the CPU model of the GPU nodes.
 ARG DEEPSPEED_OPS="CPU_ADAM"
 ARG TORCH_CUDA_ARCH_LIST="8.0;8.6;8.9;9.0"
 ARG REQUIREMENTS="requirements.txt requirements-gpu.txt"
@@ -17,7 +17,7 @@ RUN missing="$(command -v python3 >/dev/null && python3 -c 'import ensurepip' 2>
 RUN python3 -m venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH
 WORKDIR /build
-# The dependencies are a layer of their own: a change of code does not install them again.
+# The dependencies have a separate layer, so a change of code does not reinstall them.
 COPY requirements*.txt ./
 RUN for file in ${REQUIREMENTS}; do pip install --no-cache-dir --no-compile -r "$file" || exit 1; done
 RUN [ -z "${DEEPSPEED_OPS}" ] || { for op in ${DEEPSPEED_OPS}; do export "DS_BUILD_$op=1"; done; \
@@ -30,7 +30,8 @@ RUN missing="$(command -v python3 >/dev/null || echo python3) $(command -v git >
       && rm -rf /var/lib/apt/lists/*; }
 COPY --from=build /opt/venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH PYTHONPATH=/root PYTHONUNBUFFERED=1 HF_HOME=/tmp/huggingface
-# Flyte works in /root, also where it unpacks code registered without a new image, and nothing here needs to be root.
+# Flyte uses /root as its working directory, and unpacks code there that is registered without a new image. Nothing
+# needs to run as root.
 RUN id -u 1000 >/dev/null 2>&1 || useradd --uid 1000 --create-home flyte; chown 1000 /root
 USER 1000
 WORKDIR /root

@@ -1,4 +1,4 @@
-# Each target makes what it needs. PYTHON names the interpreter (3.11 or 3.12) that the environment is made with.
+# Each target first builds its prerequisites. PYTHON is the interpreter (3.11 or 3.12) for the environment.
 fits = $(shell $(1) -c 'import sys; sys.version_info[:2] in ((3, 11), (3, 12)) and print("$(1)")' 2>/dev/null)
 PYTHON ?= $(firstword $(foreach name,python3 python3.11 python3.12,$(call fits,$(name))) python3)
 CONFIG ?= configs/local.yaml
@@ -8,7 +8,7 @@ FLYTE_DOMAIN ?= development
 VERSION ?= $(shell git describe --always --dirty --abbrev=12)
 IMAGE ?= $(REGISTRY)/flyte-llama:$(VERSION)
 DOCKER_BUILD_ARGS ?=
-# On a checkout the package is imported from here; workers that Flyte starts inherit it.
+# Import the package from this checkout, also in the workers that Flyte starts.
 export PYTHONPATH := $(CURDIR)
 
 BIN := .venv/bin
@@ -19,7 +19,7 @@ TEST_STAMP := .venv/.installed-test
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' \
-	  || { echo "Python 3.11 or 3.12 is needed; $(PYTHON) is another. Set PYTHON=/path/to/python3.11." >&2; exit 2; }
+	  || { echo "Python 3.11 or 3.12 is needed, and $(PYTHON) is neither. Set PYTHON=/path/to/python3.11." >&2; exit 2; }
 	$(PYTHON) -m venv .venv
 
 $(RUN_STAMP): requirements.txt pyproject.toml | $(BIN)/python
@@ -31,8 +31,8 @@ $(TEST_STAMP): requirements-test.txt requirements-gpu.txt $(RUN_STAMP)
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-test.txt -r requirements-gpu.txt
 	@touch $@
 
-# Flyte's cache remembers where outputs lie: until a run has completed here, what it remembers lies elsewhere, or is
-# gone, and is written anew.
+# Flyte's cache stores the paths of outputs. Until a run has completed in this checkout, cached paths point to other
+# folders or to deleted ones, so the first run overwrites the cache.
 run: $(RUN_STAMP)
 	$(BIN)/flyte-llama check --config $(CONFIG)
 	$(BIN)/pyflyte run $(if $(wildcard output/.complete),,--overwrite-cache) \
@@ -46,7 +46,7 @@ check: $(TEST_STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -m "not slow" -n 2
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
 
 format: $(TEST_STAMP)
 	$(BIN)/ruff format .
@@ -66,12 +66,12 @@ register: $(RUN_STAMP)
 	$(BIN)/pyflyte register --copy none --version $(VERSION) --image $(IMAGE) \
 	  --project $(FLYTE_PROJECT) --domain $(FLYTE_DOMAIN) flyte_llama
 
-# DOCKER_BUILD_ARGS names other bases, as the Dockerfile's head shows.
+# DOCKER_BUILD_ARGS can choose other base images: see the top of the Dockerfile.
 image:
 	docker build $(DOCKER_BUILD_ARGS) --build-arg tag=$(IMAGE) --tag $(IMAGE) .
 
-# The pins are resolved for Python 3.11 and 3.12 at once. A GPU build of torch names its CUDA packages itself, and a
-# CPU build has none, so they are left out.
+# The pins hold for Python 3.11 and 3.12. CUDA packages are left out: a GPU build of torch requires the right ones
+# itself, and a CPU build needs none.
 COMPILE = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --no-annotate --no-header --quiet
 PINS = grep -vE '^(nvidia|cuda|triton)'
 requirements: $(BIN)/python

@@ -1,8 +1,8 @@
 """Near-deduplication with exact verification against datatrove's MinHash pipeline and datasketch's MinHash LSH.
 
-All sides get the same documents in the same order, in memory or, for datatrove, as files. Ours and datasketch's drop a
-document for one kept before it, after the same exact comparison; datatrove verifies nothing and keeps one of each
-cluster of documents linked through others.
+All sides get the same documents in the same order, in memory or (datatrove) as files. Ours and datasketch drop a
+document in favour of an earlier kept one, after the same exact comparison. datatrove does not verify: it keeps one
+document of each cluster, and a cluster may link two documents only through others.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from typing import NamedTuple
 import numpy as np
 from timing import best
 
-from flyte_llama.corpus.near import near_duplicates
+from flyte_llama.corpus.deduplication import near_duplicates
 from flyte_llama.documents import Document
-from flyte_llama.ngrams import NUM_PERMUTATIONS, SHINGLE_WORDS, jaccard, shingles, signature
+from flyte_llama.documents.ngrams import NUM_PERMUTATIONS, SHINGLE_WORDS, jaccard, shingles, signature
 
 WORKERS = 2
 BANDS = 32
-"""As many as ours, so that the peer's index finds what ours finds."""
+"""As many bands as in our index, so that datasketch finds the same candidates."""
 
 _WORD = re.compile(rb"[0-9A-Za-z_\x80-\xff]+")
 
 Groups = list[list[int]]
-"""Documents held to be near-duplicates, one of each group kept."""
+"""Groups of documents taken to be near-duplicates; one of each group is kept."""
 
 
 class Side(NamedTuple):
@@ -46,11 +46,12 @@ class Side(NamedTuple):
 
     @property
     def members(self) -> set[int]:
+        """The documents that are in a group."""
         return {index for group in self.groups for index in group}
 
 
 def compare(documents: Sequence[Document], *, threshold: float, folder: Path) -> list[Side]:
-    """Ours first. datatrove's side takes minutes and so runs once, the others three times in turn."""
+    """Run all sides, ours first. datatrove takes minutes, so it runs once; the others alternate for three rounds."""
     sides: dict[str, Callable[[], Groups]] = {
         "ours": lambda: ours(documents, threshold),
         "datasketch": lambda: datasketch(documents, threshold, strings),
@@ -69,7 +70,7 @@ def compare(documents: Sequence[Document], *, threshold: float, folder: Path) ->
 def ours(documents: Sequence[Document], threshold: float) -> Groups:
     signed = [replace(document, signature=signature(document.text)) for document in documents]
     matches = near_duplicates(signed, threshold=threshold)
-    return _groups((index, match.kept) for index, match in enumerate(matches) if match is not None)
+    return _groups((index, match.kept_index) for index, match in enumerate(matches) if match is not None)
 
 
 def datasketch(
@@ -79,50 +80,50 @@ def datasketch(
     *,
     bands: int | None = None,
 ) -> Groups:
-    """As ours, one document after the other.
+    """Drop near-duplicates one document at a time, as ours does.
 
     Args:
-        bands: None is datasketch's choice for the threshold: fewer than ours, so that more pairs are missed.
+        bands: None lets datasketch choose for the threshold; it takes fewer bands than ours, and misses more pairs.
     """
     from datasketch import MinHash, MinHashLSH
 
     @cache
-    def grams(number: int) -> np.ndarray:
-        return shingles(documents[number].text)
+    def grams(document_index: int) -> np.ndarray:
+        return shingles(documents[document_index].text)
 
     params = (bands, NUM_PERMUTATIONS // bands) if bands else None
-    index = MinHashLSH(threshold=threshold, num_perm=NUM_PERMUTATIONS, params=params)
+    lsh = MinHashLSH(threshold=threshold, num_perm=NUM_PERMUTATIONS, params=params)
     pairs = []
     first = MinHash(num_perm=NUM_PERMUTATIONS)
-    for number, document in enumerate(documents):
-        found, hash_function = shingle(document.text)
-        # The permutations are the same for all, and slow to make.
-        same = {"permutations": first.permutations, "scheme": first.scheme}
-        sketch = MinHash(num_perm=NUM_PERMUTATIONS, hashfunc=hash_function, **same)
-        sketch.update_batch(found)
-        similar = {other: jaccard(grams(number), grams(other)) for other in sorted(index.query(sketch))}
+    for index, document in enumerate(documents):
+        document_shingles, hash_function = shingle(document.text)
+        # The permutations are the same for all documents, and slow to make.
+        shared = {"permutations": first.permutations, "scheme": first.scheme}
+        sketch = MinHash(num_perm=NUM_PERMUTATIONS, hashfunc=hash_function, **shared)
+        sketch.update_batch(document_shingles)
+        similar = {other: jaccard(grams(index), grams(other)) for other in sorted(lsh.query(sketch))}
         nearest = max(similar, key=lambda other: similar[other], default=None)
         if nearest is not None and similar[nearest] >= threshold:
-            pairs.append((number, nearest))
+            pairs.append((index, nearest))
         else:
-            index.insert(number, sketch)
+            lsh.insert(index, sketch)
     return _groups(pairs)
 
 
 def strings(text: str) -> tuple[list[bytes], None]:
-    """The 5-grams as datasketch takes them: a set of byte strings, which it hashes itself."""
+    """The distinct 5-grams of words as byte strings, the usual input of datasketch, which hashes them itself."""
     words = _WORD.findall(text.encode("utf-8", "surrogatepass"))
     n = min(SHINGLE_WORDS, max(1, len(words)))
     return list({b" ".join(words[start : start + n]) for start in range(len(words) - n + 1)}), None
 
 
 def integers(text: str) -> tuple[list[int], Callable[[int], int]]:
-    """The hashes that ours makes of the 5-grams, cut to the 32 bits of its default scheme; it need not hash them."""
+    """Our hashes of the 5-grams, cut to the 32 bits of datasketch's default scheme, so that it need not hash them."""
     return (shingles(text) & np.uint64(0xFFFFFFFF)).tolist(), int
 
 
 def write_shards(documents: Sequence[Document], folder: Path) -> None:
-    """JSON lines, a file for each worker; every second document goes to the second of two."""
+    """Write one JSON-lines file per worker, with documents assigned in turn."""
     folder.mkdir(parents=True)
     for rank in range(WORKERS):
         with (folder / f"{rank}.jsonl").open("w", encoding="utf-8") as file:
@@ -131,7 +132,7 @@ def write_shards(documents: Sequence[Document], folder: Path) -> None:
 
 
 def datatrove(folder: Path) -> None:
-    """The four stages of datatrove's documentation, its defaults but for what names this run's files."""
+    """The four stages of datatrove's documentation. Only the n-gram length, hash precision and paths are set here."""
     from datatrove.executor import LocalPipelineExecutor
     from datatrove.pipeline.dedup import (
         MinhashDedupBuckets,
@@ -162,12 +163,13 @@ def datatrove(folder: Path) -> None:
             WORKERS,
         ),
     ]
-    for number, (pipeline, tasks) in enumerate(stages):
-        logs = str(folder / f"logs-{number}")
+    for index, (pipeline, tasks) in enumerate(stages):
+        logs = str(folder / f"logs-{index}")
         LocalPipelineExecutor(pipeline, tasks=tasks, workers=min(tasks, WORKERS), logging_dir=logs).run()
 
 
 def datatrove_groups(folder: Path) -> Groups:
+    """The clusters that datatrove wrote, checked against the number of documents it removed."""
     clusters: defaultdict[int, list[int]] = defaultdict(list)
     num_removed = 0
     for name in ("output", "removed"):
@@ -179,24 +181,24 @@ def datatrove_groups(folder: Path) -> Groups:
                 if record["metadata"]["minhash_cluster_id"] >= 0:
                     clusters[record["metadata"]["minhash_cluster_id"]].append(int(record["id"]))
     if num_removed != sum(len(members) - 1 for members in clusters.values()):
-        raise SystemExit("datatrove removed other documents than its clusters say")
+        raise SystemExit("the number of documents datatrove removed does not match its clusters")
     return list(clusters.values())
 
 
 def table(sides: Sequence[Side], documents: Sequence[Document], threshold: float) -> str:
-    """Members are documents in a group; verified are those with another of their group at the threshold."""
+    """Members are documents in a group. A member is verified if another one of its group reaches the threshold."""
     num_mb = sum(document.num_bytes for document in documents) / 1e6
-    mine = sides[0]
+    our_side = sides[0]
     lines = [
-        "| side | s | MB/s | ratio | dropped | members | verified | members in ours too |",
+        "| side | s | MB/s | ratio | dropped | members | verified | members also in ours |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for side in sides:
-        ratio = f"{side.seconds / mine.seconds:.1f}" if side is not mine else ""
+        ratio = f"{side.seconds / our_side.seconds:.1f}" if side is not our_side else ""
         verified = sum(_num_verified(group, documents, threshold) for group in side.groups)
         lines.append(
             f"| {side.name} | {side.seconds:.2f} | {num_mb / side.seconds:.2f} | {ratio} | {side.num_dropped:,} "
-            f"| {len(side.members):,} | {verified:,} | {len(side.members & mine.members):,} |"
+            f"| {len(side.members):,} | {verified:,} | {len(side.members & our_side.members):,} |"
         )
     return "\n".join(lines)
 
@@ -204,14 +206,14 @@ def table(sides: Sequence[Side], documents: Sequence[Document], threshold: float
 def _num_verified(group: Sequence[int], documents: Sequence[Document], threshold: float) -> int:
     grams = [shingles(documents[index].text) for index in group]
     return sum(
-        any(jaccard(one, other) >= threshold for other in grams[:place] + grams[place + 1 :])
-        for place, one in enumerate(grams)
+        any(jaccard(member, other) >= threshold for other in grams[:index] + grams[index + 1 :])
+        for index, member in enumerate(grams)
     )
 
 
 def _groups(pairs: Iterable[tuple[int, int]]) -> Groups:
-    """Of (dropped, kept), each with the one kept."""
+    """Pairs (dropped, kept) → one group per kept document, which comes first."""
     groups: defaultdict[int, list[int]] = defaultdict(list)
-    for dropped, kept in pairs:
-        groups[kept] = [*(groups[kept] or [kept]), dropped]
+    for dropped, original in pairs:
+        groups[original] = [*(groups[original] or [original]), dropped]
     return list(groups.values())

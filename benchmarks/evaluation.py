@@ -1,22 +1,22 @@
-"""Speed and memory of held-out perplexity on a CPU, in one run: ours, lm-evaluation-harness, and `evaluate`.
+"""Speed and memory of held-out perplexity on a CPU: ours, lm-evaluation-harness and `evaluate` in the same run.
 
     python benchmarks/evaluation.py [--tokens N] [--rounds N] [--contexts N …] [--metric FOLDER]
 
-One small Llama with random weights in float32 and as many vocabulary entries as Code Llama, less its infill tokens, two
-threads, the same texts: the installed flytekit's, cut to lengths that are distributed as those of the Python and
-Markdown files of flytesnacks and flyte-conference-talks (`LENGTHS`), in a shuffled order. Windows of 1,024 and of 4,096
-tokens (or --contexts) that share one token, as the harness has them.
+All sides score the same texts by a small random Llama in float32 with two threads. Its vocabulary is as large as Code
+Llama's without the infill tokens. The texts are flytekit's, cut to the lengths of Python and Markdown files in
+flytesnacks and flyte-conference-talks (`LENGTHS`), and shuffled. Windows of 1,024 and of 4,096 tokens (or --contexts)
+share one token, as in the harness.
 
-- `ours`: `score_suite`, as the workflow runs it, ranks and token nats included, with room for one window a thread.
-- `harness`: `loglikelihood_rolling` of lm-evaluation-harness, with each of several batch sizes.
-- `evaluate`: the metric `perplexity` of the package `evaluate`, at its batch size of 16 if that fits; it cuts a text
-  behind the window, so its tokens are those before it. The metric's program is no part of the package: give the folder
-  `metrics/perplexity` of its repository as --metric, or it is left out.
+- `ours`: `score_suite` as in the workflow, with ranks and token nats, and room for one window per thread.
+- `harness`: `loglikelihood_rolling` of lm-evaluation-harness, with several batch sizes.
+- `evaluate`: the metric `perplexity` of the package `evaluate`, with its batch size of 16 if that fits. It truncates
+  each text to one window, and only the tokens of that window count. The package does not include the metric's program:
+  pass the folder `metrics/perplexity` of its repository as --metric, or this side is left out.
 
-Batches of more than `MOST_POSITIONS` are left out: both peers hold several copies of a batch's logits.
+Batches of more than `MAX_POSITIONS` are left out, since both peers hold several copies of a batch's logits.
 
-Each measurement is of a process of its own; rounds alternate, and of each side its fastest round counts. Needed beside
-the project's own requirements: `pip install lm-eval evaluate`. Linux only. Prints Markdown tables.
+Each measurement runs in a new process; rounds alternate, and each side's fastest round counts. Needs `pip install
+lm-eval evaluate` in addition to the project's requirements. Linux only. Prints Markdown tables.
 """
 
 from __future__ import annotations
@@ -34,19 +34,15 @@ from typing import Any, NamedTuple
 import pyarrow.parquet as pq
 from fresh_process import in_fresh_process
 
-from flyte_llama.config import (
-    DocumentsConfig,
-    EvaluationConfig,
-    ModelConfig,
-    ObjectiveConfig,
-    ScratchConfig,
-    SourceConfig,
-)
-from flyte_llama.documents import Document, collect
-from flyte_llama.evaluation import Probe, probes_in_batches, score_suite, write_suite
+from flyte_llama.config import DocumentsConfig, EvaluationConfig, ModelConfig, ObjectiveConfig, SourceConfig
+from flyte_llama.config.model import ScratchConfig
+from flyte_llama.documents import Document
+from flyte_llama.documents.read import collect
+from flyte_llama.encoding import DocumentTokenizer
+from flyte_llama.evaluation.scoring import score_suite
+from flyte_llama.evaluation.suite import SuiteDocument, read_suite_in_batches, write_suite
 from flyte_llama.model import open_model, pin_model, prepare_base
 from flyte_llama.sources import open_tree, pin
-from flyte_llama.tokens import DocumentTokenizer
 
 MODEL = ModelConfig(
     name="scratch",
@@ -55,24 +51,24 @@ MODEL = ModelConfig(
     ),
 )
 LENGTHS = (143, 259, 386, 527, 654, 814, 949, 1132, 1633, 3584)
-"""Their tokens at the quantiles 0.05, 0.15 to 0.95, at 3.08 bytes a token; measured 2026-11-24."""
+"""Tokens per file at the quantiles 0.05, 0.15, …, 0.95, at 3.08 bytes per token; measured 2026-11-24."""
 
 CONTEXTS = (1024, 4096)
 BATCH_SIZES = (1, 4, 16)
 THREADS = 2
-MOST_POSITIONS = 16_384
-"""Of a peer's batch; their logits in float32 are 2 GiB."""
+MAX_POSITIONS = 16_384
+"""Positions in a peer's batch; their logits in float32 take 2 GiB."""
 
 
 class Run(NamedTuple):
-    """One side on all texts."""
+    """The cost of one side on all texts, and the nats it found."""
 
     num_tokens: int
     seconds: float
-    """Of scoring; loading the model is left out where it can be."""
+    """Seconds of scoring, without loading the model."""
 
     nats: dict[int, float]
-    """Text → nats, of the texts that were scored whole."""
+    """Text number → nats, for the texts that were scored completely."""
 
     @property
     def tokens_per_s(self) -> float:
@@ -80,13 +76,14 @@ class Run(NamedTuple):
 
 
 def texts_and_base(num_tokens: int, folder: Path) -> tuple[list[Document], Path]:
-    """Documents of about that many tokens together, of which no two begin alike, and the base that scores them."""
-    documents, base = installed("flytekit"), folder / "base"
-    # flytekit alone does not have words enough for the vocabulary.
-    texts = [document.text for document in documents + installed("transformers")]
+    """Documents with about this many tokens in total, none sharing a prefix, and the base model that scores them."""
+    documents, base = read_package("flytekit"), folder / "base"
+    # flytekit alone has too few distinct words for the vocabulary.
+    texts = [document.text for document in documents + read_package("transformers")]
     prepare_base(pin_model(MODEL), MODEL, texts, objective=ObjectiveConfig(), longest_input=4097, folder=base)
     tokenizer, rng = DocumentTokenizer(base), random.Random(0)  # noqa: S311  # no secret
     ids = tokenizer.encode_batch(["\n".join(document.text for document in documents)])[0]
+    # cut one long text into documents with lengths drawn from LENGTHS
     taken: list[Document] = []
     begin = 0
     while begin < min(num_tokens, len(ids)):
@@ -104,21 +101,21 @@ def texts_and_base(num_tokens: int, folder: Path) -> tuple[list[Document], Path]
     return taken, base
 
 
-def installed(package: str) -> list[Document]:
+def read_package(package: str) -> list[Document]:
     source = pin(SourceConfig(url=f"package:{package}"))
     with open_tree(source) as tree:
         return collect(source, tree, DocumentsConfig()).documents
 
 
 def ours(base: Path, suite: Path, context: int, out: Path) -> Run:
-    import pyarrow.dataset  # noqa: F401  # else reading the first table imports it, and pandas, while the clock runs
+    import pyarrow.dataset  # noqa: F401  # import it, and pandas, before the clock starts
     import torch
 
     torch.set_num_threads(THREADS)
     model, tokenizer = open_model(base, precision="fp32")
     config = EvaluationConfig(window=context + 1, stride=context, batch_tokens=THREADS * (context + 1))
     begin = time.perf_counter()
-    batches = probes_in_batches(suite)
+    batches = read_suite_in_batches(suite)
     score_suite(model, tokenizer, batches, config, objective=ObjectiveConfig(), precision="fp32", out=out)
     seconds = time.perf_counter() - begin
     rows = pq.read_table(out / "scores.parquet", columns=["path", "nats", "num_tokens"]).to_pylist()
@@ -143,10 +140,10 @@ def harness(base: Path, texts: Sequence[tuple[int, str]], context: int, batch_si
     )
     requests = [Instance("loglikelihood_rolling", {}, (text,), 0) for _, text in texts]
     begin = time.perf_counter()
-    found = peer.loglikelihood_rolling(requests, disable_tqdm=True)
+    log_likelihoods = peer.loglikelihood_rolling(requests, disable_tqdm=True)
     seconds = time.perf_counter() - begin
     num_tokens = sum(len(peer.tok_encode(text)) for _, text in texts)
-    return Run(num_tokens, seconds, {number: -sum_of for (number, _), sum_of in zip(texts, found, strict=True)})
+    return Run(num_tokens, seconds, {index: -nats for (index, _), nats in zip(texts, log_likelihoods, strict=True)})
 
 
 def evaluate(base: Path, texts: Sequence[tuple[int, str]], context: int, batch_size: int, metric: Path) -> Run:
@@ -155,22 +152,23 @@ def evaluate(base: Path, texts: Sequence[tuple[int, str]], context: int, batch_s
     from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
     torch.set_num_threads(THREADS)
-    # The metric was written for transformers 4, in which special tokens were also called so.
+    # The metric was written for transformers 4 and reads this property, which transformers 5 lacks.
     PreTrainedTokenizerBase.special_tokens_map_extended = property(lambda self: self.special_tokens_map)
     tokenizer = AutoTokenizer.from_pretrained(base)
     lengths = [len(tokenizer(text, add_special_tokens=False)["input_ids"]) for _, text in texts]
     peer = load(str(metric))
+    # The metric loads the model itself: measure a load, and subtract it from the total.
     begin = time.perf_counter()
     AutoModelForCausalLM.from_pretrained(base)
     loading = time.perf_counter() - begin
     begin = time.perf_counter()
-    found = peer.compute(
+    perplexities = peer.compute(
         predictions=[text for _, text in texts], model_id=str(base), max_length=context, batch_size=batch_size
     )["perplexities"]
     seconds = time.perf_counter() - begin - loading
     nats = {
-        number: math.log(perplexity) * length
-        for (number, _), perplexity, length in zip(texts, found, lengths, strict=True)
+        index: math.log(perplexity) * length
+        for (index, _), perplexity, length in zip(texts, perplexities, lengths, strict=True)
         if length < context
     }
     return Run(sum(min(length, context - 1) for length in lengths), seconds, nats)
@@ -191,11 +189,14 @@ def main() -> None:
         folder = Path(temporary)
         documents, base = texts_and_base(arguments.tokens, folder)
         texts = [(int(document.path.removesuffix(".py")), document.text) for document in documents]
-        write_suite(folder / "suite", [Probe(document, "heldout", "clean", "fresh") for document in documents])
-        write_suite(folder / "more", [Probe(document, "heldout", "clean", "fresh") for document in documents * 8])
+        write_suite(folder / "suite", [SuiteDocument(document, "heldout", "clean", "fresh") for document in documents])
+        write_suite(
+            folder / "more", [SuiteDocument(document, "heldout", "clean", "fresh") for document in documents * 8]
+        )
         for context in arguments.contexts:
-            found: dict[str, list[tuple[Run, float]]] = {}
-            sizes = [size for size in BATCH_SIZES if size * context <= MOST_POSITIONS]
+            # every side with each batch size that fits, in alternating rounds
+            results: dict[str, list[tuple[Run, float]]] = {}
+            sizes = [size for size in BATCH_SIZES if size * context <= MAX_POSITIONS]
             sides: dict[str, tuple[Any, ...]] = {"ours": (ours, base, folder / "suite", context, folder / "scores")}
             sides |= {f"{name}, batch {size}": (harness, base, texts, context, size) for size in sizes}
             if arguments.metric:
@@ -203,25 +204,28 @@ def main() -> None:
                 sides[side] = (evaluate, base, texts, context, sizes[-1], arguments.metric)
             for _ in range(arguments.rounds):
                 for side, call in sides.items():
-                    found.setdefault(side, []).append(in_fresh_process(*call))
-            print(f"\n{len(texts)} texts, windows of {context:,} tokens\n\n{table(found)}")
+                    results.setdefault(side, []).append(in_fresh_process(*call))
+            print(f"\n{len(texts)} texts, windows of {context:,} tokens\n\n{table(results)}")
+
+            # our memory should hardly grow with the number of texts
             more, peak = in_fresh_process(ours, base, folder / "more", context, folder / "scores-more")
             print(f"\nours on 8 times as many texts: {more.num_tokens:,} tokens, {peak:,.0f} MB", flush=True)
 
 
-def table(found: dict[str, list[tuple[Run, float]]]) -> str:
-    fastest = {side: max(runs, key=lambda run: run[0].tokens_per_s)[0] for side, runs in found.items()}
-    own = fastest["ours"]
+def table(results: dict[str, list[tuple[Run, float]]]) -> str:
+    """Each side's fastest run and largest peak, and the difference of its nats from ours."""
+    fastest = {side: max(runs, key=lambda run: run[0].tokens_per_s)[0] for side, runs in results.items()}
+    our_run = fastest["ours"]
     lines = [
-        "| side | tokens/s | ours is times as fast | peak MB | nats a token | largest difference of a text, relative |",
+        "| side | tokens/s | speed-up of ours | peak MB | nats / our nats | largest relative difference of a text |",
         "|---|---|---|---|---|---|",
     ]
     for side, run in fastest.items():
-        apart = max(abs(nats / own.nats[number] - 1) for number, nats in run.nats.items())
-        mean = math.fsum(run.nats.values()) / math.fsum(own.nats[number] for number in run.nats)
+        difference = max(abs(nats / our_run.nats[index] - 1) for index, nats in run.nats.items())
+        ratio = math.fsum(run.nats.values()) / math.fsum(our_run.nats[index] for index in run.nats)
         lines.append(
-            f"| {side} | {run.tokens_per_s:,.0f} | {own.tokens_per_s / run.tokens_per_s:.2f} "
-            f"| {max(peak for _, peak in found[side]):,.0f} | {mean:.7f} of ours | {apart:.1e} |"
+            f"| {side} | {run.tokens_per_s:,.0f} | {our_run.tokens_per_s / run.tokens_per_s:.2f} "
+            f"| {max(peak for _, peak in results[side]):,.0f} | {ratio:.7f} | {difference:.1e} |"
         )
     return "\n".join(lines)
 

@@ -1,11 +1,11 @@
-"""FlyteEval made of a configuration's held-out sources: how many tasks, what was left out, and whether they hold.
+"""FlyteEval from a configuration's held-out sources: how many tasks, why others were dropped, and are they valid?
 
     python benchmarks/flyte_eval.py [--config FILE | --items FOLDER] [--mutants N]
 
-Reads the held-out sources as they are now and makes all tasks there are, or takes those of a run's folder. All their
-references are graded, which must pass, and mutants of the references by the operators of cosmic-ray, a mutation tester
-that shares nothing with this package: those that pass are printed, to be judged by a reader. Needs `pip install
-cosmic-ray` beside the project's own requirements, and Linux with Landlock. Prints Markdown tables.
+Reads the current held-out sources and makes all possible tasks, or reads the tasks of an earlier run. Grades all
+references, which must pass. Also grades mutants of the references, made by cosmic-ray, a mutation tester that shares no
+code with this package, and prints the mutants that pass for a reader to judge. Needs `pip install cosmic-ray` in
+addition to the project's requirements, and Linux with Landlock. Prints Markdown tables.
 """
 
 from __future__ import annotations
@@ -20,71 +20,81 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from flyte_llama.config import ExperimentConfig, load_config
-from flyte_llama.documents import Document, collect
-from flyte_llama.flyte_eval import Answer, Item, Mined, Observer, grade, mine, observer, read_items
+from flyte_llama.documents import Document
+from flyte_llama.documents.read import collect
+from flyte_llama.flyte_eval import Item, grade_answers, mine_items, open_observer, read_items
+from flyte_llama.flyte_eval.answering import Answer
 from flyte_llama.flyte_eval.masking import BODY
+from flyte_llama.flyte_eval.mining import MiningResult
+from flyte_llama.flyte_eval.observing import Observer
 from flyte_llama.sources import open_tree, pin
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", default="configs/code_llama_7b_lora.yaml")
-    parser.add_argument("--items", type=Path, help="tasks that an earlier run made, instead of making them")
-    parser.add_argument("--mutants", type=int, default=10_000, help="most mutants, chosen by chance")
+    parser.add_argument("--items", type=Path, help="read the tasks of an earlier run from this folder")
+    parser.add_argument("--mutants", type=int, default=10_000, help="maximum number of mutants, chosen at random")
     arguments = parser.parse_args()
-    with observer() as seen:
+    with open_observer() as observing:
+        # make or read the tasks
         begin = time.perf_counter()
         if arguments.items:
             items, manifest = read_items(arguments.items)
-            found = Mined(items, manifest["dropped"])
+            mined = MiningResult(items, manifest["dropped"])
         else:
-            found = mined(load_config(arguments.config), seen)
+            mined = mine_heldout(load_config(arguments.config), observing)
         wall_s = time.perf_counter() - begin
-        references = grade(found.items, [Answer(item.name, "", 0, item.reference) for item in found.items], seen)
-        own = {(item.name, mutant.text) for item in found.items for mutant in item.mutants}
+
+        # grade the references, and mutants that mining did not make itself
+        references = grade_answers(
+            mined.items, [Answer(item.name, "", 0, item.reference) for item in mined.items], observing
+        )
+        known_mutants = {(item.name, mutant.text) for item in mined.items for mutant in item.mutants}
         mutants = [
             Answer(item.name, operator, 0, text)
-            for item in found.items
+            for item in mined.items
             for operator, text in cosmic_ray_mutants(item)
-            if (item.name, text) not in own
+            if (item.name, text) not in known_mutants
         ]
         random.Random(0).shuffle(mutants)  # noqa: S311  # no secret
-        mistakes = grade(found.items, mutants[: arguments.mutants], seen)
-    passed = [mistake for mistake in mistakes if mistake.passed]
-    print(
-        f"{len(found.items)} tasks in {wall_s:,.0f} s; references that pass: {sum(own.passed for own in references)};"
-    )
-    print(f"mutants of cosmic-ray that mining had not made and that pass: {len(passed)} of {len(mistakes):,}\n")
+        grades = grade_answers(mined.items, mutants[: arguments.mutants], observing)
+
+    # print the counts, then each mutant that passes
+    passed = [mutant for mutant in grades if mutant.passed]
+    print(f"{len(mined.items)} tasks in {wall_s:,.0f} s; passing references: {sum(row.passed for row in references)};")
+    print(f"mutants of cosmic-ray, new to mining, that pass: {len(passed)} of {len(grades):,}\n")
     for title, counts in {
-        "tier": Counter(item.tier for item in found.items),
-        "entity": Counter(item.entity_kind for item in found.items),
-        "decided by": Counter(item.decided_by for item in found.items),
-        "topic": Counter(topic for item in found.items for topic in item.topics),
-        "no task, since": found.dropped,
+        "tier": Counter(item.tier for item in mined.items),
+        "entity": Counter(item.entity_kind for item in mined.items),
+        "decided by": Counter(item.decided_by for item in mined.items),
+        "topic": Counter(topic for item in mined.items for topic in item.topics),
+        "reason for no task": mined.dropped,
     }.items():
         print(table(title, counts.items()))
-    for mistake in passed:
-        changed = difflib.unified_diff(mistake.wanted.splitlines(), mistake.written.splitlines(), lineterm="", n=0)
-        print("\n".join([f"passes: {mistake.item}, {mistake.layout}", *list(changed)[3:]]))
+    for mutant in passed:
+        diff = difflib.unified_diff(mutant.wanted.splitlines(), mutant.written.splitlines(), lineterm="", n=0)
+        print("\n".join([f"passes: {mutant.item}, {mutant.layout}", *list(diff)[3:]]))
 
 
-def mined(config: ExperimentConfig, seen: Observer) -> Mined:
+def mine_heldout(config: ExperimentConfig, observing: Observer) -> MiningResult:
+    """Make every possible task from the held-out sources."""
     documents: list[Document] = []
     for source in config.corpus.heldout:
         pinned = pin(source)
         with open_tree(pinned) as tree:
             documents += collect(pinned, tree, config.corpus.documents).documents
-    return mine(documents, seen, limit=len(documents) * 100, seed=0)
+    return mine_items(documents, observing, limit=len(documents) * 100, seed=0)
 
 
 def cosmic_ray_mutants(item: Item) -> Iterator[tuple[str, str]]:
-    """Operator and text of each mutant of the reference that is another program; none twice."""
+    """Operator and text of each distinct mutant of the reference whose syntax tree differs from it."""
     from cosmic_ray.mutating import mutate_code
     from cosmic_ray.plugins import get_operator, operator_names
 
     head = ""
     if item.tier == BODY:
-        # A body behind the colon of its `def` begins on that line.
+        # cosmic-ray mutates whole programs, so a body needs a `def`. It may start on the line of the `def`.
         head = "async def body():" + "\n" * item.prefix.endswith("\n")
     whole = head + item.reference
     try:

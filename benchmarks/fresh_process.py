@@ -1,4 +1,4 @@
-"""A function's result and the most memory it took, each call in a process of its own. Linux only."""
+"""Run a function in a new process, and measure its peak memory. Linux only."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from typing import Any
 
 
 def in_fresh_process(function: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
-    """The result, and the peak of the resident memory in MB: the interpreter and its imports too, child processes not.
+    """The result, and the peak of resident memory in MB, including the interpreter and imports but not child processes.
 
     Args:
-        function: Of a module, by which the new process finds it.
+        function: A function at the top level of a module, since the new process imports it from there.
     """
-    # Not forked, or what this process holds would count.
+    # Spawned, not forked: a forked process would also count the memory of this one.
     with ProcessPoolExecutor(max_workers=1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(_measured, function, arguments).result()
+        return pool.submit(_measure, function, arguments).result()
 
 
-def _measured(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, float]:
+def _measure(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, float]:
     result = function(*arguments)
-    # getrusage would also count the moment between fork and exec, in which the child is as large as its parent.
+    # Not getrusage: it counts the moment between fork and exec, when the child is as large as its parent.
     peak = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
     return result, int(peak[1]) * 1024 / 1e6 if peak else 0.0

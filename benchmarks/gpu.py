@@ -2,13 +2,13 @@
 
     python benchmarks/gpu.py [--layers N] [--steps N] [--methods lora full qlora] [--attention auto sdpa …] [--peers]
 
-Takes nothing from the network and at most ten minutes; without a CUDA device it says so and ends with 2. LoRA and
-full fine-tuning at 4,096 tokens by `flyte_llama.training`, as its own curve tells them, the first steps left out and no
-model written, with each kernel of attention and, with `--liger`, Liger's too. `--peers` adds the stock Trainer and,
-where it is installed, TRL's SFTTrainer on identical rows. Prints a Markdown table.
+Needs no network and at most ten minutes. Without a CUDA device it prints a message and exits with 2. Measures LoRA and
+full fine-tuning at 4,096 tokens by `flyte_llama.training`, with each attention kernel and, with `--liger`, also with
+Liger's kernels. Figures come from the logged loss curve without its first steps; no model is written. `--peers` adds
+the stock Trainer and, if installed, TRL's SFTTrainer on identical rows. Prints a Markdown table.
 
-`--device cpu --layers 2 --hidden 64 --tokens 128` runs the same code on a small shape, to try it: no peak
-is known there, and what it prints as memory is the process's, which no plan is made for.
+`--device cpu --layers 2 --hidden 64 --tokens 128` runs the same code on a small shape, to try it. There, no peak FLOPs
+are known, and memory is the resident memory of the process, without a planned figure.
 """
 
 from __future__ import annotations
@@ -31,12 +31,15 @@ from typing import Any
 import numpy as np
 
 from flyte_llama.config import TrainingConfig
+from flyte_llama.encoding import open_rows, train_tokenizer
+from flyte_llama.encoding.objectives import clm
+from flyte_llama.encoding.packing import pack
+from flyte_llama.encoding.rows import RowsWriter
 from flyte_llama.errors import TrainingError
-from flyte_llama.objective import clm
-from flyte_llama.packing import open_rows, pack, write_rows
-from flyte_llama.plan import Throughput, corpus_flops, memory, read_shape, recognise
-from flyte_llama.tokens import train_tokenizer
-from flyte_llama.training.launch import Job, launch
+from flyte_llama.plan import Throughput, corpus_flops, recognise
+from flyte_llama.plan.memory import estimate_memory
+from flyte_llama.plan.shape import read_shape
+from flyte_llama.training.launch import TrainingJob, launch_training
 
 ROWS_A_STEP = 4
 WARM_UP_STEPS = 3
@@ -48,16 +51,18 @@ def main() -> int:
     parser.add_argument("--layers", type=int, default=32)
     parser.add_argument("--hidden", type=int, default=4096)
     parser.add_argument("--tokens", type=int, default=4096, help="tokens a row")
-    parser.add_argument("--steps", type=int, default=10, help="optimizer steps that are timed")
+    parser.add_argument("--steps", type=int, default=10, help="number of timed optimizer steps")
     parser.add_argument("--methods", nargs="+", default=["lora", "full"], choices=("lora", "full", "qlora"))
-    parser.add_argument("--attention", nargs="+", default=["auto"], help="kernels, as `training.attention` has them")
-    parser.add_argument("--liger", action="store_true", help="once more with Liger's kernels")
+    parser.add_argument(
+        "--attention", nargs="+", default=["auto"], help="attention kernels, values of `training.attention`"
+    )
+    parser.add_argument("--liger", action="store_true", help="measure again with Liger's kernels")
     parser.add_argument("--peers", action="store_true")
     arguments = parser.parse_args()
     import torch
 
     if arguments.device == "cuda" and not torch.cuda.is_available():
-        print("no CUDA device is here, so there is nothing to measure", file=sys.stderr)
+        print("no CUDA device found: run this on a machine with an NVIDIA GPU, or try --device cpu", file=sys.stderr)
         return 2
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -70,13 +75,14 @@ def main() -> int:
                     ours(folder, training(method, arguments, attention=attention, liger=liger), arguments)
             for peer in peers(arguments) if method != "qlora" else ():
                 config = training(method, arguments)
-                report(peer, config, folder, arguments, child(peer, folder, config, arguments))
+                report(peer, config, folder, arguments, run_peer(peer, folder, config, arguments))
     return 0
 
 
 def peers(arguments: argparse.Namespace) -> list[str]:
-    found = ["Trainer", "SFTTrainer"] if importlib.util.find_spec("trl") else ["Trainer"]
-    return found if arguments.peers else []
+    """The names of the peers to measure."""
+    names = ["Trainer", "SFTTrainer"] if importlib.util.find_spec("trl") else ["Trainer"]
+    return names if arguments.peers else []
 
 
 def training(method: str, arguments: argparse.Namespace, **kernels: Any) -> TrainingConfig:
@@ -95,7 +101,7 @@ def training(method: str, arguments: argparse.Namespace, **kernels: Any) -> Trai
 
 
 def write_base(base: Path, arguments: argparse.Namespace) -> None:
-    """Random weights in bf16, made on the device, and a tokenizer of little use."""
+    """Write a model with random bf16 weights, made on the device, and a minimal tokenizer."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -123,7 +129,7 @@ def write_base(base: Path, arguments: argparse.Namespace) -> None:
 
 
 def write_random_rows(folder: Path, arguments: argparse.Namespace) -> None:
-    """Documents of 32 to 4,096 tokens, lengths spread evenly in their logarithm."""
+    """Write packed rows of random documents of 32 to 4,096 tokens, with log-uniform lengths."""
     rng, ids = random.Random(0), np.random.default_rng(0)  # noqa: S311  # no secret
     num_tokens = arguments.tokens * ROWS_A_STEP * (WARM_UP_STEPS + arguments.steps)
     pieces, tokens = [], 0
@@ -131,34 +137,34 @@ def write_random_rows(folder: Path, arguments: argparse.Namespace) -> None:
         document = ids.integers(3, 300, round(32 * 128 ** rng.random()), dtype=np.int32)
         pieces.append(clm(document, seq_len=arguments.tokens))
         tokens += len(document)
-    rows = list(pack(pieces, seq_len=arguments.tokens, pad_id=0))
-    write_rows(folder, [rows], seq_len=arguments.tokens, objective="clm")
+    with RowsWriter(folder, seq_len=arguments.tokens, objective="clm") as writer:
+        writer.write_epoch(pack(pieces, seq_len=arguments.tokens, pad_id=0))
 
 
 def ours(folder: Path, config: TrainingConfig, arguments: argparse.Namespace) -> None:
-    """The steps after the warm-up, as the run's own curve has them; a kernel that is not to be had is told as such."""
-    who = f"flyte_llama, {config.attention}{', liger' if config.liger else ''}"
+    """Measure our training after the warm-up, from its logged curve. A kernel that fails gives a row with the error."""
+    side = f"flyte_llama, {config.attention}{', liger' if config.liger else ''}"
     with tempfile.TemporaryDirectory(dir=folder) as name:
-        job = Job(base=folder / "base", rows=folder / "rows", training=config)
+        job = TrainingJob(base=folder / "base", rows=folder / "rows", training=config)
         try:
-            with visible(arguments):
-                summary = launch(job, Path(name))
+            with visible_devices(arguments):
+                summary = launch_training(job, Path(name))
         except TrainingError as error:
-            said = (str(error).strip().splitlines() or ["failed"])[-1]
-            print(f"| {who} | {config.method} | {said[:200]} | - | - | - | - |", flush=True)
+            message = (str(error).strip().splitlines() or ["failed"])[-1]
+            print(f"| {side} | {config.method} | {message[:200]} | - | - | - | - |", flush=True)
             return
     first, last = summary.losses[WARM_UP_STEPS - 1], summary.losses[-1]
-    found = {
+    measured = {
         "seconds": last.wall_s - first.wall_s,
         "peak_bytes": last.peak_memory_bytes or 0,
         "device": summary.device,
     }
-    report(who, config, folder, arguments, found)
+    report(side, config, folder, arguments, measured)
 
 
 @contextmanager
-def visible(arguments: argparse.Namespace) -> Iterator[None]:
-    """One GPU, or on a CPU none, for what is launched within."""
+def visible_devices(arguments: argparse.Namespace) -> Iterator[None]:
+    """Let programs started inside this context see one GPU, or none with `--device cpu`."""
     before = os.environ.get("CUDA_VISIBLE_DEVICES")
     os.environ["CUDA_VISIBLE_DEVICES"] = "" if arguments.device == "cpu" else "0"
     try:
@@ -170,55 +176,58 @@ def visible(arguments: argparse.Namespace) -> Iterator[None]:
 
 
 def report(
-    who: str, config: TrainingConfig, folder: Path, arguments: argparse.Namespace, found: dict[str, Any]
+    side: str, config: TrainingConfig, folder: Path, arguments: argparse.Namespace, measured: dict[str, Any]
 ) -> None:
-    """One row of the table. FLOPs are the mean row's: which rows were timed depends on the order drawn."""
+    """Print one row of the table.
+
+    FLOPs are estimated from the mean of all rows, since the random order decides which of them were timed.
+    """
     shape = read_shape(json.loads((folder / "base" / "config.json").read_text()))
     rows, _ = open_rows(folder / "rows")
     total = sum(
         (Throughput(sum(row["length"]), corpus_flops(shape, config, row["length"])) for row in rows), Throughput()
     )
     share = arguments.steps * ROWS_A_STEP / len(rows)
-    timed = Throughput(round(total.num_tokens * share), total.flops.times(share), found["seconds"])
-    gpu = recognise(found["device"])
+    timed = Throughput(round(total.num_tokens * share), total.flops.times(share), measured["seconds"])
+    gpu = recognise(measured["device"])
     peak = gpu.peak_flops("bf16") if gpu else None
     mfu = f"{timed.mfu(peak, 1):.1%}" if peak else "no peak known"
-    row = f"| {who} | {config.method} | {timed.tokens_per_s:,.0f} | {mfu} | {found['peak_bytes'] / 2**30:.2f} GiB |"
+    row = f"| {side} | {config.method} | {timed.tokens_per_s:,.0f} | {mfu} | {measured['peak_bytes'] / 2**30:.2f} GiB |"
     if arguments.device == "cpu":
         print(f"{row} - | - |", flush=True)
         return
-    planned = memory(shape, config, num_processes=1, processes_a_node=1)
-    # What the allocator has handed out: the context and what it cannot use are not part of that.
+    planned = estimate_memory(shape, config, num_processes=1, processes_per_node=1)
+    # The measured peak is memory that torch allocated, so leave out the planned CUDA context and fragmentation.
     bytes_planned = planned.gpu_bytes - planned.gpu["CUDA context"] - planned.gpu["fragmentation"]
-    ratio = found["peak_bytes"] / bytes_planned
+    ratio = measured["peak_bytes"] / bytes_planned
     print(f"{row} {bytes_planned / 2**30:.2f} GiB | {ratio:.2f} |", flush=True)
 
 
-def child(who: str, folder: Path, config: TrainingConfig, arguments: argparse.Namespace) -> dict[str, Any]:
-    """What a process of its own measured: seconds, peak_bytes, device."""
+def run_peer(side: str, folder: Path, config: TrainingConfig, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Measure a peer in a new process: its seconds, peak_bytes and device."""
     out = Path(tempfile.mkdtemp(dir=folder))
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "1"]
-    command = [*launcher, __file__, "--measure", who, str(folder), str(out), config.model_dump_json()]
+    command = [*launcher, __file__, "--measure", side, str(folder), str(out), config.model_dump_json()]
     environment = {**os.environ, "OMP_NUM_THREADS": "2", "TOKENIZERS_PARALLELISM": "false"}
-    with visible(arguments):
-        done = subprocess.run(  # noqa: S603  # our own file
+    with visible_devices(arguments):
+        done = subprocess.run(  # noqa: S603  # arguments made by this program
             command,
             env=environment | {"CUDA_VISIBLE_DEVICES": os.environ["CUDA_VISIBLE_DEVICES"]},
             capture_output=True,
             text=True,
         )
     if done.returncode:
-        raise SystemExit(f"{who}: failed\n{done.stderr[-4000:]}")
-    found: dict[str, Any] = json.loads((out / "measured.json").read_text())
-    subprocess.run(["rm", "-r", str(out)], check=True)  # noqa: S603  # our own folder
-    return found
+        raise SystemExit(f"{side}: failed\n{done.stderr[-4000:]}")
+    measured: dict[str, Any] = json.loads((out / "measured.json").read_text())
+    subprocess.run(["rm", "-r", str(out)], check=True)  # noqa: S603  # a folder made by this program
+    return measured
 
 
-def measure(who: str, folder: Path, out: Path, config: TrainingConfig) -> None:
-    """In the child: train by a peer, and write down the seconds of the steps after the warm-up."""
+def measure(side: str, folder: Path, out: Path, config: TrainingConfig) -> None:
+    """In the new process: train by a peer, and write the seconds after the warm-up and the peak memory to a file."""
     import torch
 
-    seconds = train_by_peer(who, folder, out, config)
+    seconds = train_by_peer(side, folder, out, config)
     on_gpu = torch.cuda.is_available()
     status = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
     peak = torch.cuda.max_memory_allocated() if on_gpu else int(status[1]) * 1024 if status else 0
@@ -226,8 +235,11 @@ def measure(who: str, folder: Path, out: Path, config: TrainingConfig) -> None:
     (out / "measured.json").write_text(json.dumps({"seconds": seconds, "peak_bytes": peak, "device": device}))
 
 
-def train_by_peer(who: str, folder: Path, out: Path, config: TrainingConfig) -> float:
-    """The usual recipe: bf16 autocast on float32 weights when all are trained, peft's adapters on bf16 ones."""
+def train_by_peer(side: str, folder: Path, out: Path, config: TrainingConfig) -> float:
+    """Train by the usual recipe, and return the seconds after the warm-up.
+
+    Full fine-tuning uses bf16 autocast on float32 weights; LoRA uses peft's adapters on bf16 weights.
+    """
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM, Trainer, TrainerCallback, TrainingArguments, default_data_collator
@@ -240,11 +252,14 @@ def train_by_peer(who: str, folder: Path, out: Path, config: TrainingConfig) -> 
                 torch.cuda.synchronize()
             ends.append(time.perf_counter())
 
+    # the model
     dtype = torch.float32 if config.method == "full" else torch.bfloat16
     model = AutoModelForCausalLM.from_pretrained(folder / "base", dtype=dtype)
     if config.method == "lora":
         model = get_peft_model(model, LoraConfig(r=16, lora_alpha=32, lora_dropout=0.05, target_modules="all-linear"))
         model.enable_input_require_grads()
+
+    # the same rows and settings for each trainer
     rows = open_rows(folder / "rows")[0].select_columns(["input_ids"])
     options: dict[str, Any] = {
         "output_dir": str(out),
@@ -258,8 +273,9 @@ def train_by_peer(who: str, folder: Path, out: Path, config: TrainingConfig) -> 
         "report_to": "none",
         "disable_tqdm": True,
     }
+
     trainer: Any
-    if who == "SFTTrainer":
+    if side == "SFTTrainer":
         from trl import SFTConfig, SFTTrainer
 
         arguments = SFTConfig(**options, max_length=config.seq_len)

@@ -1,10 +1,10 @@
-"""Speed of the line's own parts against peers from the package index, in one run, as ratios.
+"""Speed of reading and packing, as ratios to peers from the package index in the same run.
 
     python benchmarks/line.py [--repo PATH]
 
 Reading: every blob of a repository's HEAD through `GitTree`, against GitPython's tree traversal. Packing: the same
 token ids into rows by `pack`, against the usual `group_texts` with `datasets.map`. Without --repo, a repository is
-made of the installed flytekit. Prints a Markdown table; the best of three rounds of each side, taken in turn.
+made from the installed flytekit. Prints a Markdown table with the fastest of three alternating rounds of each side.
 """
 
 from __future__ import annotations
@@ -21,16 +21,17 @@ import numpy as np
 from timing import best
 
 from flyte_llama.config import SourceConfig
-from flyte_llama.objective import clm
-from flyte_llama.packing import open_rows, pack, write_rows
+from flyte_llama.encoding import DocumentTokenizer, open_rows, train_tokenizer
+from flyte_llama.encoding.objectives import clm
+from flyte_llama.encoding.packing import pack
+from flyte_llama.encoding.rows import RowsWriter
 from flyte_llama.sources import open_tree, pin
-from flyte_llama.tokens import DocumentTokenizer, train_tokenizer
 
 SEQ_LEN = 2048
 
 
 def flytekit_repository(folder: Path) -> Path:
-    """A bare repository with flytekit's files as its one commit."""
+    """Make a repository with flytekit's files in a single commit."""
     with open_tree(pin(SourceConfig(url="package:flytekit"))) as tree:
         for entry in tree.entries():
             file = folder / "work" / entry.path
@@ -43,6 +44,7 @@ def flytekit_repository(folder: Path) -> Path:
 
 
 def compare_reading(repo: Path) -> tuple[str, float, float, float]:
+    """A description, megabytes, and the seconds of both sides."""
     with open_tree(pin(SourceConfig(url=str(repo)))) as tree:
 
         def ours() -> int:
@@ -54,20 +56,22 @@ def compare_reading(repo: Path) -> tuple[str, float, float, float]:
             return sum(len(blob.data_stream.read()) for blob in blobs if blob.mode in (0o100644, 0o100755))
 
         if ours() != theirs():
-            raise SystemExit("the two sides read different bytes")
+            raise SystemExit("the two sides read different numbers of bytes, so their times do not compare")
         return (f"read blobs, {ours() / 1e6:.1f} MB", ours() / 1e6, *best(ours, theirs))
 
 
 def compare_packing(texts: list[str], folder: Path) -> tuple[str, float, float, float]:
+    """A description, millions of tokens, and the seconds of both sides."""
     train_tokenizer(texts[:200], vocab_size=4096, max_positions=SEQ_LEN, folder=folder)
     tokenizer = DocumentTokenizer(folder)
-    documents = list(map(tokenizer.framed, tokenizer.encode(texts)))
+    documents = list(map(tokenizer.add_bos_eos, tokenizer.encode(texts)))
     table = datasets.Dataset.from_dict({"input_ids": [ids.tolist() for ids in documents]})
     datasets.disable_progress_bars()
 
     def ours() -> int:
         pieces = (clm(ids, seq_len=SEQ_LEN) for ids in documents)
-        write_rows(folder / "rows", [pack(pieces, seq_len=SEQ_LEN, pad_id=tokenizer.eos_id)], seq_len=SEQ_LEN)
+        with RowsWriter(folder / "rows", seq_len=SEQ_LEN) as writer:
+            writer.write_epoch(pack(pieces, seq_len=SEQ_LEN, pad_id=tokenizer.eos_id))
         return len(open_rows(folder / "rows")[0])
 
     def group_texts(batch: dict[str, list[list[int]]]) -> dict[str, list[list[int]]]:

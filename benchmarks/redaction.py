@@ -2,11 +2,11 @@
 
     python benchmarks/redaction.py [--repo PATH] [--sample MB]
 
-Texts are the documentation, code and configuration of an installed flytekit, or of a git repository's HEAD, left out
-as a corpus leaves them out (vendored, generated, lock files). detect-secrets with its default plugins takes seconds a
-megabyte, so the two meet on a sample; the last row is redaction alone on all texts. All detectors run, people's
-addresses among them, which detect-secrets has no detector of. It is needed for this benchmark only:
-`pip install detect-secrets`. Prints a Markdown table; the best of three rounds of each side, taken in turn.
+Texts are the documentation, code and configuration of the installed flytekit, or of a git repository's HEAD, without
+files that a corpus drops (vendored, generated, lock files). detect-secrets with its default plugins takes seconds per
+megabyte, so the two are compared on a sample; the last row is redaction alone on all texts. All our detectors run,
+even the one for people's addresses, which detect-secrets lacks. Needs `pip install detect-secrets`. Prints a
+Markdown table with the fastest of three alternating rounds of each side.
 """
 
 from __future__ import annotations
@@ -19,27 +19,30 @@ from pathlib import Path
 from timing import best
 
 from flyte_llama.config import SourceConfig
-from flyte_llama.documents.verdict import file_text
-from flyte_llama.redaction import redact
-from flyte_llama.rules import language_of, path_reason
+from flyte_llama.documents.generated import path_reason
+from flyte_llama.documents.languages import language_of
+from flyte_llama.documents.redaction import redact
+from flyte_llama.documents.text import file_text
 from flyte_llama.sources import open_tree, pin
 
 
 def texts_of(source: str) -> list[tuple[str, str]]:
-    """Suffix and text of each file that a corpus would hold."""
+    """Suffix and text of each file that a corpus would keep."""
     texts = []
     with open_tree(pin(SourceConfig(url=source))) as tree:
         for entry in tree.entries():
             language = language_of(entry.path)
             if not entry.mode.startswith("100") or path_reason(entry.path) or language is None:
                 continue
-            found = file_text(tree.read(entry).data, language)
-            if not isinstance(found, str):
-                texts.append((Path(entry.path).suffix, found.text))
+            result = file_text(tree.read(entry).data, language)
+            # A string is the reason to drop the file.
+            if not isinstance(result, str):
+                texts.append((Path(entry.path).suffix, result.text))
     return texts
 
 
 def sample_of(texts: list[tuple[str, str]], num_bytes: int) -> list[tuple[str, str]]:
+    """Texts in a shuffled order until they reach this number of bytes."""
     shuffled = random.Random(0).sample(texts, len(texts))  # noqa: S311  # the same sample each time, not a secret
     sample, total = [], 0
     for suffix, text in shuffled:
@@ -56,7 +59,7 @@ def megabytes(texts: list[tuple[str, str]]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repo", type=Path, help="a git repository, bare or not; without it, the installed flytekit")
-    parser.add_argument("--sample", type=float, default=1.0, help="megabytes on which the two meet")
+    parser.add_argument("--sample", type=float, default=1.0, help="megabytes of text for the comparison")
     arguments = parser.parse_args()
     try:
         from detect_secrets.core.scan import scan_file
@@ -68,7 +71,7 @@ def main() -> None:
     sample = sample_of(texts, int(arguments.sample * 1e6))
 
     with tempfile.TemporaryDirectory() as folder, default_settings():
-        files = [Path(folder) / f"{number}{suffix}" for number, (suffix, _) in enumerate(sample)]
+        files = [Path(folder) / f"{index}{suffix}" for index, (suffix, _) in enumerate(sample)]
         for file, (_, text) in zip(files, sample, strict=True):
             file.write_bytes(text.encode())
 

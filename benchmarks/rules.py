@@ -1,11 +1,11 @@
-"""The rules against labels made without a look at them: what each layer catches, and what it loses.
+"""The filter rules against labels made independently of them: the bytes that each layer catches or loses.
 
     python benchmarks/rules.py
 
-Reads the nine Flyte repositories at the commits of tests/rules/labels/commits.tsv from GitHub, or from wherever git's
-`insteadOf` leads. Of the bytes labelled generated, lock or vendored it prints the share that each layer leaves out,
-alone and with those before it; of those labelled hand-written the share lost. Then what is missed and lost, largest
-first; with --all to the end.
+Reads the nine Flyte repositories at the commits of tests/documents/labels/commits.tsv, from GitHub or a mirror named by
+git's `insteadOf`. Caught is the share that a layer drops of the bytes labelled generated, lock or vendored; lost is its
+share of the bytes labelled hand-written. Both are printed for each layer alone, and together with the layers above it.
+Then lists missed and lost files, largest first: 12 of each, or every one with --all.
 """
 
 from __future__ import annotations
@@ -17,100 +17,103 @@ from pathlib import Path
 from typing import NamedTuple
 
 from flyte_llama.config import DocumentsConfig, SourceConfig
-from flyte_llama.documents.tree_facts import TreeFacts
-from flyte_llama.documents.verdict import file_text
-from flyte_llama.rules import (
-    header_reason,
-    is_binary,
-    kind_of,
-    output_reason,
-    statistics_reason,
-)
+from flyte_llama.documents.filters import SourceFilters
+from flyte_llama.documents.generated import header_reason, output_reason, statistics_reason
+from flyte_llama.documents.languages import is_binary, kind_of
+from flyte_llama.documents.text import file_text
 from flyte_llama.sources import Entry, Tree, open_tree, pin
 
-LABELS = Path(__file__).parents[1] / "tests/rules/labels"
-NOT_TO_LEARN = ("generated", "lock", "vendored")
+LABELS = Path(__file__).parents[1] / "tests/documents/labels"
+NOT_FOR_TRAINING = ("generated", "lock", "vendored")
 LAYERS = ("attributes", "paths", "header", "output", "statistics")
 
 
-class Judged(NamedTuple):
-    place: str
+class LabelledFile(NamedTuple):
+    path: str
+    """Repository and path."""
+
     label: str
     num_bytes: int
     layers: dict[str, str]
-    """Layer → its reason; only those that leave the file out, each asked alone."""
+    """Layer → its reason, for each layer that would drop the file by itself."""
 
     other: str
-    """Why it is left out all the same: a type that is not learned from, an empty file."""
+    """Another reason to drop the file, such as its type or an empty text; otherwise an empty string."""
 
 
-def table(name: str) -> list[dict[str, str]]:
+def read_table(name: str) -> list[dict[str, str]]:
+    """The rows of a file in `tests/documents/labels`."""
     with (LABELS / name).open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
 
 
-def judge(tree: Tree, facts: TreeFacts, entry: Entry, place: str, label: str) -> Judged:
+def apply_layers(tree: Tree, facts: SourceFilters, entry: Entry, path: str, label: str) -> LabelledFile:
+    """Apply every layer to a file, even if an earlier one drops it."""
     language = facts.language(entry.path)
     kind = kind_of(entry.path, language or "")
     reasons = {"attributes": facts.attributes_reason(entry.path), "paths": facts.path_reason(entry.path)}
-    found = file_text(tree.read(entry).data, language) if language else "binary" if is_binary(entry.path) else "type"
-    if not isinstance(found, str):
-        reasons["header"] = header_reason(found.text)
-        reasons["output"] = output_reason(found.text, found.language)
-        reasons["statistics"] = statistics_reason(found.text, kind)
+    # A `str` is the reason to drop the file; otherwise the text is there.
+    text = file_text(tree.read(entry).data, language) if language else "binary" if is_binary(entry.path) else "type"
+    if not isinstance(text, str):
+        reasons["header"] = header_reason(text.text)
+        reasons["output"] = output_reason(text.text, text.language)
+        reasons["statistics"] = statistics_reason(text.text, kind)
     layers = {layer: reason for layer, reason in reasons.items() if reason}
-    return Judged(place, label, entry.num_bytes, layers, found if isinstance(found, str) else "")
+    return LabelledFile(path, label, entry.num_bytes, layers, text if isinstance(text, str) else "")
 
 
-def judge_all() -> list[Judged]:
-    labels = {(row["repository"], row["path"]): row["label"] for row in table("paths.tsv")}
-    judged = []
-    for row in table("commits.tsv"):
+def label_files() -> list[LabelledFile]:
+    """Every file of the nine repositories with its label and the layers that drop it."""
+    labels = {(row["repository"], row["path"]): row["label"] for row in read_table("paths.tsv")}
+    files = []
+    for row in read_table("commits.tsv"):
         url = f"https://github.com/flyteorg/{row['repository']}"
         pinned = pin(SourceConfig(url=url, ref=row["commit"], accept_unknown_licence=True))
         with open_tree(pinned) as tree:
             entries = list(tree.entries())
-            facts = TreeFacts(pinned, tree, entries, DocumentsConfig())
+            facts = SourceFilters(pinned, tree, entries, DocumentsConfig())
             for entry in entries:
-                place = (row["repository"], entry.path)
-                judged.append(judge(tree, facts, entry, "/".join(place), labels[place]))
-    return judged
+                key = (row["repository"], entry.path)
+                files.append(apply_layers(tree, facts, entry, "/".join(key), labels[key]))
+    return files
 
 
-def share(files: list[Judged], layers: tuple[str, ...]) -> float:
-    """Of the bytes of the files, those that any of the layers leaves out."""
-    out = sum(file.num_bytes for file in files if any(layer in file.layers for layer in layers))
-    return out / sum(file.num_bytes for file in files)
+def share(files: list[LabelledFile], layers: tuple[str, ...]) -> float:
+    """The share of the files' bytes that at least one of the layers drops."""
+    dropped = sum(file.num_bytes for file in files if any(layer in file.layers for layer in layers))
+    return dropped / sum(file.num_bytes for file in files)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--all", action="store_true", help="list every file that is missed or lost")
+    parser.add_argument("--all", action="store_true", help="list every missed or lost file")
     limit = None if parser.parse_args().all else 12
-    judged = judge_all()
-    bad = [file for file in judged if file.label in NOT_TO_LEARN]
-    good = [file for file in judged if file.label == "hand-written"]
-    print(f"{len(judged):,} files; not to learn from: {sum(file.num_bytes for file in bad):,} bytes; ", end="")
+    files = label_files()
+    bad = [file for file in files if file.label in NOT_FOR_TRAINING]
+    good = [file for file in files if file.label == "hand-written"]
+    print(f"{len(files):,} files; generated, lock or vendored: {sum(file.num_bytes for file in bad):,} bytes; ", end="")
     print(f"hand-written: {sum(file.num_bytes for file in good):,} bytes\n")
-    print("| layer | caught alone | with those above | lost alone | with those above |\n|---|---|---|---|---|")
-    for number, layer in enumerate(LAYERS, start=1):
-        shares = [share(files, layers) for files in (bad, good) for layers in ((layer,), LAYERS[:number])]
+    print(
+        "| layer | caught alone | with the layers above | lost alone | with the layers above |\n|---|---|---|---|---|"
+    )
+    for num_layers, layer in enumerate(LAYERS, start=1):
+        shares = [share(labelled, layers) for labelled in (bad, good) for layers in ((layer,), LAYERS[:num_layers])]
         print(f"| {layer} | {shares[0]:.1%} | {shares[1]:.2%} | {shares[2]:.3%} | {shares[3]:.3%} |")
     caught = sum(file.num_bytes for file in bad if file.layers or file.other)
     lost = sum(file.num_bytes for file in good if file.layers or file.other)
     print(f"| other types, empty | | {caught / sum(f.num_bytes for f in bad):.2%} | ", end="")
     print(f"| {lost / sum(f.num_bytes for f in good):.3%} |\n")
-    kept = Counter[str]()
-    for file in judged:
+    kept_bytes = Counter[str]()
+    for file in files:
         if not file.layers and not file.other:
-            kept[file.label] += file.num_bytes
-    print("bytes kept by label: " + ", ".join(f"{label} {size:,}" for label, size in kept.most_common()) + "\n")
+            kept_bytes[file.label] += file.num_bytes
+    print("bytes kept by label: " + ", ".join(f"{label} {size:,}" for label, size in kept_bytes.most_common()) + "\n")
     missed = [file for file in bad if not file.layers and not file.other]
-    gone = [file for file in good if file.layers or file.other]
-    for title, files in (("missed", missed), ("lost", gone)):
-        print(f"{title}: {len(files)} files")
-        for file in sorted(files, key=lambda file: -file.num_bytes)[:limit]:
-            print(f"  {file.num_bytes:>8,}  {file.place}  {file.layers or file.other or file.label}")
+    wrongly_dropped = [file for file in good if file.layers or file.other]
+    for title, listed in (("missed", missed), ("lost", wrongly_dropped)):
+        print(f"{title}: {len(listed)} files")
+        for file in sorted(listed, key=lambda file: -file.num_bytes)[:limit]:
+            print(f"  {file.num_bytes:>8,}  {file.path}  {file.layers or file.other or file.label}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Seconds of two programs that do the same, measured so that noise of the machine meets both."""
+"""Time several programs in alternation, so that noise of the machine affects all of them."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ ROUNDS = 3
 
 
 def best(*sides: Callable[[], object]) -> list[float]:
-    """Seconds of each side's best round; rounds alternate."""
+    """The seconds of each side's fastest round. In each round, every side runs once."""
     seconds = [float("inf")] * len(sides)
     for _ in range(ROUNDS):
-        for number, side in enumerate(sides):
+        for index, side in enumerate(sides):
             start = time.perf_counter()
             side()
-            seconds[number] = min(seconds[number], time.perf_counter() - start)
+            seconds[index] = min(seconds[index], time.perf_counter() - start)
     return seconds

@@ -1,10 +1,23 @@
-"""Flyte Llama: fine-tune Code Llama on the Flyte codebase, as one Flyte workflow.
+"""Flyte Llama: fine-tune a code model on git repositories, as one Flyte workflow.
 
-The line, and the room of each of its steps:
+The line, from the YAML to the report. Each step is a folder, and imports only from folders above it:
 
-    sources → documents → corpus → tokens → objective → packing → training → evaluation → report
+    config       the experiment: one YAML file, checked before anything is fetched
+    sources      a git repository or an installed package at one commit
+    documents    files → documents: filters, licences, redaction
+    corpus       documents → train and held-out, without copies or leaks
+    encoding     text → pieces of token ids, as the objective wants them → packed rows
+    model        the base model: pinned, loaded, made trainable
+    plan         memory, time and cost of a run, before it runs
+    inference    a model runs forward: ids in, nats or ids out
+    training     packed rows → fine-tuned model
+    flyte_eval   held-out Flyte functions, written again by the model and run in a sandbox
+    evaluation   scores, completions and answers of a model; comparisons with intervals
+    report       the typed report and its forms; publishing
+    tasks        the steps as Flyte tasks
+    cli          the command `flyte-llama`
 
-A room imports only from rooms before it; `tasks` and `workflows` alone know Flyte.
+`errors`, `progress`, `settings` and `storage` serve all of them. `workflows` wires the tasks together.
 """
 
 __version__ = "0.1.0"

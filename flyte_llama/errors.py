@@ -1,19 +1,19 @@
 """The exception tree.
 
     FlyteLlamaError
-    ├── ConfigError      the configuration: every problem of it, in one message
+    ├── ConfigError      an invalid configuration: all its problems in one message
     ├── SourceError      a source that cannot be pinned or read
-    ├── CorpusError      documents that make no usable split
-    ├── DataError        a stored file that is damaged or does not fit its manifest
+    ├── CorpusError      documents that cannot be split into two usable sides
+    ├── DataError        a stored file that is damaged or does not match its manifest
     ├── ModelError       a base model that cannot be loaded, or does not fit the configuration
-    ├── TrainingError    a training run that must not go on
-    │   └── OutOfMemoryError  one that does not fit the device or the host
-    ├── EvaluationError  a score that would not be true
+    ├── TrainingError    a training run that cannot continue
+    │   └── OutOfMemoryError  training that does not fit the device or the host
+    ├── EvaluationError  a score that would be wrong
     └── PublishError     a model that cannot be published
 
-All of them are click exceptions with exit code 2, so that `pyflyte run` and `flyte-llama` print the message
-alone, without a traceback, and stop. Only out of training, which Elastic runs in processes of its own, Flyte makes
-its own exception with a traceback; the message stands above it.
+All of them are click exceptions with exit code 2, so `pyflyte run` and `flyte-llama` stop and print only the message,
+without a traceback. Only training differs: Elastic runs it in separate processes, and Flyte replaces their error with
+one that has a traceback; the message is printed above it.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ import click
 
 
 class FlyteLlamaError(click.ClickException):
-    """What was expected, what came, and what to do next."""
+    """The base class. The message gives the expected value, the actual one, and the next step to take."""
 
     exit_code = 2
 
     def __init__(self, message: str, *, transient: bool = False) -> None:
         super().__init__(message)
         self.transient = transient
-        """Whether a second try may succeed, as after a network's failure."""
+        """Whether a retry may succeed, as after a network failure."""
 
 
 class ConfigError(FlyteLlamaError):
-    """Every problem of a configuration, one a line."""
+    """An invalid configuration: every problem, one a line."""
 
 
 class SourceError(FlyteLlamaError):
@@ -41,11 +41,11 @@ class SourceError(FlyteLlamaError):
 
 
 class CorpusError(FlyteLlamaError):
-    """Documents that make no usable split."""
+    """Documents that cannot be split into two usable sides."""
 
 
 class DataError(FlyteLlamaError):
-    """A stored file that is damaged or does not fit its manifest."""
+    """A stored file that is damaged or does not match its manifest."""
 
 
 class ModelError(FlyteLlamaError):
@@ -53,16 +53,26 @@ class ModelError(FlyteLlamaError):
 
 
 class TrainingError(FlyteLlamaError):
-    """A training run that must not go on."""
+    """A training run that cannot continue."""
 
 
 class OutOfMemoryError(TrainingError):
-    """Training that does not fit the device or the host, by its plan or when tried."""
+    """Training that does not fit the device or the host, in the plan or when it ran."""
 
 
 class EvaluationError(FlyteLlamaError):
-    """A score that would not be true."""
+    """A score that would be wrong."""
 
 
 class PublishError(FlyteLlamaError):
     """A model that cannot be published."""
+
+
+def hub_error(name: str, revision: str, error: Exception) -> ModelError:
+    """The error to raise for an exception of the hub's client; transient if a retry may succeed."""
+    status = getattr(getattr(error, "response", None), "status_code", 500)
+    return ModelError(
+        f"{name} at {revision}: cannot be fetched from the hub ({type(error).__name__}). Check name, revision and "
+        "network; a gated model needs a token (HF_TOKEN, on a cluster through FLYTE_LLAMA_SECRET_GROUP).",
+        transient=status == 429 or status >= 500,
+    )

@@ -1,20 +1,20 @@
-"""What must be known when the package is registered, read once from the environment.
+"""The settings needed when the package is registered, read once from the environment.
 
 | variable | meaning | default |
 |---|---|---|
-| IMAGE | container image of every task | what `pyflyte` is told with `--image` |
-| FLYTE_LLAMA_GPU | accelerator of flytekit.extras.accelerators | A100_80GB |
-| FLYTE_LLAMA_GPU_COUNT | GPUs, and so processes, that train together on one node | 8 |
+| IMAGE | container image of every task | the `--image` of `pyflyte` |
+| FLYTE_LLAMA_GPU | an accelerator of flytekit.extras.accelerators | A100_80GB |
+| FLYTE_LLAMA_GPU_COUNT | GPUs, and so training processes, per node | 8 |
 | FLYTE_LLAMA_NODES | nodes that train together; more than 1 needs Kubeflow's training operator | 1 |
-| FLYTE_LLAMA_GPU_CPU | CPUs of the training pod | 8 a GPU |
-| FLYTE_LLAMA_GPU_MEMORY | memory of the training pod | 100Gi a GPU |
+| FLYTE_LLAMA_GPU_CPU | CPUs of the training pod | 8 per GPU |
+| FLYTE_LLAMA_GPU_MEMORY | memory of the training pod | 100Gi per GPU |
 | FLYTE_LLAMA_GPU_STORAGE | ephemeral storage of the GPU pods | 400Gi |
-| FLYTE_LLAMA_SECRET_GROUP | Flyte secret group whose key `hf_token` holds a hub token | none: no secret is asked for |
-| FLYTE_LLAMA_GIT_SECRET_GROUP | Flyte secret group whose key `git_token` holds a token of git | none |
-| FLYTE_LLAMA_GIT_HOST | the one host that is sent that token | github.com |
-| FLYTE_LLAMA_CACHE | bucket folder where pods keep between runs what they found in each file | none |
-| FLYTE_LLAMA_SCHEDULE | five-field cron of the weekly refresh, UTC | 0 6 * * 1 |
-| FLYTE_LLAMA_ACTIVATE_SCHEDULE | 1 activates the refresh when registered | 0 |
+| FLYTE_LLAMA_SECRET_GROUP | Flyte secret group that has a hub token as `hf_token` | none: no secret is requested |
+| FLYTE_LLAMA_GIT_SECRET_GROUP | Flyte secret group that has a git token as `git_token` | none: no secret is requested |
+| FLYTE_LLAMA_GIT_HOST | the only host that receives the git token | github.com |
+| FLYTE_LLAMA_CACHE | bucket folder where pods keep the results of each file between runs | none |
+| FLYTE_LLAMA_SCHEDULE | schedule of the weekly refresh, five-field cron, UTC | 0 6 * * 1 |
+| FLYTE_LLAMA_ACTIVATE_SCHEDULE | 1 activates the weekly refresh at registration | 0 |
 | FLYTE_LLAMA_OUTPUT | folder for the report of a local run | output |
 """
 
@@ -23,15 +23,16 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator
 
+from flyte_llama.config import Frozen
 from flyte_llama.errors import ConfigError
 
 PREFIX = "FLYTE_LLAMA_"
 
 
-class Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class Settings(Frozen):
+    """The settings above, validated; each field is the variable's name in lower case, without the prefix."""
 
     image: str | None = None
     gpu: str = "A100_80GB"
@@ -50,25 +51,26 @@ class Settings(BaseModel):
 
     @field_validator("gpu")
     @classmethod
-    def _known(cls, gpu: str) -> str:
+    def _known_accelerator(cls, gpu: str) -> str:
         from flytekit.extras import accelerators
+        from flytekit.extras.accelerators import BaseAccelerator
 
-        known = [name for name in dir(accelerators) if isinstance(getattr(accelerators, name), _accelerator_type())]
+        known = sorted(name for name, value in vars(accelerators).items() if isinstance(value, BaseAccelerator))
         if gpu not in known:
-            raise ValueError(f"is no accelerator of flytekit. Use one of {', '.join(known)}")
+            raise ValueError(f"is not an accelerator of flytekit. Use one of {', '.join(known)}")
         return gpu
 
 
 def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
-    """The settings of an environment.
+    """Read the settings; an empty variable counts as unset.
 
     Raises:
-        ConfigError: naming every variable with a bad value.
+        ConfigError: lists every variable that has an invalid value.
     """
-    found = {name: environment.get(PREFIX + name.upper()) for name in Settings.model_fields if name != "image"}
-    found["image"] = environment.get("IMAGE")
+    values = {name: environment.get(PREFIX + name.upper()) for name in Settings.model_fields if name != "image"}
+    values["image"] = environment.get("IMAGE")
     try:
-        return Settings.model_validate({name: value for name, value in found.items() if value})
+        return Settings.model_validate({name: value for name, value in values.items() if value})
     except ValidationError as error:
         lines = [
             f"{PREFIX}{str(problem['loc'][0]).upper()} = {problem['input']!r}: "
@@ -76,9 +78,3 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
             for problem in error.errors()
         ]
         raise ConfigError("\n  - ".join(["the environment:", *lines])) from None
-
-
-def _accelerator_type() -> type:
-    from flytekit.extras.accelerators import BaseAccelerator
-
-    return BaseAccelerator

@@ -1,4 +1,4 @@
-"""`train_flyte_llama`: the tasks wired into the line, and the launch plans that start it."""
+"""The workflows: `train_flyte_llama` and its launch plans, `tune_batch_size` and `sweep`."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from flytekit import (
 )
 
 from flyte_llama.config import ExperimentConfig, load_config
+from flyte_llama.evaluation.sweep import SweepTrial
 from flyte_llama.model import PinnedModel
 from flyte_llama.report import EvaluationReport
 from flyte_llama.tasks.data import Corpus, build_corpus, encode, pin_model, pin_sources, prepare_base, read_source
@@ -41,10 +42,10 @@ from flyte_llama.tasks.tuning import (
     try_batch_size,
     try_point,
 )
-from flyte_llama.tuning import BatchTrial, SweepTrial
+from flyte_llama.training.trials import BatchTrial
 
 
-class Trained(NamedTuple):
+class TrainingResult(NamedTuple):
     model: FlyteDirectory
     report: EvaluationReport
     page: FlyteFile
@@ -53,8 +54,8 @@ class Trained(NamedTuple):
     published: str
 
 
-class Prepared(NamedTuple):
-    """What training and measuring start from: promises, while a workflow is being made."""
+class PreparedRun(NamedTuple):
+    """The inputs of training and evaluation. While Flyte compiles a workflow, these are promises."""
 
     model: PinnedModel
     corpus: Corpus
@@ -62,14 +63,14 @@ class Prepared(NamedTuple):
     rows: FlyteDirectory
 
 
-def prepare(config: ExperimentConfig) -> Prepared:
-    """The nodes from the configuration to packed rows, of whatever workflow calls this."""
+def prepare(config: ExperimentConfig) -> PreparedRun:
+    """Add the nodes that make packed rows from the configuration. Call it inside a workflow."""
     sources = pin_sources(corpus=config.corpus, released=config.model.released)
     model = pin_model(model=config.model)
     read = functools.partial(read_source, documents=config.corpus.documents)
     documents = map_task(read)(source=sources)
     corpus = build_corpus(sources=sources, documents=documents, corpus=config.corpus, released=config.model.released)
-    # An attribute of an input is written out at each use: flytekit's local runs resolve such a promise only once.
+    # `config.x` is repeated at each use: flytekit's local runs can resolve the promise of an attribute only once.
     base = prepare_base(
         pinned=model,
         model=config.model,
@@ -88,13 +89,13 @@ def prepare(config: ExperimentConfig) -> Prepared:
         max_steps=config.training.max_steps,
         global_batch_size=config.training.global_batch_size,
     )
-    return Prepared(model, corpus, base, rows)
+    return PreparedRun(model, corpus, base, rows)
 
 
-def scores(
+def score_models(
     models: list[FlyteDirectory], suite: list[FlyteDirectory], items: FlyteDirectory, config: ExperimentConfig
 ) -> list[FlyteDirectory]:
-    """The nodes that measure a model, or none, on every shard of the suite and put together what they found."""
+    """Add the nodes that measure a model (or none) on every shard of the suite and join the results."""
     pairs = pair(models=models, shards=suite)
     on_a_shard = functools.partial(
         evaluate,
@@ -102,18 +103,19 @@ def scores(
         objective=config.objective,
         precision=config.training.precision,
     )
-    found: list[FlyteDirectory] = join_shards(
+    joined: list[FlyteDirectory] = join_shards(
         parts=map_task(on_a_shard)(model=pairs.models, shard=pairs.shards), items=items
     )
-    return found
+    return joined
 
 
 @workflow
-def train_flyte_llama(config: ExperimentConfig) -> Trained:
-    """Fine-tune a code model on repositories, and measure on others how much better it got.
+def train_flyte_llama(config: ExperimentConfig) -> TrainingResult:
+    """Fine-tune a code model on some repositories, and measure on others how much it improved.
 
-    Everything after the two pins is cached by content: on unchanged sources a run costs seconds.
+    Everything after the two pins is cached by content, so a run on unchanged sources takes seconds.
     """
+    # sources → corpus → packed rows, and the suite to measure on
     model, corpus, base, rows = prepare(config)
     items = mine_flyte_eval(heldout=corpus.heldout, flyte_eval=config.evaluation.flyte_eval)
     suite = build_suite(
@@ -123,14 +125,20 @@ def train_flyte_llama(config: ExperimentConfig) -> Trained:
         evaluation=config.evaluation,
         documents=config.corpus.documents,
     )
+
+    # measure the published model, if there is one, and the base
     published = pin_published(evaluation=config.evaluation)
     prepare_one = functools.partial(prepare_published, window=config.evaluation.window)
-    published_scores = scores(map_task(prepare_one)(pinned=published), suite, items, config)
-    base_scores = scores([base], suite, items, config)
+    published_scores = score_models(map_task(prepare_one)(pinned=published), suite, items, config)
+    base_scores = score_models([base], suite, items, config)
+
+    # fine-tune, and measure the result
     train = fine_tune if SETTINGS.nodes == 1 else fine_tune_on_nodes
     tuned = train(base=base, rows=rows, heldout=corpus.heldout, training=config.training)
-    tuned_scores = scores([tuned.model], suite, items, config)
-    made = report(
+    tuned_scores = score_models([tuned.model], suite, items, config)
+
+    # report, and publish if the model is better
+    reported = report(
         base_scores=base_scores,
         published_scores=published_scores,
         tuned_scores=tuned_scores,
@@ -141,13 +149,13 @@ def train_flyte_llama(config: ExperimentConfig) -> Trained:
         model=tuned.model,
         heldout=corpus.heldout,
     )
-    url = publish(model=tuned.model, report=made.report, publish=config.publish)
-    return Trained(tuned.model, made.report, made.page, made.card, made.dataset_card, url)
+    url = publish(model=tuned.model, report=reported.report, publish=config.publish)
+    return TrainingResult(tuned.model, reported.report, reported.page, reported.card, reported.dataset_card, url)
 
 
 @workflow
 def tune_batch_size(config: ExperimentConfig) -> BatchTrial:
-    """The largest `training.micro_batch_size` that fits the GPUs: those the plan does not rule out, each tried."""
+    """The largest `training.micro_batch_size` that fits the GPUs. Tries each size that the plan does not rule out."""
     _, _, base, rows = prepare(config)
     candidates = batch_sizes(training=config.training, base=base)
     trial = functools.partial(try_batch_size, base=base, rows=rows)
@@ -156,10 +164,10 @@ def tune_batch_size(config: ExperimentConfig) -> BatchTrial:
 
 @workflow
 def sweep(config: ExperimentConfig, learning_rates: list[float], ranks: list[int]) -> list[SweepTrial]:
-    """A run for each pair of learning rate and rank, measured on the held-out text; best first.
+    """Train and measure one run for each pair of learning rate and rank; best first.
 
-    Choosing by the held-out text makes its figure of the chosen run a little too good: measure the final model on
-    repositories that the sweep did not see.
+    Runs are compared on the held-out text, so the best run's figure is slightly optimistic: measure the final model on
+    repositories that the sweep did not use.
     """
     _, corpus, base, rows = prepare(config)
     points = sweep_configs(training=config.training, learning_rates=learning_rates, ranks=ranks)
@@ -175,9 +183,9 @@ def sweep(config: ExperimentConfig, learning_rates: list[float], ranks: list[int
 
 
 def shipped_configs() -> dict[str, Path]:
-    """Name → file of the configurations that come with the package; of a checkout, those of its configs/."""
-    here = Path(__file__).resolve().parent
-    folder = here / "configs" if (here / "configs").is_dir() else here.parent / "configs"
+    """Name → file of the configurations in the installed package or, in a checkout, in configs/."""
+    package = Path(__file__).resolve().parent
+    folder = package / "configs" if (package / "configs").is_dir() else package.parent / "configs"
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
@@ -193,7 +201,7 @@ weekly_refresh = LaunchPlan.get_or_create(
     name="flyte_llama.weekly_refresh",
     default_inputs={"config": SHIPPED["code_llama_7b_lora"]},
     schedule=CronSchedule(schedule=SETTINGS.schedule),
-    # A run may take longer than a week; the next one then waits for the schedule after.
+    # A run may take longer than a week; the next scheduled run is then skipped.
     concurrency=ConcurrencyPolicy(max_concurrency=1, behavior=ConcurrencyLimitBehavior.SKIP),
     auto_activate=SETTINGS.activate_schedule,
 )

@@ -1,19 +1,22 @@
-"""Real small things for the tests: git repositories, documents, a tiny Llama in the hub's format."""
+"""Small but real fixtures: git repositories, documents, and a tiny Llama in the hub's format."""
 
 from __future__ import annotations
 
 import os
 import random
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from flyte_llama.config import ModelConfig, ObjectiveConfig, ScratchConfig
+from flyte_llama.config import ModelConfig, ObjectiveConfig
+from flyte_llama.config.model import ScratchConfig
 from flyte_llama.documents import Amount, Document, SourceCount
-from flyte_llama.ngrams import signature
+from flyte_llama.documents.ngrams import signature
+from flyte_llama.encoding.packing import Row
+from flyte_llama.encoding.rows import RowsWriter
 from flyte_llama.sources.entry import git_blob_id
 
 MakeRepo = Callable[..., Path]
@@ -27,8 +30,8 @@ TEXTS = [
 
 
 @pytest.fixture(autouse=True)
-def _own_git_configuration(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Tests see no configuration of the machine's user."""
+def _without_git_configuration(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Hide the user's git configuration from the tests."""
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
     monkeypatch.setenv("GIT_CONFIG_SYSTEM", os.devnull)
 
@@ -41,7 +44,7 @@ def git(repo: Path, *arguments: str) -> str:
 
 @pytest.fixture
 def make_repo(tmp_path: Path) -> MakeRepo:
-    """Makes a repository of the given files, one commit on `main`; bytes or text."""
+    """Return a function that makes a repository of text or binary files, with one commit on `main`."""
 
     def make(name: str, files: dict[str, str | bytes]) -> Path:
         repo = tmp_path / "remotes" / name
@@ -94,29 +97,29 @@ def document(
 
 
 def source_count(documents: Sequence[Document], **changes: Any) -> SourceCount:
-    """Of one source of which nothing was left out."""
-    one = documents[0]
-    kept = Amount(files=len(documents), num_bytes=sum(document.num_bytes for document in documents))
+    """The counts of one source that kept all its files."""
+    first = documents[0]
+    total = Amount(files=len(documents), num_bytes=sum(document.num_bytes for document in documents))
     facts = {
-        "repository": one.repository,
-        "url": one.url,
-        "ref": one.ref,
-        "revision": one.revision,
-        "committed": one.committed,
+        "repository": first.repository,
+        "url": first.url,
+        "ref": first.ref,
+        "revision": first.revision,
+        "committed": first.committed,
         "licence": "Apache-2.0",
         "licence_files": ["LICENSE"],
-        "entries": kept,
-        "documents": kept,
+        "entries": total,
+        "documents": total,
         "skipped": {},
         "redacted": {},
     }
     return SourceCount(**(facts | changes))
 
 
-def words_of(number: int, *, seed: int = 0, vocabulary: int = 100_000) -> list[str]:
-    """Words that hardly ever repeat, so that texts made of them have nothing in common by chance."""
+def words_of(num_words: int, *, seed: int = 0, vocabulary: int = 100_000) -> list[str]:
+    """Random words that almost never repeat, so that two texts made of them share nothing by chance."""
     rng = random.Random(seed)  # noqa: S311  # no secret
-    return [f"w{rng.randrange(vocabulary)}" for _ in range(number)]
+    return [f"w{rng.randrange(vocabulary)}" for _ in range(num_words)]
 
 
 def lines_of(words: Sequence[str], *, a_line: int = 8) -> str:
@@ -132,7 +135,7 @@ CODE_LLAMA_7B = {
     "intermediate_size": 11008,
     "max_position_embeddings": 16384,
 }
-"""Its config.json, as far as a plan goes by it."""
+"""The part of its config.json that a plan uses."""
 
 TINY = ModelConfig(
     name="scratch",
@@ -157,9 +160,16 @@ ALL_KINDS = ObjectiveConfig(kind="mixture", mixture={"clm": 1, "fim": 1, "causal
 
 @pytest.fixture(scope="session")
 def all_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """As `tiny_base`, with every control token that an objective may need."""
+    """Like `tiny_base`, with every control token that an objective may need."""
     from flyte_llama.model import pin_model, prepare_base
 
     folder = tmp_path_factory.mktemp("all") / "base"
     prepare_base(pin_model(TINY), TINY, TEXTS * 20, longest_input=256, folder=folder, objective=ALL_KINDS)
     return folder
+
+
+def write_rows(folder: Path, epochs: Iterable[Iterable[Row]], *, seq_len: int, **options: Any) -> None:
+    """Write rows that are already packed; `options` as for `RowsWriter`."""
+    with RowsWriter(folder, seq_len=seq_len, **options) as writer:
+        for rows in epochs:
+            writer.write_epoch(rows)

@@ -1,4 +1,4 @@
-"""The environment that registration reads."""
+"""The environment variables that registration reads."""
 
 import pytest
 

@@ -1,4 +1,7 @@
-"""What the corpus is made of: sources, which of their files, and what is done to them."""
+"""The corpus: its sources, the files to read from them, and how their text is cleaned and combined.
+
+Without `corpus`, an experiment uses Flyte's nine repositories.
+"""
 
 from __future__ import annotations
 
@@ -7,41 +10,13 @@ from typing import Literal
 
 from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
 from pathspec import GitIgnoreSpec
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
-from flyte_llama.config.location import check_location, check_ref, contains_token, source_name
-from flyte_llama.config.nearest import hint
-from flyte_llama.config.stage import StageConfig
+from flyte_llama.config.source_url import check_ref, check_url, contains_token, source_name
+from flyte_llama.config.stage import StageConfig, hint
 
-
-class SourceConfig(StageConfig):
-    url: str
-    """A git URL, the path of a local git repository, or `package:NAME`, an installed Python distribution."""
-
-    ref: str | None = None
-    """Branch, tag, full ref or 40-hex commit; null is the remote's HEAD. A package takes none: its version is it."""
-
-    accept_unknown_licence: bool = False
-    """Also read it where it states no licence that is recognised, such as your own private code."""
-
-    @field_validator("url")
-    @classmethod
-    def _url(cls, url: str) -> str:
-        return check_location(url)
-
-    @field_validator("ref")
-    @classmethod
-    def _ref(cls, ref: str | None) -> str | None:
-        return check_ref(ref)
-
-    @property
-    def name(self) -> str:
-        """`owner/name` of a URL, the folder's name of a path, `package:NAME`; the same for every spelling of a URL."""
-        return source_name(self.url)
-
-
-# SPDX ids of licences that allow copies, changes and any use, and ask for no more than a notice. Not here, for you to
-# add: BSD-4-Clause, which asks for a line in advertisements, and CC-BY-4.0, which asks for credit wherever shared.
+# SPDX ids of licences that allow copying, changing and any use, and require no more than a notice. Left out, for you to
+# add: BSD-4-Clause, which requires a line in advertisements, and CC-BY-4.0, which requires credit in every copy.
 PERMISSIVE = [
     "0BSD",
     "Apache-2.0",
@@ -68,41 +43,71 @@ PERMISSIVE = [
 ]
 _SPDX_LIST = "Look it up at spdx.org/licenses."
 
-OPTED_OUT = re.compile(r"(?P<name>package:[\w.-]+|[^\s:/]+/[^\s:/]+(?<!\.git))(?::(?P<pattern>\S.*))?")
+OPT_OUT_LINE = re.compile(r"(?P<name>package:[\w.-]+|[^\s:/]+/[^\s:/]+(?<!\.git))(?::(?P<pattern>\S.*))?")
+
+
+class SourceConfig(StageConfig):
+    """A repository or an installed package to read."""
+
+    url: str
+    """A git URL, the path of a local git repository, or `package:NAME` for an installed Python distribution."""
+
+    ref: str | None = None
+    """Branch, tag, full ref or 40-hex commit; null is the remote's HEAD. Not allowed for a package."""
+
+    accept_unknown_licence: bool = False
+    """Also read the source if no licence is recognised in it. Meant for code of yours, such as private repositories."""
+
+    @field_validator("url")
+    @classmethod
+    def _url(cls, url: str) -> str:
+        return check_url(url)
+
+    @field_validator("ref")
+    @classmethod
+    def _ref(cls, ref: str | None) -> str | None:
+        return check_ref(ref)
+
+    @property
+    def name(self) -> str:
+        """`owner/name` for a URL in any spelling, the last two folders of a path, or `package:NAME`."""
+        return source_name(self.url)
 
 
 class DocumentsConfig(StageConfig):
+    """The files of a source to keep as documents."""
+
     kinds: list[Literal["source", "test", "docs", "config"]] = Field(["source", "test", "docs", "config"], min_length=1)
     """Kinds of document to keep."""
 
     max_bytes: int = Field(1_000_000, ge=1)
-    """Files larger than this many bytes are left out, unread; notebooks if their text without outputs is, or if they
-    are twenty times as large."""
+    """Files larger than this many bytes are skipped without being read. A notebook is skipped if its text without
+    outputs is larger, or if the whole file is twenty times as large."""
 
     licences: list[str] = Field(PERMISSIVE, min_length=1)
-    """SPDX ids of the licences under which files may be read. A source under another one is an error; a file of it
-    that states one of its own is left out."""
+    """SPDX ids of the licences under which files may be read. A source under another licence is an error; a single
+    file that states another licence is skipped."""
 
     opt_out: list[str] = Field([])
-    """Repositories, `owner/name` in any case, and paths in them, `owner/name:pattern` as in .gitignore, that are never
-    read; `package:NAME` is a repository too."""
+    """Repositories and paths that are never read: `owner/name` in any case, or `owner/name:pattern` with a pattern of
+    .gitignore. `package:NAME` also counts as a repository."""
 
     redact_people: bool = True
-    """Replace e-mail addresses and public IP addresses by placeholders. Access tokens are always replaced."""
+    """Replace e-mail addresses and public IP addresses with placeholders. Access tokens are always replaced."""
 
     @field_validator("opt_out")
     @classmethod
-    def _named(cls, lines: list[str]) -> list[str]:
+    def _opt_out_lines(cls, lines: list[str]) -> list[str]:
         for line in lines:
             if contains_token(line):
-                raise ValueError("holds an access token. Remove it")
-            found = OPTED_OUT.fullmatch(line)
-            if not found:
-                raise ValueError(f"holds {line!r}. Write owner/name, or owner/name:pattern")
+                raise ValueError("contains an access token. Remove it")
+            match = OPT_OUT_LINE.fullmatch(line)
+            if not match:
+                raise ValueError(f"contains {line!r}. Write owner/name, or owner/name:pattern")
             try:
-                GitIgnoreSpec.from_lines([found["pattern"] or "*"])
+                GitIgnoreSpec.from_lines([match["pattern"] or "*"])
             except (ValueError, re.error):
-                raise ValueError(f"holds {line!r}, whose pattern is none of .gitignore. Write it as there") from None
+                raise ValueError(f"contains {line!r}. Write the pattern as in .gitignore") from None
         return lines
 
     @field_validator("licences")
@@ -114,53 +119,89 @@ class DocumentsConfig(StageConfig):
             except InvalidLicenseExpression:
                 known = ""
             if known != spdx or " " in spdx:
-                meant = f"Did you mean {known}?" if known else hint(spdx, PERMISSIVE, otherwise=_SPDX_LIST)
-                raise ValueError(f"holds {spdx!r}, which is no SPDX id. {meant} Write ids")
+                suggestion = f"Did you mean {known}?" if known else hint(spdx, PERMISSIVE, otherwise=_SPDX_LIST)
+                raise ValueError(f"contains {spdx!r}, which is not an SPDX id. {suggestion} List SPDX ids")
         return licences
 
 
 class DeduplicationConfig(StageConfig):
-    """Exact copies are always dropped."""
+    """The copies to drop besides exact ones, which are always dropped."""
 
     lineage: bool = True
-    """Of a repository that was merged into another one as a folder of its name, keep the newer of two files at the
-    same path."""
+    """If a repository was merged into another as a folder with its name, keep only the newer of two files at the same
+    path."""
 
     near: float = Field(0.7, ge=0, le=1)
-    """Drop a document whose words share at least this much with one kept (Jaccard similarity of 5-grams, 0.6 or more);
+    """Drop a document if it is at least this similar to a kept one (Jaccard similarity of 5-grams of words, 0.6 to 1);
     0 keeps near-duplicates."""
 
     @field_validator("near")
     @classmethod
-    def _can_be_found(cls, near: float) -> float:
+    def _can_be_detected(cls, near: float) -> float:
         if 0 < near < 0.6:
-            raise ValueError("is below 0.6, where too many pairs are not found. Give 0.6 to 1, or 0 for none")
+            raise ValueError(
+                "is below 0.6, where too many pairs are missed. Use 0.6 to 1, or 0 to keep near-duplicates"
+            )
         return near
 
 
 class LeakageConfig(StageConfig):
-    """Held-out text is always removed from train."""
+    """How to remove held-out text from the train documents, which is always done."""
 
     num_words: int = Field(13, ge=5)
-    """Train text that has this many words in a row in common with a held-out document is removed."""
+    """Remove train text that shares this many words in a row with a held-out document."""
 
     remove: Literal["spans", "documents"] = "spans"
-    """`spans` removes the paragraphs that leak, `documents` the whole document."""
+    """`spans` removes only the paragraphs that leak, `documents` the whole document."""
+
+
+_FLYTE = "https://github.com/flyteorg/"
+_FLYTE_TRAIN = [
+    # `main` is Flyte 2; `master` is Flyte 1, to which flytekit 1.16 belongs.
+    SourceConfig(url=_FLYTE + "flyte", ref="master"),
+    SourceConfig(url=_FLYTE + "flytekit"),
+    SourceConfig(url=_FLYTE + "flytepropeller"),
+    SourceConfig(url=_FLYTE + "flyteplugins"),
+    SourceConfig(url=_FLYTE + "flyteidl"),
+    SourceConfig(url=_FLYTE + "flyteadmin"),
+    SourceConfig(url=_FLYTE + "flyteconsole"),
+]
+_FLYTE_HELDOUT = [
+    SourceConfig(url=_FLYTE + "flytesnacks"),
+    # Has a licence (Apache-2.0) for only some of the talks.
+    SourceConfig(url=_FLYTE + "flyte-conference-talks", accept_unknown_licence=True),
+]
 
 
 class CorpusConfig(StageConfig):
-    train: list[SourceConfig] = Field(min_length=1)
-    """Sources to learn from."""
+    """The sources of both sides, and the rules that turn them into documents.
 
-    heldout: list[SourceConfig] = Field(min_length=1)
-    """Sources to measure on; nothing of them is trained on."""
+    `train` and `heldout` default to Flyte's nine repositories, and are given together or not at all.
+    """
+
+    train: list[SourceConfig] = Field(_FLYTE_TRAIN, min_length=1)
+    """Sources to train on. The default is flyte (Flyte 1), flytekit, flytepropeller, flyteplugins, flyteidl, flyteadmin
+    and flyteconsole."""
+
+    heldout: list[SourceConfig] = Field(_FLYTE_HELDOUT, min_length=1)
+    """Sources to measure on; never trained on. The default is flytesnacks and flyte-conference-talks."""
 
     extensions: list[SourceConfig] = Field([])
-    """Community sources that use Flyte, added to `train`."""
+    """Further sources to train on, such as community code that uses Flyte. Added to `train`, also to its default."""
 
     documents: DocumentsConfig = DocumentsConfig()
     deduplication: DeduplicationConfig = DeduplicationConfig()
     leakage: LeakageConfig = LeakageConfig()
+
+    @model_validator(mode="after")
+    def _both_sides_or_none(self) -> CorpusConfig:
+        """Reject one side alone: the user hardly means Flyte's repositories, the default, to be the other."""
+        if ("train" in self.model_fields_set) != ("heldout" in self.model_fields_set):
+            side, other = ("train", "heldout") if "train" in self.model_fields_set else ("heldout", "train")
+            raise ValueError(
+                f"lists {side} but not {other}. Add {other}, or leave both out to use Flyte's nine repositories"
+            )
+        return self
 
     @property
     def train_sources(self) -> list[SourceConfig]:
@@ -168,27 +209,27 @@ class CorpusConfig(StageConfig):
 
 
 class CompositionConfig(StageConfig):
-    """How train documents become the texts that are learned. The switches are off until an evaluation shows a gain."""
+    """How train documents become training texts. Each switch stays off by default until an evaluation shows a gain."""
 
     language_weights: dict[str, float] = Field({})
-    """Language → how often its documents are taken in an epoch: 0.5 takes every second one, 2 each twice, 0 none.
-    Languages that are not named have 1."""
+    """Language → how often each of its documents is used in an epoch: 2 is twice, 0 is never, 0.5 uses about half of
+    them, chosen by `seed`. Languages that are not listed have 1."""
 
     neighbours: bool = False
-    """Join a source file and its test to one text; held-out words are not looked for across the seam."""
+    """Join a source file and its test into one text. Leaks are not searched for across the seam."""
 
     path_comments: bool = False
     """Begin each text with a comment that names its repository and path."""
 
     seed: int = Field(0, ge=0)
-    """Of the choice of documents where a weight is no whole number."""
+    """Seed of the choice of documents for weights that are not whole numbers."""
 
     @field_validator("language_weights")
     @classmethod
     def _weights(cls, weights: dict[str, float]) -> dict[str, float]:
         for language, weight in weights.items():
             if contains_token(language):
-                raise ValueError("holds an access token. Remove it")
+                raise ValueError("contains an access token. Remove it")
             if not 0 <= weight <= 100:
-                raise ValueError(f"has {language}: {weight}. Give a number from 0 to 100")
+                raise ValueError(f"has {language}: {weight}. Use a number from 0 to 100")
         return weights

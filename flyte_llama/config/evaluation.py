@@ -1,4 +1,4 @@
-"""How models are measured: perplexity on held-out text, and beyond it."""
+"""How models are measured (perplexity on held-out text, completions, FlyteEval), and when one is published."""
 
 from __future__ import annotations
 
@@ -11,74 +11,76 @@ from flyte_llama.config.stage import StageConfig
 
 
 class CompletionConfig(StageConfig):
-    """Lines and spans of held-out documents that the model is to write, greedily."""
+    """Lines and spans of held-out documents for the model to complete, by greedy decoding."""
 
     lines: int = Field(200, ge=0)
-    """Lines, each with all the window holds before it; 0 measures none."""
+    """Lines to complete, each from as much preceding text as fits the window; 0 measures none."""
 
     spans: int = Field(100, ge=0)
-    """Spans of each kind (one line, several lines, random), infilled in both orders; 0 measures none. Needs a model
+    """Spans of each kind (one line, several lines, random) to infill, in both orders; 0 measures none. Needs a model
     with infill tokens."""
 
     max_new_tokens: int = Field(64, ge=1)
-    """Most tokens written for one of them; longer ones are not asked for."""
+    """Maximum length of a line or span, in tokens; longer ones are not chosen."""
 
     seed: int = Field(0, ge=0)
-    """Of the choice."""
+    """Seed of the choice of lines and spans."""
 
 
 class FlyteEvalConfig(StageConfig):
-    """Functions of Flyte examples that the model is to write, decided by running what it wrote."""
+    """Functions of Flyte examples for the model to write; running its code decides whether it passes."""
 
     source: Literal["heldout", "small", "none"] = "heldout"
     """`heldout` makes the tasks from the held-out documents, `small` from the examples that come with this package,
-    `none` makes none."""
+    `none` skips FlyteEval."""
 
     tasks: int = Field(200, ge=1)
-    """Most tasks; fewer are chosen from all by chance."""
+    """Maximum number of tasks; if there are more, a random sample."""
 
     samples: int = Field(1, ge=1)
-    """Answers to each task, n of pass@k."""
+    """Answers to each task: the n of pass@k."""
 
     temperature: float = Field(0.0, ge=0, allow_inf_nan=False)
-    """0 takes the likeliest token; above it, answers are drawn."""
+    """0 takes the likeliest token; above 0, answers are sampled."""
 
     max_new_tokens: int = Field(256, ge=1)
-    """Most tokens of an answer."""
+    """Maximum length of an answer, in tokens."""
 
     seed: int = Field(0, ge=0)
-    """Of the choice, and of answers that are drawn."""
+    """Seed of the choice of tasks and of sampled answers."""
 
 
 class EvaluationConfig(StageConfig):
+    """What to measure, and how much of it the model sees at once."""
+
     window: int = Field(4096, ge=2)
-    """Tokens the model sees at once."""
+    """Tokens that the model sees at once."""
 
     stride: int = Field(2048, ge=1)
-    """Tokens by which the window moves; every scored token but a document's first has at least
-    `window - stride` tokens before it, or all that there are."""
+    """Tokens that the window advances at a time. Every scored token except a document's first has at least
+    `window - stride` tokens of context, or all the tokens before it."""
 
     batch_tokens: int = Field(8192, ge=2)
-    """Tokens in the model at once: a GPU's forward pass, or those that a CPU's cores run side by side, each its own, if
-    there is room for a window each. Changes speed and memory, and of the figures only what rounding does: in fp32 less
-    than 1e-6 of them."""
+    """Tokens in the model at once: one forward pass on a GPU; on a CPU the sum over the cores, which run one batch each
+    if every batch has room for a window. Changes speed and memory; the figures change only by rounding, in fp32 by
+    less than 1e-6 of their value."""
 
     shards: int = Field(1, ge=1, le=64)
-    """Pods that share the measuring of one model; changes time, and of the figures only what rounding does."""
+    """Pods that share the measuring of one model. Changes the time; the figures change only by rounding."""
 
     general: list[SourceConfig] = Field(
         [SourceConfig(url=f"package:{name}") for name in ("click", "jinja2", "requests")]
     )
-    """Code that is not the corpus's kind, measured before and after training for what was forgotten: installed
-    distributions, `package:NAME`. One that is of the corpus is left out; an empty list measures none."""
+    """Code unlike the corpus, measured before and after training to see how much the model forgot: installed
+    distributions, as `package:NAME`. One that is in the corpus is skipped; an empty list measures none."""
 
     probe_bytes: int = Field(1_000_000, ge=0)
-    """Most bytes of train text, of the held-out documents' languages and kinds, and of general code, that are measured
-    beside the held-out text; 0 measures neither."""
+    """Maximum bytes of train text, and of general code, to measure in addition to the held-out text; 0 measures
+    neither. The train text is chosen to match the held-out documents in language and kind."""
 
     published: str | None = Field(None, min_length=1)
-    """The last published model, a hub id or a folder, measured on the same text; a new one is then published only if it
-    beats that too. null measures none."""
+    """The last published model, a hub id or a folder, measured on the same text. A new model is then published only if
+    it also beats this one; null measures none."""
 
     completion: CompletionConfig = CompletionConfig()
     flyte_eval: FlyteEvalConfig = FlyteEvalConfig()
@@ -88,5 +90,18 @@ class EvaluationConfig(StageConfig):
     def _installed(cls, general: list[SourceConfig]) -> list[SourceConfig]:
         for source in general:
             if not source.url.startswith("package:"):
-                raise ValueError(f"holds {source.url}. Name installed distributions, as package:click")
+                raise ValueError(f"contains {source.url}. List installed distributions, such as package:click")
         return general
+
+
+class PublishConfig(StageConfig):
+    """Where to publish the fine-tuned model, and how much it may forget."""
+
+    repository: str | None = Field(None, pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")
+    """Hub repository, `owner/name`, that receives the fine-tuned model if it beats its base; null publishes nothing."""
+
+    private: bool = True
+
+    forgetting_budget: float | None = Field(0.05, ge=0, allow_inf_nan=False)
+    """How much worse than its base, in bits per byte on general code, the fine-tuned model may be and still be
+    published; null sets no limit."""

@@ -1,4 +1,4 @@
-"""What the model is asked to do with a document: the objective, and its shares."""
+"""The training objective: one kind, or a mixture of several."""
 
 from __future__ import annotations
 
@@ -12,54 +12,57 @@ Kind = Literal["clm", "fim", "causal_masked", "mlm"]
 
 
 class ObjectiveConfig(StageConfig):
+    """The training objective and its parameters."""
+
     kind: Literal["clm", "fim", "causal_masked", "mlm", "mixture"] = "clm"
     """`clm`: causal language modelling, the next token of a document. `fim`: fill-in-the-middle (Bavarian et al.,
     arXiv 2207.14255; Code Llama). `causal_masked`: spans moved to the end (CM3, arXiv 2201.07520). `mlm`: masked
-    next-token prediction (LLM2Vec, arXiv 2404.05961), which makes an encoder. `mixture`: each document by one of them.
+    next-token prediction (LLM2Vec, arXiv 2404.05961), which makes an encoder. `mixture`: one of these per document.
     """
 
     mixture: dict[Kind, float] = Field(default_factory=dict)
-    """kind → weight, read only where `kind` is `mixture`: the chance that a document is learned by that kind."""
+    """kind → weight, used only if `kind` is `mixture`: a document gets a kind with a probability proportional to its
+    weight."""
 
     rate: float = Field(0.9, ge=0, le=1, allow_inf_nan=False)
-    """fim: share of documents rewritten; the others stay plain causal language modelling. 0.9 is Code Llama's."""
+    """fim: share of documents to rewrite; the others stay plain causal language modelling. Code Llama used 0.9."""
 
     psm_share: float = Field(0.5, ge=0, le=1, allow_inf_nan=False)
-    """fim: share of rewritten documents in the order prefix, suffix, middle; the others are suffix, prefix, middle."""
+    """fim: share of rewritten documents in the order prefix, suffix, middle; the rest are suffix, prefix, middle."""
 
     mean_spans: float = Field(1.0, gt=0, allow_inf_nan=False)
-    """causal_masked: mean of the Poisson distribution of the number of spans, which is at least 1."""
+    """causal_masked: mean of the Poisson distribution for the number of spans in a document, which is at least 1."""
 
     max_spans: int = Field(16, ge=1)
-    """causal_masked: most spans of a document, and so the number of sentinels in the vocabulary."""
+    """causal_masked: maximum number of spans in a document, and so of sentinel tokens in the vocabulary."""
 
     mask_share: float = Field(0.2, gt=0, lt=1, allow_inf_nan=False)
-    """mlm: share of a document's tokens that are masked and learned."""
+    """mlm: share of a document's tokens that are masked and predicted."""
 
     seed: int = Field(0, ge=0)
-    """Of every choice; what happens to a document depends on it, the document and the epoch alone."""
+    """Seed of every random choice. A document's result depends only on this seed, the document and the epoch."""
 
     @model_validator(mode="after")
     def _weights(self) -> ObjectiveConfig:
         if self.kind == "mixture" and not any(weight > 0 for weight in self.mixture.values()):
-            raise ValueError("a mixture needs weights, as mixture: {clm: 1, fim: 3}")
+            raise ValueError("a mixture needs weights, such as mixture: {clm: 1, fim: 3}")
         if not all(0 <= weight < float("inf") for weight in self.mixture.values()):
-            raise ValueError("the weights of a mixture are finite numbers of at least 0")
+            raise ValueError("the weights of a mixture must be finite numbers of at least 0")
         return self
 
     @property
     def kinds(self) -> list[Kind]:
-        """The kinds that documents are learned by, in order of name."""
+        """The kinds in use, in alphabetical order."""
         if self.kind != "mixture":
             return [self.kind]
         return sorted(kind for kind, weight in self.mixture.items() if weight > 0)
 
     @property
     def makes_encoder(self) -> bool:
-        """Whether the model comes out as an encoder, which no longer continues text."""
+        """Whether training makes an encoder, which can no longer continue text."""
         return self.kinds == ["mlm"]
 
     @property
     def is_random(self) -> bool:
-        """Whether a document is another one in another epoch."""
+        """Whether a document is encoded differently in each epoch."""
         return self.kinds != ["clm"]

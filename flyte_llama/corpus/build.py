@@ -1,8 +1,9 @@
-"""Folders of documents, one a source → a train folder, a held-out folder and the card.
+"""Folders of documents, one for each source → a train folder, a held-out folder and the corpus card.
 
-Split by repository, never by chunk. Beside the documents each folder keeps `dropped.parquet`, what was left out and
-what was kept in its place, and the held-out one `strata.parquet`, how far each document stood in train and since when
-it exists.
+`pin_sources` pins the sources of both sides; each is then read by itself (`documents.read_source`) before the corpus is
+built. The split is by repository, never by chunk. Next to its documents each folder has `dropped.parquet`: the text
+left out, and the document kept in its place. The held-out folder also has `strata.parquet`: how much of each document
+was in train, and whether it is newer than the base model.
 """
 
 from __future__ import annotations
@@ -11,20 +12,41 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from flyte_llama.config import CorpusConfig
-from flyte_llama.corpus.card import CorpusCard, count_leakage, count_side
-from flyte_llama.corpus.deduplicate import Dropped, deduplicate, deduplicate_pieces
-from flyte_llama.corpus.leakage import Coverage, Span, remove_leaks
+from flyte_llama.corpus.card import CorpusCard, count_leakage, count_side, name_sources
+from flyte_llama.corpus.deduplication import DroppedDocument, deduplicate, deduplicate_pieces
+from flyte_llama.corpus.leakage import Coverage, RemovedSpan, remove_leaks
 from flyte_llama.documents import Document, SourceCount, open_documents, write_documents
 from flyte_llama.errors import CorpusError
 from flyte_llama.progress import track
+from flyte_llama.sources import PinnedSource, pin
+from flyte_llama.storage import write_unsealed_table
 
 DROPPED_TABLE, STRATA_TABLE = "dropped.parquet", "strata.parquet"
-_FILE = ("repository", "url", "path", "blob_id")
+_FILE_COLUMNS = ("repository", "url", "path", "blob_id")
+
+
+class _Side(NamedTuple):
+    """One side as it was read."""
+
+    sources: list[SourceCount]
+    documents: list[Document]
+
+
+def pin_sources(config: CorpusConfig, *, released: str) -> list[PinnedSource]:
+    """Pin every source at its current revision; held-out sources come last.
+
+    Args:
+        released: Day of the base model's release, or empty. If it is known, held-out sources are marked to be read with
+            the dates of their files, so that `build_corpus` can tell which of them are newer than the model.
+    """
+    train = [pin(source) for source in config.train_sources]
+    heldout = [pin(source).model_copy(update={"dated": bool(released)}) for source in config.heldout]
+    return train + heldout
 
 
 def build_corpus(
@@ -36,60 +58,64 @@ def build_corpus(
     train: Path,
     heldout: Path,
 ) -> CorpusCard:
-    """Deduplicate both sides, take the held-out text out of train, write both sides.
+    """Deduplicate both sides, remove the held-out text from train, and write both sides.
 
     Args:
-        source_folders: As `write_documents` left them, with their `SourceCount` in the manifest; in any order.
-        heldout_urls: The URLs, as pinned, of the sources to hold out.
-        released: Day on which the base model came out, for what is fresh.
+        source_folders: Written by `write_documents` with a `SourceCount` in the manifest; in any order.
+        heldout_urls: Pinned URLs of the sources to hold out.
+        released: Day of the base model's release. Newer held-out documents count as fresh; None makes all `unknown`.
 
     Raises:
         DataError: if a folder is damaged.
         CorpusError: if a side is empty.
     """
+    # read the documents of each side
     held_out = set(heldout_urls)
-    read: dict[bool, list[Document]] = {True: [], False: []}
-    sources: dict[bool, list[SourceCount]] = {True: [], False: []}
+    train_side, heldout_side = _Side([], []), _Side([], [])
     for folder in track(source_folders, what="building corpus", total=len(source_folders)):
         documents, manifest = open_documents(folder)
         count = SourceCount.model_validate(manifest["source"])
-        read[count.url in held_out] += documents
-        sources[count.url in held_out].append(count)
-    heldout_kept, heldout_dropped = deduplicate(read[True], config.deduplication)
-    train_kept, train_dropped = deduplicate(read[False], config.deduplication)
-    cleaned = remove_leaks(train_kept, heldout_kept, n=config.leakage.num_words, remove=config.leakage.remove)
-    left, pieces_dropped = deduplicate_pieces(cleaned.train, config.deduplication)
+        side = heldout_side if count.url in held_out else train_side
+        side.sources.append(count)
+        side.documents.extend(documents)
+    # Drop copies on each side, then leaks from train. Deduplicate again, since the cut can leave equal pieces.
+    heldout_kept, heldout_dropped = deduplicate(heldout_side.documents, config.deduplication)
+    train_kept, train_dropped = deduplicate(train_side.documents, config.deduplication)
+    removal = remove_leaks(train_kept, heldout_kept, n=config.leakage.num_words, remove=config.leakage.remove)
+    left, pieces_dropped = deduplicate_pieces(removal.train, config.deduplication)
     _check_sides(left, heldout_kept)
-    # What nothing was cut out of had nothing in common before.
+    # Report the leaks that are left. Only pieces are searched again: documents without a cut held no leak.
     whole = {id(document) for document in train_kept}
-    pieces = [document for document in cleaned.train if id(document) not in whole]
-    again = remove_leaks(pieces, heldout_kept, n=config.leakage.num_words, remove="spans")
+    pieces = [document for document in removal.train if id(document) not in whole]
+    residual = remove_leaks(pieces, heldout_kept, n=config.leakage.num_words, remove="spans")
+    # write both sides
     freshness = [_freshness(document, released) for document in heldout_kept]
     steps = {"exact": True, "lineage": config.deduplication.lineage, "near": config.deduplication.near > 0}
     passed = tuple(step for step, was_taken in steps.items() if was_taken)
     train_dropped += pieces_dropped
-    _write_side(train, left, train_dropped, cleaned.removed, passed=(*passed, "leakage"))
-    strata = _strata(cleaned.coverage, freshness)
+    _write_side(train, left, train_dropped, removal.removed, passed=(*passed, "leakage"))
+    strata = _make_strata_table(removal.coverage, freshness)
     _write_side(heldout, heldout_kept, heldout_dropped, [], passed=passed, strata=strata)
+    names = name_sources([*train_side.sources, *heldout_side.sources])
     return CorpusCard(
-        train=count_side(sources[False], read[False], train_dropped, left),
-        heldout=count_side(sources[True], read[True], heldout_dropped, heldout_kept),
+        train=count_side(train_side.sources, train_side.documents, train_dropped, left, names=names),
+        heldout=count_side(heldout_side.sources, heldout_side.documents, heldout_dropped, heldout_kept, names=names),
         leakage=count_leakage(
             config.leakage.num_words,
             train_kept,
-            cleaned,
-            residual_words=sum(found.covered_words for found in again.coverage),
+            removal,
+            residual_words=sum(coverage.covered_words for coverage in residual.coverage),
             freshness=freshness,
         ),
     )
 
 
 def _check_sides(train: Sequence[Document], heldout: Sequence[Document]) -> None:
-    for side, kept in (("train", train), ("heldout", heldout)):
-        if not kept:
+    for side, documents in (("train", train), ("heldout", heldout)):
+        if not documents:
             raise CorpusError(
-                f"0 {side} documents are left. The documents' manifests count why files were left out; add sources to "
-                f"corpus.{side}, or loosen corpus.documents."
+                f"0 {side} documents are left. The manifests of the source folders count why files were dropped: add "
+                f"sources to corpus.{side}, or loosen corpus.documents."
             )
 
 
@@ -100,27 +126,28 @@ def _freshness(document: Document, released: date | None) -> str:
     return "fresh" if document.first_commit >= day_after.timestamp() else "not fresh"
 
 
-def _strata(coverage: Sequence[Coverage], freshness: Sequence[str]) -> pa.Table:
-    """One row a held-out document, in the order of the documents."""
+def _make_strata_table(coverage: Sequence[Coverage], freshness: Sequence[str]) -> pa.Table:
+    """One row for each held-out document, in their order."""
     return pa.table(
         {
-            **{name: [getattr(found.document, name) for found in coverage] for name in ("repository", "url", "path")},
-            "num_words": [found.num_words for found in coverage],
-            "covered_words": [found.covered_words for found in coverage],
-            "stratum": [found.stratum for found in coverage],
+            **{name: [getattr(entry.document, name) for entry in coverage] for name in ("repository", "url", "path")},
+            "num_words": [entry.num_words for entry in coverage],
+            "covered_words": [entry.covered_words for entry in coverage],
+            "stratum": [entry.stratum for entry in coverage],
             "freshness": list(freshness),
         }
     )
 
 
-def _dropped(dropped: Sequence[Dropped], spans: Sequence[Span]) -> pa.Table:
-    """One row a document or span left out, with its bytes in the file.
+def _make_dropped_table(dropped: Sequence[DroppedDocument], spans: Sequence[RemovedSpan]) -> pa.Table:
+    """One row for each document or span left out, with its byte range in the file.
 
-    `kept_…` name what was kept in its place, and clusters are equal ones; leaks may have been cut out of that since.
+    The `kept_…` columns name the document kept in its place; rows with the same one are a cluster of copies. That
+    document may have lost leaks since.
     """
     rows: list[tuple[Document, int, int, str, Document | None, float | None]]
     rows = [
-        (drop.document, drop.document.start, drop.document.end, drop.reason, drop.kept, drop.jaccard)
+        (drop.document, drop.document.start, drop.document.end, drop.reason, drop.preferred, drop.jaccard)
         for drop in dropped
     ]
     rows += [
@@ -130,10 +157,10 @@ def _dropped(dropped: Sequence[Dropped], spans: Sequence[Span]) -> pa.Table:
     schema = pa.schema(
         {
             "reason": pa.string(),
-            **{name: pa.string() for name in _FILE},
+            **{name: pa.string() for name in _FILE_COLUMNS},
             "start": pa.int64(),
             "end": pa.int64(),
-            **{f"kept_{name}": pa.string() for name in _FILE},
+            **{f"kept_{name}": pa.string() for name in _FILE_COLUMNS},
             "kept_start": pa.int64(),
             "kept_end": pa.int64(),
             "jaccard": pa.float64(),
@@ -145,10 +172,10 @@ def _dropped(dropped: Sequence[Dropped], spans: Sequence[Span]) -> pa.Table:
             "start": start,
             "end": end,
             "jaccard": jaccard,
-            **{name: getattr(document, name) for name in _FILE},
-            **{f"kept_{name}": getattr(kept, name, None) for name in (*_FILE, "start", "end")},
+            **{name: getattr(document, name) for name in _FILE_COLUMNS},
+            **{f"kept_{name}": getattr(preferred, name, None) for name in (*_FILE_COLUMNS, "start", "end")},
         }
-        for document, start, end, reason, kept, jaccard in rows
+        for document, start, end, reason, preferred, jaccard in rows
     ]
     return pa.Table.from_pylist(records, schema=schema)
 
@@ -156,15 +183,13 @@ def _dropped(dropped: Sequence[Dropped], spans: Sequence[Span]) -> pa.Table:
 def _write_side(
     folder: Path,
     documents: Iterable[Document],
-    dropped: Sequence[Dropped],
-    spans: Sequence[Span],
+    dropped: Sequence[DroppedDocument],
+    spans: Sequence[RemovedSpan],
     *,
     passed: tuple[str, ...],
     strata: pa.Table | None = None,
 ) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    tables = {DROPPED_TABLE: _dropped(dropped, spans)} | ({STRATA_TABLE: strata} if strata else {})
-    for name, table in tables.items():
-        pq.write_table(table, folder / name, compression="zstd")
+    tables = {DROPPED_TABLE: _make_dropped_table(dropped, spans)} | ({STRATA_TABLE: strata} if strata else {})
+    num_rows = {name: write_unsealed_table(folder, name, table) for name, table in tables.items()}
     left = (replace(document, filters=(*document.filters, *passed), signature=b"") for document in documents)
-    write_documents(folder, left, beside={name: table.num_rows for name, table in tables.items()})
+    write_documents(folder, left, other_tables=num_rows)

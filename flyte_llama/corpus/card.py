@@ -1,94 +1,147 @@
-"""What is in a corpus, in counts: the typed part of its description, from which the dataset card is made."""
+"""Counts of a corpus, its documents and its leaks: the figures of the dataset card.
+
+`count_side` and `count_leakage` count while the corpus is built. `funnel` makes a table of the counts for readers: the
+steps from all files of a side to its documents.
+"""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
-from pydantic import BaseModel, ConfigDict
+from flyte_llama.config import Frozen
+from flyte_llama.config.source_url import distinct_names
+from flyte_llama.corpus.deduplication import DroppedDocument
+from flyte_llama.corpus.leakage import LeakRemoval
+from flyte_llama.documents import Amount, Document, SourceCount, sum_amounts
 
-from flyte_llama.corpus.deduplicate import Dropped
-from flyte_llama.corpus.leakage import Cleaned
-from flyte_llama.documents import Amount, Document, SourceCount, total
+# Step → drop reasons in the documents' manifests that it groups; a reason not listed here is a step by itself.
+_STEPS = {
+    "not a regular file": ("symlink", "submodule", "mode"),
+    "opted out, or unprintable name": ("opt_out", "name"),
+    "generated, vendored, lock, minified": ("generated", "vendored", "lock", "minified"),
+    "binary, empty, unreadable": ("binary", "empty", "lfs_pointer", "encoding", "notebook"),
+    "fixtures": ("fixture",),
+    "other types": ("type",),
+    "too large": ("too_large",),
+    "licences and changelogs": ("licence", "changelog"),
+    "kinds not selected": ("kind",),
+    "private keys": ("private_key",),
+    "licence not allowed": ("not_permitted",),
+}
+_COPIES = {
+    "exact": "exact copies",
+    "lineage": "older versions of a file",
+    "near": "near-duplicates",
+}
 
 
-class _Counts(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class SideCount(_Counts):
-    """One side of the split: `read` = `documents` + Σ `dropped` + what was removed as leaked."""
+class SideCount(Frozen):
+    """Counts of one side of the split: `read` = `documents` + Σ `dropped` + text removed as leaked."""
 
     sources: list[SourceCount]
     """Ordered by repository."""
 
     read: Amount
-    """Documents that passed the filters; bytes, here and below, are those of their text in UTF-8."""
+    """Documents that passed the filters. Here and below, bytes are of their text in UTF-8."""
 
     dropped: dict[str, Amount]
-    """exact, lineage, near → documents left out because another one is kept in their place."""
+    """exact, lineage, near → documents dropped because another one is kept in their place."""
 
     documents: Amount
-    """What is left. Where leaked text was cut out of a file, its pieces are documents of their own."""
+    """Documents left. Where leaked text was cut out of a file, each piece left counts as a document."""
 
     by_repository: dict[str, dict[str, Amount]]
-    """Repository → language → documents; both, and the keys below, from the most bytes to the fewest."""
+    """Name of the source (`name_sources`) → language → documents. Both keys, and the keys below, go from the most bytes
+    to the fewest."""
 
     by_kind: dict[str, Amount]
     by_licence: dict[str, Amount]
-    """SPDX expression → documents; the empty one stands for unknown."""
+    """SPDX expression → documents; the empty key stands for an unknown licence."""
 
     lengths: list[int]
     """Number of documents of 1 byte, 2 to 3, 4 to 7 bytes, and so on to the longest."""
 
     @property
     def by_language(self) -> dict[str, Amount]:
-        return _by_size((language, amount) for own in self.by_repository.values() for language, amount in own.items())
+        """Language → documents of all repositories."""
+        return _by_size((name, amount) for counts in self.by_repository.values() for name, amount in counts.items())
 
 
-class LeakageCount(_Counts):
-    """Held-out text that stood in train, before and after it was removed there."""
+class LeakageCount(Frozen):
+    """Held-out text that was in train, before and after its removal."""
 
     num_words: int
-    """A run of this many words in common is leaked text."""
+    """Length of a run of words that counts as leaked text if both sides have it."""
 
     removed: Amount
-    """Train documents that lost text, and the bytes they lost: paragraphs, and pieces too short to keep."""
+    """Train files that lost text, and the bytes lost: leaked paragraphs, and pieces too short to keep."""
 
     heldout_words: int
     covered_words: int
-    """Held-out words that stood in such a run in train before the removal."""
+    """Held-out words inside such a run before the removal."""
 
     residual_words: int
-    """The same, counted again on what is left of train."""
+    """The same, counted again on the train text left after the removal."""
 
     strata: dict[str, Amount]
-    """clean, partial, contaminated → held-out documents, by what the removal found."""
+    """clean, partial, contaminated → held-out documents, by their share of covered words."""
 
     freshness: dict[str, Amount]
-    """fresh, not fresh, unknown → held-out documents; fresh is first committed after the base model was released."""
+    """fresh, not fresh, unknown → held-out documents. Fresh: first committed after the base model's release."""
 
 
-class CorpusCard(_Counts):
+class CorpusCard(Frozen):
+    """Counts of a whole corpus."""
+
     train: SideCount
     heldout: SideCount
     leakage: LeakageCount
 
+    @property
+    def source_names(self) -> dict[str, str]:
+        """URL → the name to show for each source of both sides."""
+        return name_sources([*self.train.sources, *self.heldout.sources])
+
+
+class FunnelStep(NamedTuple):
+    """A filter, the files that it removed, and the files left after it."""
+
+    name: str
+    removed: Amount
+    left: Amount
+
+
+def name_sources(sources: Iterable[SourceCount]) -> dict[str, str]:
+    """URL → the name to show: the repository's, or with its host if several sources have that name."""
+    return distinct_names({source.url: source.repository for source in sources})
+
 
 def count_side(
-    sources: Iterable[SourceCount], read: Sequence[Document], dropped: Iterable[Dropped], left: Sequence[Document]
+    sources: Iterable[SourceCount],
+    read: Sequence[Document],
+    dropped: Iterable[DroppedDocument],
+    left: Sequence[Document],
+    *,
+    names: Mapping[str, str],
 ) -> SideCount:
+    """Count one side: the documents as read, as dropped, and as left in the end.
+
+    Args:
+        names: URL → the name to show (`name_sources` of both sides).
+    """
     by_repository: defaultdict[str, list[tuple[str, Amount]]] = defaultdict(list)
     for document in left:
-        by_repository[document.repository].append((document.language, _amount(document)))
+        by_repository[names[document.url]].append((document.language, _amount(document)))
     sized = {name: _by_size(amounts) for name, amounts in by_repository.items()}
-    largest_first = sorted(sized, key=lambda name: (-total(sized[name].values()).num_bytes, name))
+    largest_first = sorted(sized, key=lambda name: (-sum_amounts(sized[name].values()).num_bytes, name))
     lengths = Counter(document.num_bytes.bit_length() - 1 for document in left)
     return SideCount(
         sources=sorted(sources, key=lambda source: (source.repository, source.url)),
-        read=total(map(_amount, read)),
+        read=sum_amounts(map(_amount, read)),
         dropped=_by_size((drop.reason, _amount(drop.document)) for drop in dropped),
-        documents=total(map(_amount, left)),
+        documents=sum_amounts(map(_amount, left)),
         by_repository={name: sized[name] for name in largest_first},
         by_kind=_by_size((document.kind, _amount(document)) for document in left),
         by_licence=_by_size((document.licence, _amount(document)) for document in left),
@@ -97,20 +150,52 @@ def count_side(
 
 
 def count_leakage(
-    num_words: int, train: Sequence[Document], cleaned: Cleaned, *, residual_words: int, freshness: Sequence[str]
+    num_words: int, train: Sequence[Document], removal: LeakRemoval, *, residual_words: int, freshness: Sequence[str]
 ) -> LeakageCount:
-    coverage = cleaned.coverage
-    before, after = total(map(_amount, train)), total(map(_amount, cleaned.train))
-    touched = len({(span.document.url, span.document.path) for span in cleaned.removed})
+    """Count the leaks; `train` is the side before the removal, `freshness` has one entry for each held-out document."""
+    coverage = removal.coverage
+    before, after = sum_amounts(map(_amount, train)), sum_amounts(map(_amount, removal.train))
+    touched = len({(span.document.url, span.document.path) for span in removal.removed})
     return LeakageCount(
         num_words=num_words,
         removed=Amount(files=touched, num_bytes=before.num_bytes - after.num_bytes),
-        heldout_words=sum(found.num_words for found in coverage),
-        covered_words=sum(found.covered_words for found in coverage),
+        heldout_words=sum(entry.num_words for entry in coverage),
+        covered_words=sum(entry.covered_words for entry in coverage),
         residual_words=residual_words,
-        strata=_by_size((found.stratum, _amount(found.document)) for found in coverage),
-        freshness=_by_size((fresh, _amount(found.document)) for fresh, found in zip(freshness, coverage, strict=True)),
+        strata=_by_size((entry.stratum, _amount(entry.document)) for entry in coverage),
+        freshness=_by_size((fresh, _amount(entry.document)) for fresh, entry in zip(freshness, coverage, strict=True)),
     )
+
+
+def funnel(card: CorpusCard, *, held_out: bool) -> list[FunnelStep]:
+    """The first step, `files`, with all files, then each step that removed something.
+
+    The last step's `left` is the documents of the side.
+    """
+    # filters of files
+    side = card.heldout if held_out else card.train
+    left = sum_amounts(source.entries for source in side.sources)
+    steps = [FunnelStep("files", Amount(), left)]
+    reasons = {reason: name for name, reasons in _STEPS.items() for reason in reasons}
+    removed: dict[str, Amount] = {name: Amount() for name in _STEPS}
+    for source in side.sources:
+        for reason, amount in source.skipped.items():
+            name = reasons.get(reason, reason)
+            removed[name] = removed.get(name, Amount()) + amount
+    for name, amount in removed.items():
+        left = left - amount
+        steps.append(FunnelStep(name, amount, left))
+    # From here on bytes count text, not files: notebooks without outputs, all encodings as UTF-8.
+    steps.append(FunnelStep("as text", left - side.read, side.read))
+    # copies, then leaks
+    left = side.read
+    for reason, name in _COPIES.items():
+        amount = side.dropped.get(reason, Amount())
+        left = left - amount
+        steps.append(FunnelStep(name, amount, left))
+    if not held_out:
+        steps.append(FunnelStep("held-out text", Amount(num_bytes=card.leakage.removed.num_bytes), side.documents))
+    return [step for step in steps if step.removed != Amount() or step.name == "files"]
 
 
 def _amount(document: Document) -> Amount:
@@ -118,6 +203,7 @@ def _amount(document: Document) -> Amount:
 
 
 def _by_size(named: Iterable[tuple[str, Amount]]) -> dict[str, Amount]:
+    """Name → total of its amounts, from the most bytes to the fewest."""
     totals: defaultdict[str, Amount] = defaultdict(Amount)
     for name, amount in named:
         totals[name] += amount

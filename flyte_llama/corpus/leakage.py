@@ -1,10 +1,10 @@
-"""Train text that is also held-out text: found by runs of words, removed from train, and reported on both sides.
+"""Remove held-out text from train, and report how much of it there was on both sides.
 
-A run of `n` words of a train document that stands in a held-out document as well is leaked text. Removing near-equal
-documents is not enough: most leaks are parts of otherwise different documents. A leak goes with its paragraph, the
-lines up to the next blank ones, so that what is left does not begin in the middle of a statement. The pieces left are
-documents of their own. Each is contiguous text of its file and holds no leaked run; so what is left shares no run of
-`n` words with the held-out side, and a test counts that.
+A run of `n` words of a train document is leaked text if a held-out document has the same run. Dropping near-equal
+documents is not enough: most leaks are parts of otherwise different documents. A leak is removed with its whole
+paragraph, the lines up to the next blank ones, so that the text left does not begin in the middle of a statement. Each
+piece left becomes a document: contiguous text of its file, without a leaked run. So the train text left shares no run
+of `n` words with the held-out side; a test counts that.
 """
 
 from __future__ import annotations
@@ -18,33 +18,33 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from flyte_llama.documents import Document
-from flyte_llama.ngrams import Words, ngrams, signature, words
+from flyte_llama.documents.ngrams import Words, hash_ngrams, signature, split_words
 from flyte_llama.progress import track
 
 CONTAMINATED = 0.5
-"""Share of a held-out document's words in leaked runs from which it is called contaminated, not partial."""
+"""A held-out document is contaminated, not partial, if at least this share of its words is in leaked runs."""
 
 MIN_WORDS_LEFT = 50
-"""Of a piece of a document that something was cut out of."""
+"""Pieces with fewer words are dropped after a cut."""
 
 _BLANK_LINES = re.compile(rb"\n(?:[^\S\n]*\n)+")
-# One question in nine about a hash that is not in the set is answered by a search.
-_SLOTS_A_GRAM = 8
+# With at least 8 slots for each hash, at most one lookup in 8 of a hash that is not in the set needs a search.
+_SLOTS_PER_GRAM = 8
 
 
-class Span(NamedTuple):
+class RemovedSpan(NamedTuple):
     """Text removed from a train document: whole paragraphs."""
 
     document: Document
     start: int
-    """Byte in the document's text."""
+    """Byte offset in the document's text."""
 
     end: int
 
 
 @dataclass(frozen=True)
 class Coverage:
-    """How much of a held-out document stood in train before the leaks were removed."""
+    """How much of a held-out document was in train before the leaks were removed."""
 
     document: Document
     num_words: int
@@ -59,75 +59,84 @@ class Coverage:
 
 
 @dataclass(frozen=True)
-class Cleaned:
-    train: list[Document]
-    """What is left, in the order given."""
+class LeakRemoval:
+    """The train side without leaks, and a report of the leaks."""
 
-    removed: list[Span]
+    train: list[Document]
+    """Documents and pieces left, in the order of the input."""
+
+    removed: list[RemovedSpan]
     coverage: list[Coverage]
-    """One for each held-out document, in the order given."""
+    """One for each held-out document, in the order of the input."""
 
 
 def remove_leaks(
     train: Sequence[Document], heldout: Sequence[Document], *, n: int, remove: Literal["spans", "documents"]
-) -> Cleaned:
-    """Take the held-out text out of train.
+) -> LeakRemoval:
+    """Remove the held-out text from train.
 
     Args:
-        n: Words of a run; a held-out text shorter than that leaks only as a whole, as a train file of the same words.
-        remove: `spans` removes the paragraphs that hold leaked runs, `documents` every document that holds one.
+        n: Words of a run. A held-out text with fewer words leaks only as a whole, as a train file of the same words.
+        remove: `spans` removes the paragraphs that hold leaked runs; `documents` removes whole documents that hold one.
     """
-    heldout_words = [words(document.text) for document in heldout]
-    known = _GramSet([ngrams(found.hashes, n) for found in heldout_words])
-    heldout_wholes = {_whole(document, found, n) for document, found in zip(heldout, heldout_words, strict=True)}
-    train_wholes = set()
+    # index the held-out side
+    heldout_words = [split_words(document.text) for document in heldout]
+    known = _GramSet([hash_ngrams(text_words.hashes, n) for text_words in heldout_words])
+    heldout_keys = {
+        _short_text_key(document, text_words, n) for document, text_words in zip(heldout, heldout_words, strict=True)
+    }
+    # cut the leaks out of train
+    train_keys = set()
     left: list[Document] = []
-    removed: list[Span] = []
+    removed: list[RemovedSpan] = []
     leaked = [np.empty(0, dtype=np.uint64)]
     for document in track(train, what="leaks", total=len(train)):
-        found = words(document.text)
-        grams = ngrams(found.hashes, n)
-        hits = known.contain(grams)
+        text_words = split_words(document.text)
+        grams = hash_ngrams(text_words.hashes, n)
+        hits = known.contains(grams)
         leaked.append(grams[hits])
-        whole = _whole(document, found, n)
-        train_wholes.add(whole)
-        if (whole is not None and whole in heldout_wholes) or (remove == "documents" and hits.any()):
+        key = _short_text_key(document, text_words, n)
+        train_keys.add(key)
+        if (key is not None and key in heldout_keys) or (remove == "documents" and hits.any()):
             spans = [(0, document.num_bytes)]
         else:
-            spans = _paragraphs_around(document.text, _runs(found, hits, n)) if hits.any() else []
-        removed += [Span(document, *span) for span in spans]
-        left += _without(document, spans)
+            spans = _paragraphs_around(document.text, _run_spans(text_words, hits, n)) if hits.any() else []
+        removed += [RemovedSpan(document, *span) for span in spans]
+        left += _cut(document, spans)
+    # measure how much of each held-out document was in train
     train_grams = _GramSet(leaked)
     coverage = []
-    for document, found in zip(heldout, heldout_words, strict=True):
-        covered = _cover(train_grams.contain(ngrams(found.hashes, n)), len(found.hashes), n)
-        whole = _whole(document, found, n)
-        is_copied = whole is not None and whole in train_wholes
+    for document, text_words in zip(heldout, heldout_words, strict=True):
+        covered = _cover(train_grams.contains(hash_ngrams(text_words.hashes, n)), len(text_words.hashes), n)
+        key = _short_text_key(document, text_words, n)
+        is_copied = key is not None and key in train_keys
         coverage.append(Coverage(document, len(covered), len(covered) if is_copied else int(covered.sum())))
-    return Cleaned(left, removed, coverage)
+    return LeakRemoval(left, removed, coverage)
 
 
-def _whole(document: Document, found: Words, n: int) -> int | str | None:
-    """What a text too short for a run is compared by, as a whole; None for longer ones."""
-    if len(found.hashes) >= n:
+def _short_text_key(document: Document, text_words: Words, n: int) -> int | str | None:
+    """A key, equal for equal texts, of a text too short for a run; None for longer ones."""
+    if len(text_words.hashes) >= n:
         return None
-    return int(ngrams(found.hashes, len(found.hashes))[0]) if len(found.hashes) else document.blob_id
+    return (
+        int(hash_ngrams(text_words.hashes, len(text_words.hashes))[0]) if len(text_words.hashes) else document.blob_id
+    )
 
 
 class _GramSet:
-    """A set of 64-bit hashes; a table of their low bits answers most questions without a search."""
+    """A set of 64-bit hashes. A table of their low bits answers most lookups without a search."""
 
     def __init__(self, grams: Sequence[np.ndarray]) -> None:
         self._sorted = np.unique(np.concatenate([np.empty(0, dtype=np.uint64), *grams]))
-        self._table = np.zeros(1 << (_SLOTS_A_GRAM * len(self._sorted)).bit_length(), dtype=bool)
+        self._table = np.zeros(1 << (_SLOTS_PER_GRAM * len(self._sorted)).bit_length(), dtype=bool)
         self._table[self._low_bits(self._sorted)] = True
 
-    def contain(self, grams: np.ndarray) -> np.ndarray:
-        """bool, for each of the hashes."""
+    def contains(self, grams: np.ndarray) -> np.ndarray:
+        """One bool for each hash: whether it is in the set."""
         hits = self._table[self._low_bits(grams)]
         possible = grams[hits]
-        places = np.searchsorted(self._sorted, possible)
-        hits[hits] = self._sorted[np.minimum(places, len(self._sorted) - 1)] == possible
+        indices = np.searchsorted(self._sorted, possible)
+        hits[hits] = self._sorted[np.minimum(indices, len(self._sorted) - 1)] == possible
         return hits
 
     def _low_bits(self, grams: np.ndarray) -> np.ndarray:
@@ -135,7 +144,7 @@ class _GramSet:
 
 
 def _cover(hits: np.ndarray, num_words: int, n: int) -> np.ndarray:
-    """bool a word: whether it is in a run that was hit; a hit stands at the run's first word."""
+    """One bool for each word: whether it is inside a hit run. `hits` has a bool for the first word of each run."""
     steps = np.zeros(num_words + 1, dtype=np.int64)
     first = np.flatnonzero(hits)
     np.add.at(steps, first, 1)
@@ -143,19 +152,19 @@ def _cover(hits: np.ndarray, num_words: int, n: int) -> np.ndarray:
     return np.cumsum(steps)[:num_words] > 0
 
 
-def _runs(found: Words, hits: np.ndarray, n: int) -> list[tuple[int, int]]:
-    """Bytes from the first to the last word of each stretch of covered words."""
-    covered = np.zeros(len(found.hashes) + 2, dtype=np.int8)
-    covered[1:-1] = _cover(hits, len(found.hashes), n)
+def _run_spans(text_words: Words, hits: np.ndarray, n: int) -> list[tuple[int, int]]:
+    """The byte range of each stretch of covered words, from its first to its last word."""
+    covered = np.zeros(len(text_words.hashes) + 2, dtype=np.int8)
+    covered[1:-1] = _cover(hits, len(text_words.hashes), n)
     steps = np.diff(covered)
     first, last = np.flatnonzero(steps == 1), np.flatnonzero(steps == -1) - 1
-    return list(zip(found.starts[first].tolist(), found.ends[last].tolist(), strict=True))
+    return list(zip(text_words.starts[first].tolist(), text_words.ends[last].tolist(), strict=True))
 
 
 def _paragraphs_around(text: str, spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """The spans grown to whole paragraphs with the blank lines behind them, and joined where they meet."""
+    """The spans extended to whole paragraphs with their trailing blank lines, and joined where they meet."""
     data = text.encode()
-    # A paragraph begins at the start, and behind each blank line but the last of several.
+    # A paragraph begins at the start of the text, and after each group of blank lines.
     borders = [0, *(match.end() for match in _BLANK_LINES.finditer(data)), len(data)]
     joined: list[tuple[int, int]] = []
     for begin, finish in spans:
@@ -168,8 +177,8 @@ def _paragraphs_around(text: str, spans: list[tuple[int, int]]) -> list[tuple[in
     return joined
 
 
-def _without(document: Document, spans: list[tuple[int, int]]) -> list[Document]:
-    """The document outside of the spans; pieces of a few words say nothing by themselves and are left out."""
+def _cut(document: Document, spans: list[tuple[int, int]]) -> list[Document]:
+    """The pieces of the document outside of the spans; pieces of a few words carry no meaning and are dropped."""
     if not spans:
         return [document]
     data = document.text.encode()
@@ -177,7 +186,7 @@ def _without(document: Document, spans: list[tuple[int, int]]) -> list[Document]
     pieces = []
     for start, end in zip(borders[::2], borders[1::2], strict=True):
         text = data[start:end].decode()
-        if len(words(text).hashes) >= MIN_WORDS_LEFT:
+        if len(split_words(text).hashes) >= MIN_WORDS_LEFT:
             begin = document.start
             piece = replace(document, text=text, start=begin + start, end=begin + end, signature=signature(text))
             pieces.append(piece)

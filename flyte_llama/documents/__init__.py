@@ -1,28 +1,41 @@
-"""A source's files as documents with provenance, or a counted reason why not."""
+"""Turn a source's files into documents with provenance, and count the files left out by reason.
 
-from flyte_llama.documents.cache import VerdictCache
-from flyte_llama.documents.count import Amount, SourceCount, total
+    read_source(pinned, config) → documents, SourceCount     one document a file
+    write_documents, read_documents                          their sealed folder
+    rules_version()                                          part of every cache key of documents
+
+A file passes `filters` (its path and its tree), then `text` (its bytes), which masks secrets by `redaction`. Whatever
+decides a document's text is in this room, and `rules_version` changes with any line of it.
+"""
+
+from flyte_llama.documents.cache import rules_version
 from flyte_llama.documents.document import (
+    Amount,
     Document,
-    documents_in_batches,
+    DocumentId,
+    SourceCount,
+    draw,
     open_documents,
     read_documents,
+    read_documents_in_batches,
+    sum_amounts,
     write_documents,
 )
-from flyte_llama.documents.read import Collected, collect
-from flyte_llama.documents.version import rules_version
+from flyte_llama.documents.languages import KNOWN_LANGUAGES
+from flyte_llama.documents.read import read_source
 
 __all__ = [
+    "KNOWN_LANGUAGES",
     "Amount",
-    "Collected",
     "Document",
+    "DocumentId",
     "SourceCount",
-    "VerdictCache",
-    "collect",
-    "documents_in_batches",
+    "draw",
     "open_documents",
     "read_documents",
+    "read_documents_in_batches",
+    "read_source",
     "rules_version",
-    "total",
+    "sum_amounts",
     "write_documents",
 ]

@@ -1,22 +1,29 @@
-"""The document, and its table: Parquet, one row a document, sealed by a manifest."""
+"""The document, the Parquet table that stores documents, and the counts of a source's files.
+
+A stored folder has `documents.parquet`, one row per document, and is sealed by a manifest. `SourceCount` counts the
+files of a source that became documents, and those left out for each reason. Which files become documents is up to
+`read`.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from flyte_llama.config.location import same_repository_key
-from flyte_llama.manifest import seal, verify
+from flyte_llama.config import Frozen
+from flyte_llama.config.source_url import same_repository_key
+from flyte_llama.storage import seal, verify, write_unsealed_table
 
 TABLE = "documents.parquet"
-_AT_ONCE = 256
+_BATCH_ROWS = 256
 SCHEMA = pa.schema(
     {
         "repository": pa.string(),
@@ -40,7 +47,7 @@ SCHEMA = pa.schema(
     }
 )
 
-# Host → what stands between a repository and a revision in the address of a file.
+# Host → the part between repository and revision in the URL of a file.
 _FILE_PAGES = [
     (re.compile(r"github\.com"), "blob"),
     (re.compile(r"gitlab\..+"), "-/blob"),
@@ -49,37 +56,48 @@ _FILE_PAGES = [
 ]
 
 
+class DocumentId(NamedTuple):
+    """Identifies a document in a corpus.
+
+    It has the URL, because names are not unique: the repositories `acme/tools` of github.com and gitlab.com share one.
+    """
+
+    url: str
+    path: str
+    start: int
+
+
 @dataclass(frozen=True, slots=True)
 class Document:
-    """Text of one file, whole or a piece, and where it comes from."""
+    """The text of one file, or a part of it, and where it comes from."""
 
     repository: str
     url: str
     ref: str
-    """The full ref that was asked for; empty for a bare commit or a package."""
+    """The full name of the pinned ref; empty for a bare commit or a package."""
 
     revision: str
-    """Commit or version that was read."""
+    """The commit or the package version that was read."""
 
     committed: int
-    """When that commit was made, in seconds since 1970; 0 for a package."""
+    """Commit time of the revision, in seconds since 1970; 0 for a package."""
 
     path: str
     blob_id: str
     """git's object id of the file's bytes."""
 
     start: int
-    """Where the text begins in the file, in bytes of UTF-8: in the file's very bytes, unless `encoding` says
-    otherwise."""
+    """Where the text begins, in bytes: an offset into the file if `encoding` is `utf-8`, otherwise into the file's text
+    converted to UTF-8. A byte order mark counts."""
 
     end: int
     encoding: str
-    """What the file's bytes are: `utf-8`, whose bytes the text is; another encoding, from which they were decoded; or
-    `notebook`, of which the text is the py:percent form (`file_text` repeats either)."""
+    """How the text was read from the file: Python's name of the file's encoding, or `notebook` if the text is the
+    notebook's py:percent form. `file_text` repeats the conversion."""
 
     language: str
     kind: str
-    """source, test, docs or config."""
+    """`source`, `test`, `docs` or `config`."""
 
     licence: str
     """SPDX expression; empty if unknown."""
@@ -88,45 +106,96 @@ class Document:
     """When the path or its bytes were first committed, in seconds since 1970; 0 if the history was not read."""
 
     filters: tuple[str, ...]
-    """What looked at the document and let it pass, in order."""
+    """Names of the filters that the document passed, in order."""
 
     signature: bytes
     """MinHash of the file's text (`ngrams.signature`); empty once the corpus is built."""
 
     text: str
-    """As in the file, but for placeholders of equal length in place of secrets and personal data."""
+    """As in the file, except that placeholders of equal length replace secrets and personal data."""
+
+    @property
+    def id(self) -> DocumentId:
+        return DocumentId(self.url, self.path, self.start)
 
     @property
     def num_bytes(self) -> int:
-        """Of the text in UTF-8."""
+        """Size of the text in UTF-8."""
         return self.end - self.start
 
     @property
     def permalink(self) -> str:
-        """Where the file can be read at this revision; empty where that is not known."""
+        """URL of the file at this revision; empty if the host is not known."""
         host, _, path = same_repository_key(self.url, keep_case=True).partition("/")
-        within = next((within for known, within in _FILE_PAGES if known.fullmatch(host)), None)
-        return f"https://{host}/{path}/{within}/{self.revision}/{quote(self.path)}" if within else ""
+        middle = next((middle for pattern, middle in _FILE_PAGES if pattern.fullmatch(host)), None)
+        return f"https://{host}/{path}/{middle}/{self.revision}/{quote(self.path)}" if middle else ""
+
+
+class Amount(Frozen):
+    """A number of files or documents, and their total size."""
+
+    files: int = 0
+    num_bytes: int = 0
+
+    def __add__(self, other: Amount) -> Amount:
+        return Amount(files=self.files + other.files, num_bytes=self.num_bytes + other.num_bytes)
+
+    def __sub__(self, other: Amount) -> Amount:
+        return Amount(files=self.files - other.files, num_bytes=self.num_bytes - other.num_bytes)
+
+
+class SourceCount(Frozen):
+    """The counts of one source: `documents` + Σ `skipped` = `entries`, in files and in bytes."""
+
+    repository: str
+    url: str
+    ref: str
+    revision: str
+    committed: int
+    """Commit time of the revision, in seconds since 1970; 0 for a package."""
+
+    licence: str
+    """SPDX expression of the whole source; empty if unknown."""
+
+    licence_files: list[str]
+    """Paths of the files that state it."""
+
+    entries: Amount
+    documents: Amount
+    """Bytes are the original file sizes, before a notebook's outputs are dropped or an encoding is changed."""
+
+    skipped: dict[str, Amount]
+    """Reason → the files left out for it."""
+
+    redacted: dict[str, int]
+    """Detector → number of placeholders that it put in."""
+
+
+def draw(*name: object) -> bytes:
+    """Return 32 random bytes that depend on a name alone, such as (seed, URL, path, start).
+
+    So neither the order of the documents nor their number changes what is drawn for one of them. Sorting by `draw`
+    shuffles; its first bytes make a number or a seed.
+    """
+    return hashlib.sha256("\0".join(map(str, name)).encode()).digest()
 
 
 def write_documents(
-    folder: Path, documents: Iterable[Document], *, beside: Mapping[str, int] | None = None, **facts: Any
+    folder: Path, documents: Iterable[Document], *, other_tables: Mapping[str, int] | None = None, **facts: Any
 ) -> None:
     """Write `documents.parquet` and seal the folder, with `facts` in its manifest.
 
     Args:
-        beside: Name → rows of tables that are in the folder already, to be sealed with it.
+        other_tables: Name → number of rows, for tables already in the folder that are sealed with this one.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     documents = list(documents)
     columns = {name: [getattr(document, name) for document in documents] for name in SCHEMA.names}
-    table = pa.table(columns, schema=SCHEMA)
-    pq.write_table(table, folder / TABLE, compression="zstd", row_group_size=_AT_ONCE)
-    seal(folder, {TABLE: len(documents), **(beside or {})}, **facts)
+    num_rows = write_unsealed_table(folder, TABLE, pa.table(columns, schema=SCHEMA), row_group_size=_BATCH_ROWS)
+    seal(folder, {TABLE: num_rows, **(other_tables or {})}, **facts)
 
 
 def open_documents(folder: Path) -> tuple[list[Document], dict[str, Any]]:
-    """The documents of a sealed folder, in the order written, and its manifest.
+    """Return the documents of a sealed folder, in the order written, and its manifest.
 
     Raises:
         DataError: if the folder is unfinished or damaged.
@@ -135,22 +204,26 @@ def open_documents(folder: Path) -> tuple[list[Document], dict[str, Any]]:
     return [document for batch in _batches(folder) for document in batch], manifest
 
 
-def documents_in_batches(folder: Path) -> Iterator[list[Document]]:
-    """As `read_documents`, a few hundred in memory at a time."""
+def read_documents(folder: Path) -> list[Document]:
+    """Return the documents of a sealed folder, in the order written."""
+    return open_documents(folder)[0]
+
+
+def read_documents_in_batches(folder: Path) -> Iterator[list[Document]]:
+    """Yield the documents of a sealed folder in batches of a few hundred, to save memory."""
     verify(folder)
     yield from _batches(folder)
 
 
-def read_documents(folder: Path) -> list[Document]:
-    """As `open_documents`, without the manifest."""
-    return open_documents(folder)[0]
+def sum_amounts(amounts: Iterable[Amount]) -> Amount:
+    return sum(amounts, Amount())
 
 
 def _batches(folder: Path) -> Iterator[list[Document]]:
     names = [field.name for field in fields(Document)]
     filters = names.index("filters")
     with pq.ParquetFile(folder / TABLE) as file:
-        for batch in file.iter_batches(batch_size=_AT_ONCE, columns=names):
+        for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=names):
             columns = [column.to_pylist() for column in batch.columns]
             columns[filters] = [tuple(passed) for passed in columns[filters]]
             yield [Document(*row) for row in zip(*columns, strict=True)]

@@ -1,8 +1,8 @@
-"""A Jupyter notebook → a script in the percent format, and its language.
+"""Convert a Jupyter notebook to a script in the percent format, and name its language.
 
-In goes a file of nbformat 3 or 4. Out comes what an author wrote: code, prose and raw cells. Outputs, counts, ids,
-cell and notebook metadata, widgets and embedded images are left out, so that a run or a save changes nothing.
-It does not run a notebook and does not judge its code.
+The input is a file of nbformat 3 or 4. The output has the author's work: code, prose and raw cells. Outputs, execution
+counts, ids, cell and notebook metadata, widgets and embedded images are left out, so that running or saving a notebook
+does not change its text. Nothing here runs a notebook or checks its code.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-# An image that is stored in the cell, not linked: its name is kept, its bytes are not.
+# Images stored in the cell, not linked. A Markdown image leaves its alternative text, the other two forms nothing.
 _MARKDOWN_IMAGE = re.compile(r"!\[([^\]\[]*)\]\(\s*(?:attachment:|data:)[^()\s]*(?:\s+\"[^\"]*\")?\s*\)")
 _IMAGE_DEFINITION = re.compile(r"^[ ]{0,3}\[[^\]\[]+\]:\s*<?(?:attachment:|data:)\S*.*$\n?", re.MULTILINE)
 _HTML_IMAGE = re.compile(r"<img\b[^<>]*>", re.IGNORECASE)
@@ -25,29 +25,30 @@ _ERRORS = (ValueError, KeyError, TypeError, AttributeError, IndexError, Recursio
 @dataclass(frozen=True)
 class Notebook:
     text: str
-    """Cells under `%%` marks; all but code, and magics and shell lines in it, are comments of the language."""
+    """Cells under `%%` markers; prose, raw cells, magics and shell lines are comments in the notebook's language."""
+
     language: str
-    """Lower case, as in `python`, `r`, `c++`."""
+    """In lower case, such as `python`, `r` or `c++`."""
 
 
 def notebook_text(data: bytes) -> Notebook:
-    """The cells of a notebook file as a script; "" if all of them are blank.
+    """Return the cells of a notebook file as a script; its text is "" if all of them are blank.
 
     Raises:
-        ValueError: if it is not a notebook of nbformat 3 or 4, or in a language that jupytext does not write. The
-            message holds nothing of the file.
+        ValueError: if the file is not a notebook of nbformat 3 or 4, is damaged or far too long, or is in a language
+            that jupytext does not write. The message never quotes the file.
     """
     import jupytext
     from nbformat import from_dict
 
     content = _read(data)
     metadata = _language_metadata(content.get("metadata"))
-    cells = [cell for cell in map(_cell, content["cells"]) if cell["source"].strip()]
+    cells = [cell for cell in map(_clean_cell, content["cells"]) if cell["source"].strip()]
     if len(cells) > _MAX_CELLS:
-        raise ValueError(f"a notebook of more than {_MAX_CELLS:,} cells, which nobody wrote")
+        raise ValueError(f"a notebook with more than {_MAX_CELLS:,} cells, more than anyone writes")
     if not cells:
         return Notebook("", _language(metadata))
-    # Without this, jupytext writes a header with its own version.
+    # Without this, jupytext writes a header that names its version.
     filters = {"notebook_metadata_filter": "-all"}
     notebook = from_dict(
         {"nbformat": 4, "nbformat_minor": 4, "metadata": metadata | {"jupytext": filters}, "cells": cells}
@@ -56,14 +57,14 @@ def notebook_text(data: bytes) -> Notebook:
         text = jupytext.writes(notebook, fmt="auto:percent")
     except _ERRORS:
         raise ValueError("a notebook in a language that jupytext cannot write as a script") from None
-    # JSON can escape half of a surrogate pair, which is no character.
+    # JSON can escape half of a surrogate pair, which UTF-8 cannot encode.
     if not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text):
         raise ValueError("a damaged notebook: its text is not Unicode")
     return Notebook(text, _language(metadata))
 
 
 def _read(data: bytes) -> Any:
-    """As nbformat 4, without a check by its schema: what that could refuse is mostly in the parts left out."""
+    """Return the notebook as nbformat 4, unchecked: most violations of the schema are in the parts left out."""
     from nbformat import convert, versions
 
     try:
@@ -78,25 +79,26 @@ def _read(data: bytes) -> Any:
     try:
         sheets = parsed["worksheets"] if version == 3 else [parsed]
         for cell in [cell for sheet in sheets for cell in sheet["cells"]]:
-            # Not read with the rest: nbformat logs what it finds wrong in them, content and all.
+            # Remove these before nbformat reads the cell: it logs any error in them together with their content.
             cell.update(outputs=[], metadata={})
         content = convert(versions[version].to_notebook_json(parsed), 4)
         if isinstance(content["cells"], list):
             return content
-    except Exception:  # nbformat lets out whatever a malformed file makes its readers run into
+    except Exception:  # a malformed file makes nbformat raise any kind of error
         raise ValueError("a damaged notebook: its cells cannot be read") from None
     raise ValueError("a damaged notebook: it has no list of cells")
 
 
-def _cell(cell: Any) -> dict[str, Any]:
+def _clean_cell(cell: Any) -> dict[str, Any]:
+    """Return a cell with its type and source alone, without embedded images."""
     try:
         kind, source = cell["cell_type"], cell["source"]
     except _ERRORS:
-        raise ValueError("a damaged notebook: a cell without a type or a source") from None
+        raise ValueError("a damaged notebook: a cell has no type or no source") from None
     if kind not in ("code", "markdown", "raw") or not isinstance(source, str):
-        raise ValueError("a damaged notebook: a cell that is not text, or of no known type")
-    kept = {"cell_type": kind, "metadata": {}, "source": _without_images(source) if kind == "markdown" else source}
-    return kept | {"outputs": [], "execution_count": None} if kind == "code" else kept
+        raise ValueError("a damaged notebook: a cell is not text, or its type is unknown")
+    clean = {"cell_type": kind, "metadata": {}, "source": _without_images(source) if kind == "markdown" else source}
+    return clean | {"outputs": [], "execution_count": None} if kind == "code" else clean
 
 
 def _without_images(markdown: str) -> str:
@@ -106,7 +108,7 @@ def _without_images(markdown: str) -> str:
 
 
 def _language_metadata(metadata: Any) -> dict[str, dict[str, str]]:
-    """The names of the language, which decide how comments are written."""
+    """Return the metadata that names the language; jupytext chooses the comment syntax by it."""
     stated = metadata if isinstance(metadata, dict) else {}
     kernel, info = (
         value if isinstance(value, dict) else {} for value in map(stated.get, ("kernelspec", "language_info"))
@@ -121,8 +123,9 @@ def _language_metadata(metadata: Any) -> dict[str, dict[str, str]]:
 
 
 def _language(metadata: dict[str, dict[str, str]]) -> str:
-    # Kernels name a version too, as in python3 and C++17.
+    """Return the language's name in lower case, without a version."""
+    # Kernels add a version to the name, as in python3 and C++17.
     name = metadata["kernelspec"]["language"].lower().rstrip("0123456789.")
     if not _LANGUAGE_NAME.fullmatch(name):
-        raise ValueError("a notebook in a language whose name is not one")
+        raise ValueError("a notebook with an invalid language name")
     return name

@@ -1,7 +1,7 @@
-"""A pinned source → its documents, and how many entries were left out for which reason.
+"""Read the documents of a pinned source, and count the entries left out by reason.
 
-Rules are in layers, each in a module of its own: the repository's `.gitattributes`, paths, then the text. Every entry
-of the tree is counted once: documents + Σ skipped = entries.
+Each entry passes the filters of the tree and the path (`filters`), then those of its text (`text`), and the first one
+that rejects it names the reason. Every entry is counted once: documents + Σ skipped = entries.
 """
 
 from __future__ import annotations
@@ -9,33 +9,58 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from flyte_llama.config import DocumentsConfig
-from flyte_llama.documents.cache import VerdictCache
-from flyte_llama.documents.count import Amount, SourceCount, total
-from flyte_llama.documents.document import Document
-from flyte_llama.documents.tree_facts import TreeFacts
-from flyte_llama.documents.verdict import judge
+from flyte_llama.documents.cache import FilteredTextCache
+from flyte_llama.documents.document import Amount, Document, SourceCount, sum_amounts, write_documents
+from flyte_llama.documents.filters import SourceFilters
+from flyte_llama.documents.languages import kind_of
+from flyte_llama.documents.text import filter_text
 from flyte_llama.errors import SourceError
 from flyte_llama.progress import track
-from flyte_llama.rules import kind_of
-from flyte_llama.sources import PinnedSource, Tree
+from flyte_llama.sources import PinnedSource, Tree, first_commits, open_tree
 
 FILTERS = (
     *("mode", "name", "opt_out", "attributes", "path", "type", "kind", "size"),
     *("encoding", "header", "output", "statistics", "secrets", "licence"),
 )
+"""The stages of filtering, in order. A stage may give several reasons; every document has passed all stages."""
 
 MAX_SOURCE_CHARS = 1_000_000_000
-"""Of all documents of a source; a repository of kilobytes can name one file of a megabyte a million times."""
+"""Limit on all documents of a source together. A repository of a few kilobytes can name one file of a megabyte a
+million times."""
 
 
 @dataclass(frozen=True)
-class Collected:
+class SourceDocuments:
+    """The documents of a source, and the counts of its files."""
+
     documents: list[Document]
     """Ordered by path."""
 
     count: SourceCount
+
+
+def read_source(
+    pinned: PinnedSource, config: DocumentsConfig, folder: Path | None = None, *, cache_folder: Path | None = None
+) -> SourceDocuments:
+    """Read the documents of a pinned source, with the dates of their files if the source is dated.
+
+    Args:
+        folder: Where to write the documents, with their counts in the manifest; None does not write them.
+        cache_folder: Filter results of earlier runs, updated by this one; None filters every file.
+
+    Raises:
+        SourceError: if any part of the source cannot be read, or the configuration does not allow its licence.
+    """
+    dates = first_commits(pinned) if pinned.dated else {}
+    cache = FilteredTextCache(cache_folder, url=pinned.url)
+    with open_tree(pinned) as tree:
+        source = collect(pinned, tree, config, cache=cache, dates=dates)
+    if folder is not None:
+        write_documents(folder, source.documents, source=source.count.model_dump())
+    return source
 
 
 def collect(
@@ -43,51 +68,57 @@ def collect(
     tree: Tree,
     config: DocumentsConfig,
     *,
-    cache: VerdictCache | None = None,
-    first_commits: Mapping[str, int] | None = None,
-) -> Collected:
-    """Read a tree whole.
+    cache: FilteredTextCache | None = None,
+    dates: Mapping[str, int] | None = None,
+) -> SourceDocuments:
+    """Filter the files of a tree, redact the text that is kept, and return the documents with their counts.
 
     Args:
-        cache: Verdicts of an earlier run.
-        first_commits: Path → when it was first committed, in seconds since 1970.
+        cache: Filter results of an earlier run.
+        dates: Path → time of the first commit (`sources.first_commits`); None dates no document.
 
     Raises:
-        SourceError: if the source cannot be read to its end, never fewer documents in silence; or if its licence is
-            not one that the configuration allows.
+        SourceError: if any part of the source cannot be read (files are never dropped silently), or if the
+            configuration does not allow its licence.
     """
-    cache = cache or VerdictCache(None, url=pinned.url)
+    cache = cache or FilteredTextCache(None, url=pinned.url)
     entries = sorted(tree.entries())
-    facts = TreeFacts(pinned, tree, entries, config)
+    filters = SourceFilters(pinned, tree, entries, config)
     committed = tree.committed
     documents: list[Document] = []
     skipped: defaultdict[str, Amount] = defaultdict(Amount)
     redacted = Counter[str]()
-    kept, num_chars = Amount(), 0
+    total_kept, num_chars = Amount(), 0
     for entry in track(entries, what=f"reading {pinned.name}", total=len(entries)):
+        # filter by mode, path, attributes, type and size, without reading the file
         amount = Amount(files=1, num_bytes=entry.num_bytes)
-        reason = facts.entry_reason(entry)
+        reason = filters.entry_reason(entry)
+
+        # filter by text and licence
         if reason is None:
-            language = str(facts.language(entry.path))
+            language = str(filters.language(entry.path))
             kind, blob_id = kind_of(entry.path, language), tree.blob_id(entry)
-            switches = {"redact_people": config.redact_people, "is_written": facts.is_written(entry.path)}
+            switches = {"redact_people": config.redact_people, "is_written": filters.is_written(entry.path)}
+            # The cache key: everything that the result depends on. The cache adds the version of the rules.
             key = " ".join([blob_id, language, kind, *(name for name, on in switches.items() if on)])
-            verdict = cache.get(key) or judge(tree.read(entry).data, language, kind, **switches)
-            cache.put(key, verdict)
-            licence = verdict.licence or facts.licence(entry.path)
-            num_bytes = len(verdict.text.encode())
-            reason = verdict.reason or facts.text_reason(num_bytes, licence)
+            filtered = cache.get(key) or filter_text(tree.read(entry).data, language, kind, **switches)
+            cache.put(key, filtered)  # hits too: the cache keeps the results that this run used, and no others
+            licence = filtered.licence or filters.licence(entry.path)
+            num_bytes = len(filtered.text.encode())
+            reason = filtered.reason or filters.text_reason(num_bytes, licence)
         if reason is not None:
             skipped[reason] += amount
             continue
-        kept += amount
-        num_chars += len(verdict.text)
+
+        # keep the file as one document
+        total_kept += amount
+        num_chars += len(filtered.text)
         if num_chars > MAX_SOURCE_CHARS:
             raise SourceError(
                 f"{pinned.url}: holds more than {MAX_SOURCE_CHARS:,} characters of text, more than people write. Leave "
-                "out a part by corpus.documents.opt_out."
+                "some of it out with corpus.documents.opt_out."
             )
-        redacted.update(verdict.redacted)
+        redacted.update(filtered.redacted)
         documents.append(
             Document(
                 repository=pinned.name,
@@ -97,16 +128,16 @@ def collect(
                 committed=committed,
                 path=entry.path,
                 blob_id=blob_id,
-                start=verdict.skipped_bytes,
-                end=verdict.skipped_bytes + num_bytes,
-                encoding=verdict.encoding,
-                language=verdict.language,
+                start=filtered.skipped_bytes,
+                end=filtered.skipped_bytes + num_bytes,
+                encoding=filtered.encoding,
+                language=filtered.language,
                 kind=kind,
                 licence=licence,
-                first_commit=(first_commits or {}).get(entry.path, 0),
+                first_commit=(dates or {}).get(entry.path, 0),
                 filters=FILTERS,
-                signature=verdict.signature,
-                text=verdict.text,
+                signature=filtered.signature,
+                text=filtered.text,
             )
         )
     cache.save()
@@ -116,11 +147,11 @@ def collect(
         ref=pinned.ref,
         revision=pinned.revision,
         committed=committed,
-        licence=facts.licences.of_folder(),
-        licence_files=facts.licences.files,
-        entries=total(Amount(files=1, num_bytes=entry.num_bytes) for entry in entries),
-        documents=kept,
+        licence=filters.licences.of_folder(),
+        licence_files=filters.licences.files,
+        entries=sum_amounts(Amount(files=1, num_bytes=entry.num_bytes) for entry in entries),
+        documents=total_kept,
         skipped=dict(sorted(skipped.items())),
         redacted=dict(sorted(redacted.items())),
     )
-    return Collected(documents, count)
+    return SourceDocuments(documents, count)

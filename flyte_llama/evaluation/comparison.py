@@ -1,6 +1,8 @@
-"""Several models' scores on the same documents → lines: overall and by what the documents are, with intervals.
+"""Compare several models' scores on the same documents: overall, and by repository, language, length and so on.
 
-Sums are carried and divided once; beside each figure stand the documents and bytes that it is of.
+Scores come in by model; a `Comparison` comes out, made of lines with the figures of every model, each reference's
+change and its interval. Sums are divided once, at the end. Each line states how many documents and bytes its figures
+cover. How the figures are printed is up to the report.
 """
 
 from __future__ import annotations
@@ -11,183 +13,236 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
+from flyte_llama.config import Frozen
+from flyte_llama.config.source_url import distinct_names
 from flyte_llama.errors import EvaluationError
-from flyte_llama.evaluation.bootstrap import FEWEST, REPLICATES, Scheme, bits_per_byte_replicates
-from flyte_llama.evaluation.interval import Interval, percentile_interval
-from flyte_llama.evaluation.loss import DocumentLoss, total_loss
-from flyte_llama.evaluation.roles import HELDOUT
+from flyte_llama.evaluation.intervals import (
+    MIN_DOCUMENTS,
+    REPLICATES,
+    Interval,
+    Scheme,
+    bits_per_byte_replicates,
+    percentile_interval,
+)
+from flyte_llama.evaluation.scores import DocumentScore, total_loss
+from flyte_llama.evaluation.suite import HELDOUT
 from flyte_llama.progress import track
 
-Key = tuple[str, str, str, int]
-Scores = Mapping[str, Sequence[DocumentLoss]]
-"""Model → its scores; the references first, the model that they are compared with last."""
+Scores = Mapping[str, Sequence[DocumentScore]]
+"""Scores by model. The last model is the subject; it is compared with each model before it, the references."""
+
+_SIZES = ("under 256 bytes", "256 bytes to 1 KiB", "1 to 4 KiB", "4 to 16 KiB", "16 to 64 KiB", "64 KiB or more")
 
 
-class _Figures(BaseModel):
-    # A broken model's perplexity may be infinite, which JSON has no number for.
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
-
-
-class Figure(_Figures):
-    """One model on the documents of a line."""
+class Figure(Frozen):
+    """One model's figures on the documents of a line."""
 
     model: str
     num_tokens: int
     perplexity: float
     bits_per_byte: float
     interval: Interval | None
-    """95 % of its bits per byte, repositories resampled too where there are several; None of too few documents."""
+    """95 % interval of `bits_per_byte`, with repositories resampled too if there are several; None with fewer than
+    `MIN_DOCUMENTS` documents."""
 
     document_bits_per_byte: float
-    """The mean of the documents' own bits per byte: a short document weighs as much as a long one."""
+    """Mean of each document's bits per byte: a short document weighs as much as a long one."""
 
     top1_accuracy: float
     top5_accuracy: float
 
 
-class Change(_Figures):
-    """In bits per byte, from a reference to the subject; negative is better."""
+class Change(Frozen):
+    """The subject's bits per byte minus a reference's; negative means that the subject is better."""
 
     reference: str
     subject: str
     difference: float
     documents: Interval | None
-    """95 %, documents resampled within their repositories; None of fewer than `bootstrap.FEWEST` documents."""
+    """95 % interval, documents resampled within repositories; None with fewer than `MIN_DOCUMENTS` documents."""
 
     clustered: Interval | None
-    """95 %, repositories resampled too; None of one repository, or of too few documents."""
+    """95 % interval, repositories resampled too; None with one repository or too few documents."""
 
     @property
-    def widest(self) -> Interval | None:
-        """The one that carries furthest."""
+    def main_interval(self) -> Interval | None:
+        """The clustered interval, or the per-document one if there is one repository; None with too few documents."""
         return self.clustered or self.documents
 
 
-class Line(_Figures):
+class Line(Frozen):
+    """The figures of all models on one group of documents."""
+
     name: str
     num_documents: int
     num_repositories: int
     num_bytes: int
     figures: list[Figure]
-    """Of each model, in their order."""
+    """One per model, in the order of the models."""
 
     changes: list[Change]
-    """From each reference, in their order."""
+    """One per reference, in the order of the models."""
 
 
-class Comparison(_Figures):
+class Comparison(Frozen):
+    """The overall line, and the lines by each property of the documents."""
+
     overall: Line
     by: dict[str, list[Line]]
-    """repository, language, kind, stratum, freshness, length → lines; none of what no document says."""
+    """Lines by repository, language, kind, stratum, freshness and length; a property unknown for all is left out."""
 
     same_tokens: bool
-    """Whether all models cut each document into as many tokens; if not, only bits per byte compare."""
+    """Whether all models have the same number of tokens in each document; if not, only bits per byte are comparable."""
 
 
-def matched(scores: Scores) -> dict[str, list[DocumentLoss]]:
-    """The same scores, each model's ordered by document.
+def align_scores(scores: Scores) -> dict[str, list[DocumentScore]]:
+    """Sort each model's scores by document, so that the same index means the same document in all of them.
 
     Raises:
-        EvaluationError: unless all models were measured on the same documents and texts.
+        EvaluationError: if the models were not measured on the same documents and texts, or on none, or one scored a
+            document twice.
     """
-    ordered = {model: sorted(own, key=key_of) for model, own in scores.items()}
+    ordered = {model: sorted(model_scores, key=lambda score: score.sort_key) for model, model_scores in scores.items()}
     first, *others = ordered
     for model in ordered:
         if not ordered[model]:
-            raise EvaluationError(f"{model}: was measured on no document. Hold out some, and measure it anew.")
+            raise EvaluationError(f"{model}: was measured on no documents. Hold out some, then measure it again.")
         _check_once(model, ordered[model])
     for model in others:
-        texts = [{(*key_of(score), score.num_bytes) for score in ordered[name]} for name in (first, model)]
+        texts = [{(*score.sort_key, score.num_bytes) for score in ordered[name]} for name in (first, model)]
         if texts[0] != texts[1]:
-            some = min(texts[0] ^ texts[1])
+            role, _, url, path, start, num_bytes = min(texts[0] ^ texts[1])
             raise EvaluationError(
-                f"{first} and {model} were not measured on the same documents: {some[1]} {some[2]}, byte {some[3]}, "
-                f"{some[4]} bytes ({some[0]}) is not of both. Measure both anew on one set."
+                f"{first} and {model} were not measured on the same documents: only one of them has {url} {path}, "
+                f"byte {start}, {num_bytes} bytes ({role}). Measure both again on the same documents."
             )
     return ordered
 
 
 def compare(scores: Scores, *, role: str = HELDOUT, replicates: int = REPLICATES, seed: int = 0) -> Comparison | None:
-    """Lines of the documents of one role; None if there is none.
+    """Compare the models on the documents with one role; returns None if there are no such documents.
 
     Args:
-        scores: As `matched` gives them.
+        scores: The result of `align_scores`; the last model is the subject.
     """
-    chosen = {model: [score for score in own if score.role == role] for model, own in scores.items()}
+    chosen = {model: [score for score in model_scores if score.role == role] for model, model_scores in scores.items()}
     first = next(iter(chosen.values()))
     if not first:
         return None
-    groups = {"": {"overall": list(range(len(first)))}} | {name: _grouped(first, of) for name, of in _BY.items()}
-    named = [(title, name, rows) for title, group in groups.items() for name, rows in group.items()]
+    # the rows of each line; the overall line has all of them
+    groups = [("", "overall", list(range(len(first))))]
+    for title, name_of in _properties(repository_names(scores)).items():
+        groups += [(title, name, rows) for name, rows in _group_rows(first, name_of).items()]
     by: dict[str, list[Line]] = defaultdict(list)
-    for title, name, rows in track(named, what=f"comparing {role}", total=len(named)):
-        own = {model: [losses[row] for row in rows] for model, losses in chosen.items()}
-        by[title].append(_line(name, own, replicates, seed))
+    for title, name, rows in track(groups, what=f"comparing {role}", total=len(groups)):
+        group_scores = {model: [model_scores[row] for row in rows] for model, model_scores in chosen.items()}
+        by[title].append(_make_line(name, group_scores, replicates, seed))
     (overall,) = by.pop("")
-    counts = {tuple(score.num_tokens for score in own) for own in chosen.values()}
+    counts = {tuple(score.num_tokens for score in model_scores) for model_scores in chosen.values()}
     return Comparison(overall=overall, by=dict(by), same_tokens=len(counts) == 1)
 
 
-def key_of(score: DocumentLoss) -> Key:
-    return score.role, score.repository, score.path, score.start
+def repository_names(scores: Scores) -> dict[str, str]:
+    """URL → the name that a report shows for it: its repository's name, with the host if two repositories share it."""
+    return distinct_names({score.url: score.repository for model_scores in scores.values() for score in model_scores})
 
 
-def nats_of(scores: Scores) -> np.ndarray:
-    """(documents, models + references): each model's nats, then the subject's less each reference's."""
-    nats = np.array([[score.nats for score in own] for own in scores.values()]).T
+def stack_nats(scores: Scores) -> np.ndarray:
+    """Return (documents, models + references): each model's nats, then the subject's minus each reference's.
+
+    With models [a, b, subject] the columns are a, b, subject, subject - a, subject - b.
+    """
+    nats = np.array([[score.nats for score in model_scores] for model_scores in scores.values()]).T
     return np.column_stack([nats, nats[:, -1:] - nats[:, :-1]])
 
 
-def _check_once(model: str, ordered: Sequence[DocumentLoss]) -> None:
-    for one, after in itertools.pairwise(ordered):
-        if key_of(one) == key_of(after):
-            raise EvaluationError(f"{model}: {one.repository} {one.path} was scored twice. Measure it anew.")
+def _check_once(model: str, ordered: Sequence[DocumentScore]) -> None:
+    for score, following in itertools.pairwise(ordered):
+        if score.sort_key == following.sort_key:
+            raise EvaluationError(
+                f"{model}: {score.repository} {score.path} was scored twice. Measure the model again."
+            )
 
 
-def _line(name: str, scores: Scores, replicates: int, seed: int) -> Line:
+def _properties(names: Mapping[str, str]) -> dict[str, Callable[[DocumentScore], str]]:
+    """The properties to group documents by: title → the name of a document's group.
+
+    Args:
+        names: The result of `repository_names`.
+    """
+    return {
+        "repository": lambda score: names[score.url],
+        "language": lambda score: score.language,
+        "kind": lambda score: score.kind,
+        "stratum": lambda score: score.stratum or "unknown",
+        "freshness": lambda score: score.freshness or "unknown",
+        "length": _length,
+    }
+
+
+def _length(score: DocumentScore) -> str:
+    """The document's size class in bytes, the same for all tokenizers; each limit is 4 times the one before."""
+    return _SIZES[min(max(0, (score.num_bytes.bit_length() - 7) // 2), len(_SIZES) - 1)]
+
+
+def _group_rows(scores: Sequence[DocumentScore], name_of: Callable[[DocumentScore], str]) -> dict[str, list[int]]:
+    """Rows by name, with lengths from short to long and others by name; empty if the property is unknown for all."""
+    groups = defaultdict(list)
+    for row, score in enumerate(scores):
+        groups[name_of(score)].append(row)
+    if set(groups) == {"unknown"}:
+        return {}
+    return {
+        name: groups[name] for name in sorted(groups, key=lambda name: (name in _SIZES and _SIZES.index(name), name))
+    }
+
+
+def _make_line(name: str, scores: Scores, replicates: int, seed: int) -> Line:
+    # resample: one interval for each column of `stack_nats`
     models = list(scores)
     first = next(iter(scores.values()))
-    repositories = [score.repository for score in first]
+    repositories = [(score.repository, score.url) for score in first]
     documents: list[Interval] | None = None
     clustered: list[Interval] | None = None
-    if len(first) >= FEWEST:
-        num_bytes, keys = np.array([score.num_bytes for score in first]), [key_of(score) for score in first]
-        nats = nats_of(scores)
+    if len(first) >= MIN_DOCUMENTS:
+        num_bytes, keys = np.array([score.num_bytes for score in first]), [score.sort_key for score in first]
+        nats = stack_nats(scores)
 
         def intervals(scheme: Scheme) -> list[Interval]:
-            found = bits_per_byte_replicates(
+            spread = bits_per_byte_replicates(
                 nats, num_bytes, repositories, keys, scheme=scheme, replicates=replicates, seed=seed
             )
-            return [percentile_interval(column, cases=len(first)) for column in found.T]
+            return [percentile_interval(column, cases=len(first)) for column in spread.T]
 
         documents = intervals("documents")
         clustered = intervals("clustered") if len(set(repositories)) > 1 else None
-    widest = clustered or documents
-    totals = {model: total_loss(own) for model, own in scores.items()}
+    # the figures of each model
+    main_interval = clustered or documents
+    totals = {model: total_loss(model_scores) for model, model_scores in scores.items()}
     figures = [
         Figure(
             model=model,
             num_tokens=total.num_tokens,
             perplexity=total.perplexity,
             bits_per_byte=total.bits_per_byte,
-            interval=widest[number] if widest else None,
+            interval=main_interval[index] if main_interval else None,
             document_bits_per_byte=math.fsum(score.loss.bits_per_byte for score in scores[model]) / len(first),
             top1_accuracy=total.top1_accuracy,
             top5_accuracy=total.top5_accuracy,
         )
-        for number, (model, total) in enumerate(totals.items())
+        for index, (model, total) in enumerate(totals.items())
     ]
+    # the change from each reference to the subject; its columns come after the models'
     changes = [
         Change(
             reference=reference,
             subject=models[-1],
             difference=totals[models[-1]].bits_per_byte - totals[reference].bits_per_byte,
-            documents=documents[len(models) + number] if documents else None,
-            clustered=clustered[len(models) + number] if clustered else None,
+            documents=documents[len(models) + index] if documents else None,
+            clustered=clustered[len(models) + index] if clustered else None,
         )
-        for number, reference in enumerate(models[:-1])
+        for index, reference in enumerate(models[:-1])
     ]
     return Line(
         name=name,
@@ -197,33 +252,3 @@ def _line(name: str, scores: Scores, replicates: int, seed: int) -> Line:
         figures=figures,
         changes=changes,
     )
-
-
-_SIZES = ("under 256 bytes", "256 bytes to 1 KiB", "1 to 4 KiB", "4 to 16 KiB", "16 to 64 KiB", "64 KiB or more")
-
-
-def _length(score: DocumentLoss) -> str:
-    """Powers of 4 of its bytes, which are the same for all tokenizers."""
-    return _SIZES[min(max(0, (score.num_bytes.bit_length() - 7) // 2), len(_SIZES) - 1)]
-
-
-_BY: dict[str, Callable[[DocumentLoss], str]] = {
-    "repository": lambda score: score.repository,
-    "language": lambda score: score.language,
-    "kind": lambda score: score.kind,
-    "stratum": lambda score: score.stratum or "unknown",
-    "freshness": lambda score: score.freshness or "unknown",
-    "length": _length,
-}
-
-
-def _grouped(scores: Sequence[DocumentLoss], of: Callable[[DocumentLoss], str]) -> dict[str, list[int]]:
-    """Name → rows, lengths from short to long, others by name; empty if nothing is known."""
-    groups = defaultdict(list)
-    for row, score in enumerate(scores):
-        groups[of(score)].append(row)
-    if set(groups) == {"unknown"}:
-        return {}
-    return {
-        name: groups[name] for name in sorted(groups, key=lambda name: (name in _SIZES and _SIZES.index(name), name))
-    }

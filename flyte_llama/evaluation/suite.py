@@ -1,120 +1,131 @@
-"""What a model is measured on: held-out documents, and beside them a probe of the train text and code of another kind.
+"""The suite: the documents that every model is measured on, each with its role.
 
-A suite is a sealed folder: `documents.parquet`, and `probes.parquet` with a row for each document. It is cut into
-shards, each a suite of its own, so that several pods measure one model; together they hold each document once.
+    held-out documents, all          ─┐
+    train documents, a sample        ─┼→ suite → shards, one folder per pod
+    documents of general code        ─┘
+
+A suite is a sealed folder with `documents.parquet` and `probes.parquet`, which has a row for each document. To measure
+one model in several pods, its documents are divided among shards; each shard is a suite, and each document is in
+exactly one. Completion cases and FlyteEval items are not part of a suite.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from flyte_llama.corpus import STRATA_TABLE
-from flyte_llama.documents import Document, documents_in_batches, open_documents, write_documents
-from flyte_llama.evaluation.roles import GENERAL, HELDOUT, TRAIN
+from flyte_llama.documents import Document, draw, open_documents, read_documents_in_batches, write_documents
+from flyte_llama.storage import read_table, write_unsealed_table
+
+HELDOUT = "heldout"
+"""The role of documents that no model trained on; the headline figures are computed on these."""
+
+TRAIN = "train"
+"""The role of documents that were trained on; used to check for memorisation."""
+
+GENERAL = "general"
+"""The role of code unlike the corpus; shows what training made the model forget."""
 
 PROBES_TABLE = "probes.parquet"
+_SCHEMA = pa.schema([("role", pa.string()), ("stratum", pa.string()), ("freshness", pa.string())])
 
 
 @dataclass(frozen=True)
-class Probe:
-    """A document to be scored, and what it stands for."""
+class SuiteDocument:
+    """A document to score, and its role in the suite."""
 
     document: Document
     role: str
-    """`heldout`; `train`, the memorisation probe; `general`, code that is not the corpus's kind."""
+    """`HELDOUT`, `TRAIN` or `GENERAL`."""
 
     stratum: str
-    """Of a held-out document: clean, partial, contaminated; empty if unknown."""
+    """For a held-out document clean, partial or contaminated, by its overlap with train; empty if unknown."""
 
     freshness: str
-    """Of a held-out document: fresh, not fresh, unknown."""
+    """For a held-out document fresh, not fresh or unknown: whether it is newer than the base model."""
 
 
-def choose_probes(
+def choose_suite(
     heldout: Path, train: Sequence[Document], general: Sequence[Document], *, probe_bytes: int
-) -> list[Probe]:
-    """The whole held-out side, and of the other two at most `probe_bytes` bytes each.
+) -> list[SuiteDocument]:
+    """Choose all held-out documents with text, and at most `probe_bytes` bytes each of train and general documents.
 
-    Of train as many bytes of each language and kind as the held-out side has, so that the two compare. Which documents
-    are taken hangs on their names alone.
+    The train sample has the held-out side's mix of languages and kinds, so that the two are comparable, and never more
+    bytes of a language and kind than the held-out side. The choice depends only on the documents' ids, not on their
+    order.
 
     Args:
         heldout: The held-out folder of a corpus.
     """
+    # all held-out documents, with their stratum and freshness if the corpus has them
     documents, manifest = open_documents(heldout)
-    strata: list[tuple[str, str]] = [("", "unknown")] * len(documents)
+    facts = [{"stratum": "", "freshness": "unknown"}] * len(documents)
     if STRATA_TABLE in manifest["files"]:
-        table = pq.read_table(heldout / STRATA_TABLE, columns=["stratum", "freshness"])
-        strata = list(zip(*(column.to_pylist() for column in table.columns), strict=True))
-    probes = [Probe(document, HELDOUT, *known) for document, known in zip(documents, strata, strict=True)]
-    probes = [probe for probe in probes if probe.document.text]
-    wanted = Counter[tuple[str, str]]()
+        facts, _ = read_table(heldout, STRATA_TABLE, ["stratum", "freshness"])
+    suite = [
+        SuiteDocument(document, HELDOUT, **known)
+        for document, known in zip(documents, facts, strict=True)
+        if document.text
+    ]
+    # train in the same mix, scaled down to `probe_bytes`
+    heldout_bytes = Counter[tuple[str, str]]()
     for document in documents:
-        wanted[document.language, document.kind] += document.num_bytes
-    share = min(1.0, probe_bytes / max(1, wanted.total()))
-    like = {which: int(num_bytes * share) for which, num_bytes in wanted.items()}
-    probes += [Probe(document, TRAIN, "", "unknown") for document in _some(train, like)]
-    return probes + [Probe(document, GENERAL, "", "unknown") for document in _first(general, probe_bytes)]
+        heldout_bytes[document.language, document.kind] += document.num_bytes
+    share = min(1.0, probe_bytes / max(1, heldout_bytes.total()))
+    max_bytes = {mix: int(num_bytes * share) for mix, num_bytes in heldout_bytes.items()}
+    suite += [SuiteDocument(document, TRAIN, "", "unknown") for document in _sample_mix(train, max_bytes)]
+    return suite + [SuiteDocument(document, GENERAL, "", "unknown") for document in _sample(general, probe_bytes)]
 
 
-def cut(probes: Sequence[Probe], shards: int) -> list[list[Probe]]:
-    """As many lists, of about as many bytes each; every probe in one of them, in the order given."""
-    sizes, share = [0] * shards, [0] * len(probes)
-    for number in sorted(range(len(probes)), key=lambda number: (-probes[number].document.num_bytes, number)):
-        share[number] = sizes.index(min(sizes))
-        sizes[share[number]] += probes[number].document.num_bytes
-    return [[probe for probe, own in zip(probes, share, strict=True) if own == shard] for shard in range(shards)]
+def split_into_shards(suite: Sequence[SuiteDocument], num_shards: int) -> list[list[SuiteDocument]]:
+    """Divide the documents among `num_shards` lists of similar size in bytes; each list keeps their order."""
+    # Largest first, each to the shard that is smallest so far.
+    sizes, shard_of = [0] * num_shards, [0] * len(suite)
+    for index in sorted(range(len(suite)), key=lambda index: (-suite[index].document.num_bytes, index)):
+        shard_of[index] = sizes.index(min(sizes))
+        sizes[shard_of[index]] += suite[index].document.num_bytes
+    shards: list[list[SuiteDocument]] = [[] for _ in range(num_shards)]
+    for entry, shard in zip(suite, shard_of, strict=True):
+        shards[shard].append(entry)
+    return shards
 
 
-def write_suite(
-    folder: Path, probes: Sequence[Probe], *, beside: Mapping[str, int] | None = None, **facts: Any
-) -> None:
-    """Write the probes and seal the folder; `beside` and `facts` as in `write_documents`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    columns = {name: [getattr(probe, name) for probe in probes] for name in ("role", "stratum", "freshness")}
-    table = pa.table(columns, schema=pa.schema([(name, pa.string()) for name in columns]))
-    pq.write_table(table, folder / PROBES_TABLE, compression="zstd")
-    documents = [probe.document for probe in probes]
-    write_documents(folder, documents, beside={PROBES_TABLE: len(probes), **(beside or {})}, **facts)
+def write_suite(folder: Path, suite: Sequence[SuiteDocument]) -> None:
+    """Write the documents and their roles, and seal the folder."""
+    columns = {name: [getattr(entry, name) for entry in suite] for name in _SCHEMA.names}
+    num_rows = write_unsealed_table(folder, PROBES_TABLE, pa.table(columns, schema=_SCHEMA))
+    write_documents(folder, [entry.document for entry in suite], other_tables={PROBES_TABLE: num_rows})
 
 
-def probes_in_batches(folder: Path) -> Iterator[list[Probe]]:
-    """The probes of a suite in the order written, a few hundred in memory at a time.
+def read_suite_in_batches(folder: Path) -> Iterator[list[SuiteDocument]]:
+    """Yield a suite's documents in the order written, in batches of a few hundred, to bound memory.
 
     Raises:
         DataError: if the folder is unfinished or damaged.
     """
-    table = pq.read_table(folder / PROBES_TABLE, columns=["role", "stratum", "freshness"])
-    known = zip(*(column.to_pylist() for column in table.columns), strict=True)
-    for documents in documents_in_batches(folder):
-        yield [Probe(document, *next(known)) for document in documents]
+    roles = iter(read_table(folder, PROBES_TABLE, _SCHEMA.names)[0])
+    for documents in read_documents_in_batches(folder):
+        yield [SuiteDocument(document, **next(roles)) for document in documents]
 
 
-def _some(documents: Sequence[Document], like: Mapping[tuple[str, str], int]) -> list[Document]:
-    return [
-        document
-        for which, num_bytes in like.items()
-        for document in _first([own for own in documents if (own.language, own.kind) == which], num_bytes)
-    ]
+def _sample_mix(documents: Sequence[Document], max_bytes: Mapping[tuple[str, str], int]) -> list[Document]:
+    """Sample up to `max_bytes` bytes of each language and kind."""
+    sample: list[Document] = []
+    for mix, num_bytes in max_bytes.items():
+        sample += _sample([each for each in documents if (each.language, each.kind) == mix], num_bytes)
+    return sample
 
 
-def _first(documents: Sequence[Document], num_bytes: int) -> list[Document]:
-    """Documents in an order that is chance but always the same, up to so many bytes; one that is too long is passed."""
-    taken = []
-    for document in sorted(documents, key=_key):
+def _sample(documents: Sequence[Document], num_bytes: int) -> list[Document]:
+    """Take documents in a random but fixed order, up to `num_bytes` bytes in all; skip any that no longer fits."""
+    sample = []
+    for document in sorted(documents, key=lambda document: draw(*document.id)):
         if document.num_bytes <= num_bytes:
-            taken.append(document)
+            sample.append(document)
             num_bytes -= document.num_bytes
-    return taken
-
-
-def _key(document: Document) -> bytes:
-    return hashlib.sha256(f"{document.url}\0{document.path}\0{document.start}".encode()).digest()
+    return sample

@@ -1,32 +1,29 @@
 """FlyteEval: does a model write Flyte code that runs?
 
-    mine(documents, observer)            → items      held-out functions that their own mutants prove
-    answer(model, tokenizer, items, …)   → answers    what a model writes in their place
-    grade(items, answers, observer)      → grades     the rung that each reached: parses … runs, outputs, graph
+    mine_items(documents, observer, …)         → items      functions of held-out documents, each proven by its mutants
+    answer_items(model, tokenizer, items, …)   → answers    the code that a model writes in place of the masked part
+    grade_answers(items, answers, observer)    → grades     the level that each answer reaches, the lowest first:
+                                                            nothing, parses, imports, compiles, runs, outputs, graph
 
-Code that was not read by us, originals and answers alike, runs in the sandbox only.
+In stored tables a level is called `rung`.
+
+Code from outside this package, originals and answers alike, runs only in the sandbox.
 """
 
-from flyte_llama.flyte_eval.answering import Answer, answer, read_answers, write_answers
-from flyte_llama.flyte_eval.grading import Grade, grade, read_grades, write_grades
-from flyte_llama.flyte_eval.items import Item, Mutant, read_items, write_items
-from flyte_llama.flyte_eval.mine import Mined, mine
-from flyte_llama.flyte_eval.observing import Observer, observer
-from flyte_llama.flyte_eval.rungs import RUNGS
-from flyte_llama.flyte_eval.small import small_set
+from flyte_llama.flyte_eval.answering import answer_items, read_answers, write_answers
+from flyte_llama.flyte_eval.grading import Grade, grade_answers, read_grades, write_grades
+from flyte_llama.flyte_eval.items import Item, read_items, write_items
+from flyte_llama.flyte_eval.mining import mine_items, small_set
+from flyte_llama.flyte_eval.observing import LEVELS, open_observer
 
 __all__ = [
-    "RUNGS",
-    "Answer",
+    "LEVELS",
     "Grade",
     "Item",
-    "Mined",
-    "Mutant",
-    "Observer",
-    "answer",
-    "grade",
-    "mine",
-    "observer",
+    "answer_items",
+    "grade_answers",
+    "mine_items",
+    "open_observer",
     "read_answers",
     "read_grades",
     "read_items",

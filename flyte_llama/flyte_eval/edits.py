@@ -1,6 +1,6 @@
-"""Small changes of Python text that change what it does: another operator, constant or name.
+"""Small edits of Python text that change its behaviour: another operator, constant or name.
 
-Nothing is changed inside an f-string's braces: Python 3.11 does not know where in the text they stand.
+Nothing inside an f-string's braces is edited: Python 3.11 does not give the position of these nodes.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from flyte_llama.flyte_eval.module_text import ModuleText, own_docstring
-from flyte_llama.flyte_eval.names import Function
+from flyte_llama.flyte_eval.module_source import Function, ModuleText, docstring_of
 
-# As it is written → what it becomes. Of comparisons the opposite and the neighbour, which inputs on the boundary show.
-_OTHERS = {
+# Operator → its text and its replacements. A comparison becomes its opposite, which most inputs reveal, and its
+# neighbour (`<` → `<=`), which only inputs on the boundary reveal.
+_REPLACEMENTS = {
     ast.Add: ("+", ("-", "*")),
     ast.Sub: ("-", ("+", "*")),
     ast.Mult: ("*", ("+", "-")),
@@ -47,58 +47,62 @@ _LOGGERS = ("print", "pprint", "warn", "warning", "debug", "info", "error", "exc
 
 
 class Edit(NamedTuple):
-    """Characters `start` to `end` of a module become `text`."""
+    """Replaces the characters from `start` to `end` of a module with `text`."""
 
     start: int
     end: int
     text: str
 
-    def applied(self, text: str, begin: int, end: int) -> str:
-        """The module's characters `begin` to `end`, which hold the change, after it."""
+    def apply(self, text: str, begin: int, end: int) -> str:
+        """The module's characters from `begin` to `end`, a span that contains the edit, after the edit."""
         return text[begin : self.start] + self.text + text[self.end : end]
 
 
-def within(roots: Iterable[ast.AST], *, into_functions: bool = True) -> Iterator[ast.AST]:
-    """The nodes and those below them in the order of the text, without what only people read."""
+def walk_code(roots: Iterable[ast.AST], *, into_functions: bool = True) -> Iterator[ast.AST]:
+    """The nodes and their descendants, in the order of the text, without the parts that only people read.
+
+    Args:
+        into_functions: False leaves out the descendants of functions, lambdas and classes.
+    """
     for node in roots:
-        if _for_people(node):
+        if _is_for_people(node):
             continue
         yield node
-        # What an exception says is for people; that it is raised is not.
+        # A `raise` can be deleted, so it is yielded; its message is for people, so its descendants are not.
         if isinstance(node, (ast.JoinedStr, ast.Raise)):
             continue
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)) and not into_functions:
             continue
-        below: Iterable[ast.AST] = [node.test] if isinstance(node, ast.Assert) else ast.iter_child_nodes(node)
+        children: Iterable[ast.AST] = [node.test] if isinstance(node, ast.Assert) else ast.iter_child_nodes(node)
         if (
             isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
-            and own_docstring(node.body) is not None
+            and docstring_of(node.body) is not None
         ):
-            below = (child for child in below if child is not node.body[0])
-        yield from within(below, into_functions=into_functions)
+            children = (child for child in children if child is not node.body[0])
+        yield from walk_code(children, into_functions=into_functions)
 
 
 def operator_edits(module: ModuleText, roots: Sequence[ast.AST]) -> Iterator[Edit]:
-    """Each operator in turn replaced by others, and each `not` and sign taken away."""
-    for node in within(roots):
+    """Edits that replace one operator, or remove one `not` or sign."""
+    for node in walk_code(roots):
         if isinstance(node, ast.BinOp):
-            yield from _between(module, node.left, node.op, node.right)
+            yield from _replace_operator(module, node.left, node.op, node.right)
         elif isinstance(node, ast.BoolOp):
             for left, right in zip(node.values, node.values[1:], strict=False):
-                yield from _between(module, left, node.op, right)
+                yield from _replace_operator(module, left, node.op, right)
         elif isinstance(node, ast.Compare):
             for left, operator, right in zip([node.left, *node.comparators], node.ops, node.comparators, strict=False):
-                yield from _between(module, left, operator, right)
+                yield from _replace_operator(module, left, operator, right)
         elif isinstance(node, ast.AugAssign):
-            yield from _between(module, node.target, node.op, node.value)
+            yield from _replace_operator(module, node.target, node.op, node.value)
         elif isinstance(node, ast.UnaryOp):
             start = module.start(node)
             yield Edit(start, start + len("not" if isinstance(node.op, ast.Not) else "-"), "")
 
 
 def constant_edits(module: ModuleText, roots: Sequence[ast.AST]) -> Iterator[Edit]:
-    """Each number made one more and one less, each text begun with another letter, each truth its opposite."""
-    for node in within(roots):
+    """Edits that change one constant: a number plus and minus 1, a text with an `x` in front, a boolean inverted."""
+    for node in walk_code(roots):
         if isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Constant) and isinstance(node.value, (str, bytes))):
             start = module.start(node)
             quote = _QUOTE.match(module.text, start)
@@ -108,48 +112,52 @@ def constant_edits(module: ModuleText, roots: Sequence[ast.AST]) -> Iterator[Edi
             yield Edit(module.start(node), module.end(node), str(not node.value))
         elif isinstance(node, ast.Constant) and isinstance(node.value, (int, float)):
             for value in (node.value + 1, node.value - 1):
-                # In parentheses: what is less than 0 has a sign, and an operator before it may bind more tightly.
+                # A negative number needs parentheses: an operator before it may bind more tightly than its sign.
                 text = repr(value) if value >= 0 else f"({value!r})"
                 yield Edit(module.start(node), module.end(node), text)
 
 
 def name_edits(module: ModuleText, function: Function, roots: Sequence[ast.AST]) -> Iterator[Edit]:
-    """Each name among a call's arguments replaced by each other one of the function, parameters and what it binds."""
-    arguments = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
-    bound = dict.fromkeys(argument.arg for argument in arguments)
+    """Edits that replace one name among a call's arguments with another parameter or variable of the function."""
+    parameters = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
+    bound = dict.fromkeys(parameter.arg for parameter in parameters)
     used = []
-    for node in within(roots):
+    for node in walk_code(roots):
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             bound[node.id] = None
         elif isinstance(node, ast.Call):
-            given = [*node.args, *(keyword.value for keyword in node.keywords)]
-            used += [own for own in given if isinstance(own, ast.Name)]
-    for own in used:
-        if own.id in bound:
-            yield from (Edit(module.start(own), module.end(own), name) for name in bound if name != own.id)
+            arguments = [*node.args, *(keyword.value for keyword in node.keywords)]
+            used += [argument for argument in arguments if isinstance(argument, ast.Name)]
+    for used_name in used:
+        if used_name.id in bound:
+            yield from (
+                Edit(module.start(used_name), module.end(used_name), name) for name in bound if name != used_name.id
+            )
 
 
-def _between(module: ModuleText, left: ast.expr, operator: ast.AST, right: ast.expr) -> Iterator[Edit]:
-    """The edits of an operator: parentheses, blanks and comments may stand around it."""
-    written, others = _OTHERS[type(operator)]
+def _replace_operator(module: ModuleText, left: ast.expr, operator: ast.AST, right: ast.expr) -> Iterator[Edit]:
+    """The edits of one operator, found in the text between its operands."""
+    operator_text, replacements = _REPLACEMENTS[type(operator)]
     start, end = module.end(left), module.start(right)
+    # The gap may also hold parentheses, blanks and comments; a comment may contain the operator's text.
     gap = _COMMENT.sub(lambda comment: " " * len(comment[0]), module.text[start:end])
-    found = re.search(r"\s+".join(re.escape(word) for word in written.split()), gap)
-    if found:
-        yield from (Edit(start + found.start(), start + found.end(), other) for other in others)
+    match = re.search(r"\s+".join(re.escape(word) for word in operator_text.split()), gap)
+    if match:
+        yield from (Edit(start + match.start(), start + match.end(), text) for text in replacements)
 
 
-def _for_people(node: ast.AST) -> bool:
-    """A print or a logger's call, a text that nobody uses, an annotation."""
+def _is_for_people(node: ast.AST) -> bool:
+    """True for a call of print or a logger, a bare constant, and a list of parameters."""
     if isinstance(node, ast.Expr):
         value = node.value
         if isinstance(value, ast.Constant):
             return True
-        return isinstance(value, ast.Call) and _called(value.func) in _LOGGERS
+        return isinstance(value, ast.Call) and _function_name(value.func) in _LOGGERS
     return isinstance(node, ast.arguments)
 
 
-def _called(function: ast.expr) -> str:
+def _function_name(function: ast.expr) -> str:
+    """The last part of a dotted name; empty for any other expression."""
     if isinstance(function, ast.Attribute):
         return function.attr
     return function.id if isinstance(function, ast.Name) else ""

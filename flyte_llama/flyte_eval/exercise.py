@@ -1,8 +1,8 @@
-"""A module that a model wrote part of → what Flyte makes of one of its entities: is it parsed, imported, compiled, run?
+"""A module that a model wrote part of → an observation of one entity: does it parse, import, compile and run?
 
-Runs in the sandbox only, since it executes the module. It reports what it saw and judges nothing: what was expected is
-not known here, so no module can claim to have met it. Does not cover what an entity prints, nor what it does on a
-cluster alone: images, plugins, schedules that fire.
+Must run in the sandbox, since it executes the module. It reports and does not judge: the expected result is kept
+outside, so that no module can claim to have met it. It does not observe printed text, or effects that need a cluster:
+images, plugins, schedules that fire.
 """
 
 from __future__ import annotations
@@ -18,63 +18,62 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from flyte_llama.flyte_eval.canonical import canonical
-from flyte_llama.flyte_eval.graph import graph, interface
+from flyte_llama.flyte_eval.canonical import canonical_text, interface, registered_graph
 from flyte_llama.flyte_eval.values import Inputs, NoValueError
 
 PARSES, IMPORTS, COMPILES, RUNS = "parses", "imports", "compiles", "runs"
 MODULE = "candidate"
 LONGEST_ERROR = 300
-# Decks that Flyte adds by itself.
-_FLYTES_DECKS = {"Source Code", "Dependencies", "Timeline", "Input", "Output"}
+# Decks that flytekit itself adds.
+_FLYTEKIT_DECKS = {"Source Code", "Dependencies", "Timeline", "Input", "Output"}
 
 
-def exercise(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """What is observed of an entity, told as soon as it is: a limit of the sandbox may end this at any moment.
+def observe_entity(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the observations of an entity one by one, since a limit of the sandbox may end the process at any moment.
 
     Args:
         request: `source`, a whole module; `entity`, an attribute of it that is a task, workflow or launch plan;
-            `runs`, how often it is run, each time on other inputs that follow from its types alone.
+            `runs`, how often to run it, each time with different inputs that depend on its types alone.
 
     Yields:
-        Fields of an `Observation`; later ones replace earlier ones, but those that are lists are added. `inputs` and
-        `outputs` come with each run, the decks that it made among its outputs.
+        Fields of an `Observation`. A later value replaces an earlier one, but lists are joined. `inputs` and `outputs`
+        come with each run; the outputs include the decks that the run made.
     """
     try:
         ast.parse(request["source"])
         yield {"rung": PARSES}
-        with _own_folders():
-            module = _imported(request["source"])
+        with _local_folders():
+            module = _import_source(request["source"])
             yield {"rung": IMPORTS}
-            entity = _entity(module, request["entity"])
-            compiled = {"interface": interface(entity, MODULE), "graph": graph(entity, MODULE)}
+            entity = _find_entity(module, request["entity"])
+            compiled = {"interface": interface(entity, MODULE), "graph": registered_graph(entity, MODULE)}
             yield {"rung": COMPILES, **compiled}
-            yield from _runs(entity, request["runs"])
+            yield from _run_entity(entity, request["runs"])
     except GeneratorExit:
         raise
-    except BaseException as error:  # whatever the module does, what was seen until then counts
-        yield {"error": _told(error)}
+    except BaseException as error:  # the module may raise anything; the observations before it count
+        yield {"error": _error_text(error)}
 
 
 @contextmanager
-def _own_folders() -> Iterator[None]:
-    """Let flytekit keep its files below the working directory: it chose another place when it was imported."""
+def _local_folders() -> Iterator[None]:
+    """Let flytekit keep its files below the working directory, not in the folders that it chose when imported."""
     from flytekit import FlyteContextManager
     from flytekit.core.context_manager import ExecutionParameters
     from flytekit.core.data_persistence import FileAccessProvider
 
-    now = FlyteContextManager.current_context()
+    context = FlyteContextManager.current_context()
     sandbox, raw, user = (str(Path.cwd() / name) for name in ("sandbox", "raw", "user"))
-    builder = ExecutionParameters.new_builder(now.user_space_params)
+    builder = ExecutionParameters.new_builder(context.user_space_params)
     builder.working_dir, builder.raw_output_prefix = user, raw
-    state = now.execution_state.with_params(user_space_params=builder.build())
+    state = context.execution_state.with_params(user_space_params=builder.build())
     access = FileAccessProvider(local_sandbox_dir=sandbox, raw_output_prefix=raw)
-    with FlyteContextManager.with_context(now.with_file_access(access).with_execution_state(state)):
+    with FlyteContextManager.with_context(context.with_file_access(access).with_execution_state(state)):
         yield
 
 
-def _imported(source: str) -> ModuleType:
-    """As a module of a file, which flytekit and dataclasses look up."""
+def _import_source(source: str) -> ModuleType:
+    """Import the source from a file, since flytekit and dataclasses look the module's file up."""
     os.environ["FLYTE_LOCAL_CACHE_ENABLED"] = "false"
     folder = Path.cwd() / "module"
     folder.mkdir()
@@ -83,68 +82,75 @@ def _imported(source: str) -> ModuleType:
     return importlib.import_module(MODULE)
 
 
-def _entity(module: ModuleType, name: str) -> Any:
+def _find_entity(module: ModuleType, name: str) -> Any:
+    """The task, workflow or launch plan of that name.
+
+    Raises:
+        TypeError: if the module has no such attribute, or it is something else.
+    """
     from flytekit import LaunchPlan
     from flytekit.core.base_task import PythonTask
     from flytekit.core.workflow import WorkflowBase
 
     entity = getattr(module, name, None)
     if not isinstance(entity, (PythonTask, WorkflowBase, LaunchPlan)):
-        raise TypeError(f"{name} is no task, workflow or launch plan")
+        raise TypeError(f"{name} is not a task, workflow or launch plan")
     return entity
 
 
-def _runs(entity: Any, runs: int) -> Iterator[dict[str, Any]]:
-    decks = _watched_decks()
+def _run_entity(entity: Any, runs: int) -> Iterator[dict[str, Any]]:
+    """Yield inputs and outputs of each run, the first error, and the level `runs` if every run succeeded."""
+    decks = _record_decks()
     failed = False
     for run in range(runs):
         try:
-            inputs = Inputs(run=run, folder=Path.cwd() / f"inputs-{run}").of(entity)
+            inputs = Inputs(run=run, folder=Path.cwd() / f"inputs-{run}").make(entity)
         except NoValueError as error:
             yield {} if failed else {"error": str(error)}
             return
-        given = canonical(inputs)
+        # Keep the text of the inputs before the run, which may change them.
+        inputs_text = canonical_text(inputs)
         decks.clear()
-        _seed(run)
+        _seed_generators(run)
         try:
-            outputs = canonical(entity(**inputs))
+            outputs = canonical_text(entity(**inputs))
         except BaseException as error:
-            yield {"inputs": [given], "outputs": [""], **({} if failed else {"error": _told(error)})}
+            yield {"inputs": [inputs_text], "outputs": [""], **({} if failed else {"error": _error_text(error)})}
             failed = True
         else:
-            own = {deck.name: deck.html.strip() for deck in decks if deck.name not in _FLYTES_DECKS}
-            yield {"inputs": [given], "outputs": [outputs + canonical(own) if own else outputs]}
+            pages = {deck.name: deck.html.strip() for deck in decks if deck.name not in _FLYTEKIT_DECKS}
+            yield {"inputs": [inputs_text], "outputs": [outputs + canonical_text(pages) if pages else outputs]}
     if not failed:
         yield {"rung": RUNS}
 
 
-def _watched_decks() -> list[Any]:
-    """A list that every deck joins when it is made."""
+def _record_decks() -> list[Any]:
+    """A list that collects every deck when it is made."""
     from flytekit import Deck
 
-    made: list[Any] = []
-    plain: Callable[..., None] = Deck.__init__
+    decks: list[Any] = []
+    original: Callable[..., None] = Deck.__init__
 
-    def watched(self: Any, *arguments: Any, **named: Any) -> None:
-        plain(self, *arguments, **named)
-        made.append(self)
+    def record(self: Any, *arguments: Any, **named: Any) -> None:
+        original(self, *arguments, **named)
+        decks.append(self)
 
-    Deck.__init__ = watched
-    return made
+    Deck.__init__ = record
+    return decks
 
 
-def _seed(run: int) -> None:
+def _seed_generators(run: int) -> None:
     import numpy as np
 
     random.seed(run)
-    np.random.seed(run)  # the state that the module's own code may use
+    np.random.seed(run)  # the global state, since the module's code may use it
 
 
-def _told(error: BaseException) -> str:
-    """The type and the last line of what it says, where flytekit's own errors have the cause."""
+def _error_text(error: BaseException) -> str:
+    """The type of an error and the last line of its message: flytekit's errors give the cause there."""
     try:
-        said = str(error).strip().splitlines()
-    except BaseException:
-        said = []
-    told = f"{type(error).__name__}: {said[-1].strip() if said else ''}"[:LONGEST_ERROR]
-    return told.encode(errors="replace").decode()
+        lines = str(error).strip().splitlines()
+    except BaseException:  # the module may define the error and its __str__
+        lines = []
+    text = f"{type(error).__name__}: {lines[-1].strip() if lines else ''}"[:LONGEST_ERROR]
+    return text.encode(errors="replace").decode()

@@ -1,4 +1,4 @@
-"""The item of the benchmark, and its table: Parquet, one row an item, sealed by a manifest."""
+"""The items of the benchmark and their table: a Parquet file with one row per item, sealed by a manifest."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from flyte_llama.rows import read_rows, write_rows
+from flyte_llama.documents import DocumentId
+from flyte_llama.storage import read_table, write_table
 
 TABLE = "items.parquet"
 _TEXT = pa.string()
@@ -19,7 +20,7 @@ SCHEMA = pa.schema(
         "topics": pa.list_(_TEXT),
         **dict.fromkeys(("decided_by", "prefix", "reference", "suffix"), _TEXT),
         **dict.fromkeys(("repository", "url", "revision", "path"), _TEXT),
-        "line": pa.int64(),
+        **dict.fromkeys(("start", "line"), pa.int64()),
         **dict.fromkeys(("licence", "permalink"), _TEXT),
         "num_runs": pa.int64(),
         "expected": _TEXT,
@@ -30,24 +31,24 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """A wrong answer that the item's runs were seen to detect."""
+    """A wrong answer that the item's runs detected."""
 
     kind: str
     """wrong type, missing decorator, wrong operator, wrong constant, wrong name, deleted statement or empty."""
 
     text: str
-    """It stands where the reference stands."""
+    """The code that replaces the reference."""
 
     rung: str
-    """The highest that it reached."""
+    """The highest level that it reached."""
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One thing to write, and how it is told whether it was written rightly."""
+    """A piece of code for a model to write, and the observations that an answer must reproduce."""
 
     name: str
-    """Repository, path, entity and tier; no other item has it."""
+    """URL of the repository, path, entity and tier; unique."""
 
     tier: str
     """`body` of a function; whole `function` (or launch plan) from its description; whole `workflow` from its
@@ -61,46 +62,53 @@ class Item:
 
     topics: tuple[str, ...]
     decided_by: str
-    """The rung that an answer must reach to pass: `outputs` or `graph`."""
+    """The level that an answer must reach to pass: `outputs` or `graph`."""
 
     prefix: str
     reference: str
     suffix: str
-    """prefix + reference + suffix is the module; in the tiers of whole definitions, with one comment more: the
-    description at the end of the prefix."""
+    """prefix + reference + suffix is the module. If a whole definition is masked, the prefix also ends with a comment
+    that describes it."""
 
     repository: str
     url: str
     revision: str
     path: str
+    start: int
+    """Byte offset in the file at which the module starts; 0, since only whole files become items."""
+
     line: int
-    """Of the file, at which the reference begins, counted from 1."""
+    """The reference's first line in the file, counted from 1."""
 
     licence: str
     permalink: str
     num_runs: int
     expected: str
-    """What was observed of the reference, as JSON."""
+    """The observation of the reference, as JSON."""
 
     mutants: tuple[Mutant, ...]
 
+    @property
+    def document(self) -> DocumentId:
+        return DocumentId(self.url, self.path, self.start)
+
     def module(self, answer: str) -> str:
-        """The whole module with an answer in the reference's place."""
+        """The whole module with an answer in place of the reference."""
         return self.prefix + answer + self.suffix
 
 
 def write_items(folder: Path, items: Sequence[Item], **facts: Any) -> None:
     """Write `items.parquet` and seal the folder, with `facts` in its manifest."""
-    write_rows(folder, TABLE, items, SCHEMA, **facts)
+    write_table(folder, TABLE, items, SCHEMA, **facts)
 
 
 def read_items(folder: Path) -> tuple[list[Item], dict[str, Any]]:
-    """The items of a sealed folder in the order written, and its manifest.
+    """The items of a sealed folder, in the order written, and its manifest.
 
     Raises:
-        DataError: if the folder is unfinished or damaged.
+        DataError: if the folder is unfinished or damaged, or an earlier version wrote it.
     """
-    rows, manifest = read_rows(folder, TABLE)
+    rows, manifest = read_table(folder, TABLE, SCHEMA.names)
     items = []
     for row in rows:
         mutants = tuple(Mutant(**mutant) for mutant in row.pop("mutants"))

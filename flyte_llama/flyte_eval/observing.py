@@ -1,6 +1,11 @@
-"""Modules → what was seen of their entities, in the sandbox, many at once.
+"""Modules → observations of their entities, made in the sandbox, many at once, and the levels that they reach.
 
-The code that is run may tell what it likes in the name of `exercise`; what has not the form of an observation is none.
+    Trial           a module, and the name of an entity in it
+    → Observation   how far it got, its interface, graph, inputs and outputs
+    → level         one of `LEVELS`, compared with the observation of the reference
+
+The code under test can write anything to the channel of `observe_entity`, so only values with the form of an
+observation count. The levels are decided here, outside the sandbox.
 """
 
 from __future__ import annotations
@@ -9,91 +14,126 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
+from flyte_llama.config import Frozen
 from flyte_llama.flyte_eval.exercise import LONGEST_ERROR
-from flyte_llama.sandbox import Limits, Outcome, Sandbox
+from flyte_llama.flyte_eval.sandbox import Limits, Outcome, Sandbox
+
+LEVELS = ("nothing", "parses", "imports", "compiles", "runs", "outputs", "graph")
+"""From the lowest. runs: the answer gives outputs in every run that gave outputs for the reference. outputs: these are
+equal, and so are the kind of entity, names, types and defaults. graph: what Flyte would register is equal, too."""
+
+OUTPUTS, GRAPH = LEVELS[-2:]
+"""The levels that may decide whether an answer passes."""
 
 NUM_RUNS = 4
-"""Runs of an entity, each on other inputs."""
+"""Runs of an entity, each with different inputs."""
 
-_EXERCISE = "flyte_llama.flyte_eval.exercise:exercise"
+LIMITS = Limits(wall_s=30, cpu_s=20)
+_EXERCISE = "flyte_llama.flyte_eval.exercise:observe_entity"
 _PRELOAD = ("flytekit", "flytekit.tools.translator", "pandas", "pyarrow.parquet", "pydantic")
 
 
 class Trial(NamedTuple):
+    """An entity to observe."""
+
     source: str
     """A whole module."""
 
     entity: str
 
 
-class Observation(BaseModel):
-    """What was seen of a trial."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+class Observation(Frozen, strict=True):
+    """The behaviour of a trial: how far it got, its interface, graph, inputs and outputs."""
 
     rung: Literal["nothing", "parses", "imports", "compiles", "runs"] = "nothing"
-    """The highest that it reached; `runs` if every run gave outputs."""
+    """The highest level that it reached; `runs` if every run gave outputs."""
 
     error: str = ""
-    """What kept it from the next one, or from the first run that failed."""
+    """The error that kept it from the next level; if runs failed, the first one's. Empty without an error."""
 
-    interface: dict[str, dict[str, str]] = {}
-    """`inputs` and `outputs`: name → type; empty unless it compiles."""
+    interface: dict[str, dict[str, str]] = Field({})
+    """`inputs`, `outputs`, `defaults` and `entity`, as `canonical.interface` gives them; empty unless it compiles."""
 
     graph: str = ""
-    """What would be registered."""
+    """The graph that Flyte would register, as `canonical.registered_graph` gives it; empty unless it compiles."""
 
-    inputs: list[str] = []
-    """A text for each run."""
+    inputs: list[str] = Field([])
+    """One text per run."""
 
-    outputs: list[str] = []
-    """A text for each run, empty where it failed; a run that was cut short has none."""
+    outputs: list[str] = Field([])
+    """One text per run, empty if the run failed; no text for a run that was cut short."""
 
     cut_short: bool = False
-    """Whether a limit, or the code itself, ended the process before all was seen."""
+    """True if a limit, or the code itself, ended the process before the observation was complete."""
 
 
 class Observer:
+    """Observes trials in a sandbox."""
+
     def __init__(self, sandbox: Sandbox) -> None:
         self._sandbox = sandbox
 
     def observe(self, trials: Sequence[Trial], *, what: str) -> list[Observation]:
-        """One of each, in order; of what timed out or crashed, what had been seen until then."""
+        """Return one observation per trial, in order; it is partial if the trial timed out or crashed."""
         requests = [{"source": trial.source, "entity": trial.entity, "runs": NUM_RUNS} for trial in trials]
-        return [_observation(outcome) for outcome in self._sandbox.run(requests, what=what)]
+        return [_read_observation(outcome) for outcome in self._sandbox.run(requests, what=what)]
 
-    def renew(self) -> None:
-        """Observe from other processes from now on."""
-        self._sandbox.renew()
-
-
-def _observation(outcome: Outcome) -> Observation:
-    seen: dict[str, Any] = {}
-    try:
-        for part in outcome.told:
-            for name, value in part.items():
-                seen[name] = seen[name] + value if isinstance(value, list) and name in seen else value
-        if outcome.status != "done":
-            seen |= {"cut_short": True, "error": f"{outcome.status}: {outcome.detail}"}
-        found = Observation.model_validate(seen)
-        # Half of a character that takes two would be in no file.
-        found.model_dump_json().encode()
-        return found.model_copy(update={"error": found.error[:LONGEST_ERROR]})
-    except (AttributeError, TypeError, ValueError, RecursionError):
-        return Observation(cut_short=True, error="crashed: what it told is no observation")
-
-
-LIMITS = Limits(wall_s=30, cpu_s=20)
+    def restart(self) -> None:
+        """Replace the sandbox's processes by new ones."""
+        self._sandbox.restart()
 
 
 @contextmanager
-def observer(limits: Limits = LIMITS) -> Iterator[Observer]:
-    """A sandbox that observes.
+def open_observer(limits: Limits = LIMITS) -> Iterator[Observer]:
+    """An observer with a sandbox, which ends with the context.
 
     Raises:
-        EvaluationError: where this machine cannot confine code.
+        EvaluationError: if this machine cannot confine code.
     """
     with Sandbox(_EXERCISE, preload=_PRELOAD, limits=limits) as sandbox:
         yield Observer(sandbox)
+
+
+def level_of(observation: Observation, expected: Observation) -> str:
+    """The highest level that an answer reached; it reached every lower one as well.
+
+    Only the runs that gave outputs for the reference are compared. If all its runs failed, an answer that compiles with
+    the same interface reaches `outputs`, and the graph decides.
+    """
+    if observation.rung not in ("compiles", "runs"):
+        return observation.rung
+    runs = [run for run, output in enumerate(expected.outputs) if output]
+    outputs = dict(enumerate(observation.outputs))
+    if not all(outputs.get(run) for run in runs):
+        return "compiles"
+    same_inputs = observation.inputs[: len(expected.inputs)] == expected.inputs
+    if observation.interface != expected.interface or not same_inputs:
+        return "runs"
+    if any(outputs[run] != expected.outputs[run] for run in runs):
+        return "runs"
+    return GRAPH if observation.graph == expected.graph else OUTPUTS
+
+
+def passes(level: str, decided_by: str) -> bool:
+    """True if a level is the deciding one or above it."""
+    return LEVELS.index(level) >= LEVELS.index(decided_by)
+
+
+def _read_observation(outcome: Outcome) -> Observation:
+    """The observation that the values of an outcome make up; one with an error if they do not make any."""
+    fields: dict[str, Any] = {}
+    try:
+        for part in outcome.values:
+            for name, value in part.items():
+                # `observe_entity` sends lists in parts, one for each run.
+                fields[name] = fields[name] + value if isinstance(value, list) and name in fields else value
+        if outcome.status != "done":
+            fields |= {"cut_short": True, "error": f"{outcome.status}: {outcome.detail}"}
+        observation = Observation.model_validate(fields)
+        # A lone surrogate cannot be written to a file: encode() raises here.
+        observation.model_dump_json().encode()
+        return observation.model_copy(update={"error": observation.error[:LONGEST_ERROR]})
+    except (AttributeError, TypeError, ValueError, RecursionError):
+        return Observation(cut_short=True, error="crashed: its output is not an observation")

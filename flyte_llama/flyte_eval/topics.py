@@ -1,22 +1,21 @@
-"""A masked definition → what of Flyte it is about, as far as its own text and the names it uses say."""
+"""A masked definition → the features of Flyte that it uses, read from its text and the definitions it refers to."""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
 
-from flyte_llama.flyte_eval.masking import Masked
-from flyte_llama.flyte_eval.module_text import ModuleText
-from flyte_llama.flyte_eval.names import DECORATORS, Names
+from flyte_llama.flyte_eval.masking import Mask
+from flyte_llama.flyte_eval.module_source import DECORATORS, ModuleText, Names
 
 TOPICS = (
     *("tasks", "workflows", "map tasks", "dynamic", "conditionals", "launch plans"),
     *("dataclasses", "files and directories", "decks", "caching", "resources"),
 )
 
-_OF_KIND = {"task": "tasks", "workflow": "workflows", "dynamic": "dynamic", "launch plan": "launch plans"}
-# The last part of a name that comes from flytekit.
-_OF_NAME = {
+_KIND_TOPICS = {"task": "tasks", "workflow": "workflows", "dynamic": "dynamic", "launch plan": "launch plans"}
+# The last part of a name from flytekit → its topic.
+_NAME_TOPICS = {
     **dict.fromkeys(("map_task", "map", "array_node_map_task"), "map tasks"),
     **dict.fromkeys(("dynamic",), "dynamic"),
     **dict.fromkeys(("conditional",), "conditionals"),
@@ -26,65 +25,67 @@ _OF_NAME = {
     **dict.fromkeys(("Cache", "HashMethod"), "caching"),
     **dict.fromkeys(("Resources", "PodTemplate"), "resources"),
 }
-_OF_PACKAGE = {
+_PACKAGE_TOPICS = {
     "flytekit.types.file.": "files and directories",
     "flytekit.types.directory.": "files and directories",
     "flytekit.deck.": "decks",
     "flytekit.extras.accelerators.": "resources",
 }
-_OF_KEYWORD = {
+_KEYWORD_TOPICS = {
     **dict.fromkeys(("cache", "cache_version", "cache_serialize"), "caching"),
     **dict.fromkeys(("requests", "limits", "resources", "accelerator"), "resources"),
     **dict.fromkeys(("enable_deck", "disable_deck", "deck_fields"), "decks"),
 }
 
 
-def topics_of(module: ModuleText, masked: Masked) -> tuple[str, ...]:
-    """In the order of `TOPICS`, at least one.
+def topics_of(module: ModuleText, mask: Mask) -> tuple[str, ...]:
+    """Return at least one topic, in the order of `TOPICS`.
 
-    A definition of the module that it uses counts as far as what it is: a dataclass, a dynamic workflow, a launch
-    plan. So does a `map_task` somewhere in the module over the masked task.
+    A module-level dataclass, dynamic workflow or launch plan that the definition refers to adds its topic. So does a
+    `map_task` over the masked task anywhere in the module.
     """
     names = Names(module.tree)
-    own = {_OF_KIND[masked.entity_kind], *_of_node(names, masked.node)}
-    used = {node.id for node in ast.walk(masked.node) if isinstance(node, ast.Name)}
+    topics = {_KIND_TOPICS[mask.entity_kind], *_node_topics(names, mask.node)}
+    used = {node.id for node in ast.walk(mask.node) if isinstance(node, ast.Name)}
     for statement in module.tree.body:
-        if statement is not masked.node:
-            own |= {topic for name, topic in _of_definition(names, statement) if name in used}
-    if any(masked.entity in mapped for mapped in _mapped(names, module.tree)):
-        own.add("map tasks")
-    return tuple(topic for topic in TOPICS if topic in own)
+        if statement is not mask.node:
+            topics |= {topic for name, topic in _definition_topics(names, statement) if name in used}
+    if any(mask.entity in mapped for mapped in _names_in_map_tasks(names, module.tree)):
+        topics.add("map tasks")
+    return tuple(topic for topic in TOPICS if topic in topics)
 
 
-def _of_node(names: Names, definition: ast.AST) -> Iterator[str]:
+def _node_topics(names: Names, definition: ast.AST) -> Iterator[str]:
+    """The topics of the flytekit names and the keyword arguments in a definition."""
     for node in ast.walk(definition):
         if isinstance(node, (ast.Name, ast.Attribute)):
-            name = names.dotted(node)
-            if name.startswith("flytekit.") and (topic := _OF_NAME.get(name.rpartition(".")[2])):
+            name = names.full_name(node)
+            if name.startswith("flytekit.") and (topic := _NAME_TOPICS.get(name.rpartition(".")[2])):
                 yield topic
-            yield from (topic for package, topic in _OF_PACKAGE.items() if name.startswith(package))
+            yield from (topic for package, topic in _PACKAGE_TOPICS.items() if name.startswith(package))
             if isinstance(node, ast.Attribute) and node.attr == "default_deck":
                 yield "decks"
-        elif isinstance(node, ast.keyword) and node.arg in _OF_KEYWORD:
-            yield _OF_KEYWORD[node.arg]
+        elif isinstance(node, ast.keyword) and node.arg in _KEYWORD_TOPICS:
+            yield _KEYWORD_TOPICS[node.arg]
 
 
-def _of_definition(names: Names, statement: ast.stmt) -> Iterator[tuple[str, str]]:
+def _definition_topics(names: Names, statement: ast.stmt) -> Iterator[tuple[str, str]]:
+    """Name and topic of a dataclass, dynamic workflow or launch plan that a statement defines."""
     if isinstance(statement, ast.ClassDef):
-        decorators = [names.dotted(decorator).rpartition(".")[2] for decorator in statement.decorator_list]
+        decorators = [names.full_name(decorator).rpartition(".")[2] for decorator in statement.decorator_list]
         if "dataclass" in decorators:
             yield statement.name, "dataclasses"
     elif (decorator := names.flyte_decorator(statement)) is not None:
-        if DECORATORS[names.dotted(decorator)] == "dynamic":
+        if DECORATORS[names.full_name(decorator)] == "dynamic":
             yield statement.name, "dynamic"  # type: ignore[attr-defined]
     elif names.launch_plan(statement) is not None:
         yield statement.targets[0].id, "launch plans"  # type: ignore[attr-defined]
 
 
-def _mapped(names: Names, tree: ast.Module) -> Iterator[set[str]]:
-    """Names in the first argument of each call of map_task; that may be a functools.partial."""
+def _names_in_map_tasks(names: Names, tree: ast.Module) -> Iterator[set[str]]:
+    """The names in the first argument of each map_task, or of each functools.partial, since map_task accepts those."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and names.dotted(node.func).rpartition(".")[2] in ("map_task", "partial"):
+        if isinstance(node, ast.Call) and names.full_name(node.func).rpartition(".")[2] in ("map_task", "partial"):
             yield {
                 inner.id for argument in node.args[:1] for inner in ast.walk(argument) if isinstance(inner, ast.Name)
             }

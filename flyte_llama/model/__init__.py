@@ -1,35 +1,32 @@
-"""The base model: pinned, prepared as a small folder that travels, loaded, made trainable, merged.
+"""The base model: pin it, prepare it as a small folder, load it, make it trainable, merge its adapters.
 
-    pin_model(config)          → PinnedModel      a hub commit, a folder's digest, or `scratch`; an adapter's likewise
-    prepare_base(pinned, …)    → base folder      config and tokenizer; weights only of a scratch model; the adapter
-    load_model(base folder)    → the model        weights from the hub, a folder, or the base folder itself
-    trainable_model(base, …)   → the model        with its kernels, its lean loss and its adapters
-    merge_adapter(base, …)     → the model        with an adapter folded into its weights
+    pin_model(config)               → PinnedModel     hub commit, folder digest or `scratch`, and the adapter's
+    prepare_base(pinned, …)         → base folder     config, tokenizer and adapter; weights only for a scratch model
+    load_model(base folder, …)      → the model       weights from the hub, a local folder or the base folder
+    load_trainable_model(base, …)   → the model       with the run's attention kernel, lean loss and adapters
+    merge_adapter(base, …)          → the model       with an adapter merged into its weights
 
-Nothing heavy is imported before a function needs it.
+Does not train, score or generate. torch, transformers and peft are imported only inside the functions that use them.
 """
 
-from flyte_llama.model.adapters import ADAPTER_FOLDER, ADAPTER_WEIGHTS, add_adapters
-from flyte_llama.model.attention import document_mask
+from flyte_llama.model.adapters import ADAPTER_FOLDER
+from flyte_llama.model.attention import document_mask, sdpa_without_cudnn
 from flyte_llama.model.base import PinnedModel, copy_small_files, pin_model, prepare_base
 from flyte_llama.model.loading import load_model, load_with_adapter, merge_adapter, open_model, torch_dtype
-from flyte_llama.model.sdpa import sdpa_of_any_length
-from flyte_llama.model.trainable import trainable_model
+from flyte_llama.model.trainable import load_trainable_model
 
 __all__ = [
     "ADAPTER_FOLDER",
-    "ADAPTER_WEIGHTS",
     "PinnedModel",
-    "add_adapters",
     "copy_small_files",
     "document_mask",
     "load_model",
+    "load_trainable_model",
     "load_with_adapter",
     "merge_adapter",
     "open_model",
     "pin_model",
     "prepare_base",
-    "sdpa_of_any_length",
+    "sdpa_without_cudnn",
     "torch_dtype",
-    "trainable_model",
 ]

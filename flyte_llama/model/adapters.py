@@ -1,4 +1,4 @@
-"""Low-rank adapters: put on a model, go on from earlier ones, fold into the weights. Files are in peft's format."""
+"""Low-rank adapters: add new ones, continue earlier ones, merge them into the weights. Files are in peft's format."""
 
 from __future__ import annotations
 
@@ -14,26 +14,30 @@ from flyte_llama.progress import say_once
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+
 ADAPTER_FOLDER = "adapter"
-"""Where a prepared base keeps the adapter to go on from, and a fine-tuned folder its own."""
+"""Subfolder with the adapter: in a prepared base the one to continue, in a fine-tuned folder the trained one."""
 
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
 def add_adapters(model: PreTrainedModel, training: TrainingConfig, *, new_tokens: Sequence[int] = ()) -> Any:
-    """The model with fresh adapters in float32, everything else frozen.
+    """Add new adapters in float32 to the model and freeze all other weights.
 
-    LoRA is Hu et al., arXiv 2106.09685; DoRA, Liu et al., arXiv 2402.09353.
+    LoRA: Hu et al., arXiv 2106.09685. DoRA: Liu et al., arXiv 2402.09353.
 
     Args:
-        new_tokens: Ids whose rows of the embeddings are learned too.
+        new_tokens: Ids of added tokens; their embedding rows are learned too.
+
+    Raises:
+        ModelError: if the model has no modules that match `training.lora.target_modules`.
     """
-    from peft import LoraConfig as PeftConfig
+    from peft import LoraConfig as PeftLoraConfig
     from peft import get_peft_model
 
     lora = training.lora
     targets = _targets(lora)
-    config = PeftConfig(
+    config = PeftLoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
@@ -51,7 +55,10 @@ def add_adapters(model: PreTrainedModel, training: TrainingConfig, *, new_tokens
 def continue_adapter(
     model: PreTrainedModel, folder: Path, training: TrainingConfig, *, new_tokens: Sequence[int] = ()
 ) -> Any:
-    """The model with an earlier adapter on it, to be trained on. Its own rank, alpha and targets stay.
+    """Add an earlier adapter to the model, to continue its training.
+
+    The adapter keeps the rank, alpha, DoRA setting and target modules that it was trained with; if the configuration
+    differs, a message lists the differences. Only the dropout comes from the configuration.
 
     Raises:
         ModelError: if the adapter does not fit the model.
@@ -59,14 +66,14 @@ def continue_adapter(
     from peft import PeftConfig
 
     config = PeftConfig.from_pretrained(str(folder))
-    wanted = {"rank": training.lora.rank, "alpha": training.lora.alpha, "dora": training.method == "dora"}
-    kept = {"rank": config.r, "alpha": config.lora_alpha, "dora": config.use_dora}
-    differing = [f"{name} {kept[name]}, not {wanted[name]}" for name in kept if kept[name] != wanted[name]]
+    configured = {"rank": training.lora.rank, "alpha": training.lora.alpha, "dora": training.method == "dora"}
+    saved = {"rank": config.r, "alpha": config.lora_alpha, "dora": config.use_dora}
+    differing = [f"{name} {saved[name]}, not {configured[name]}" for name in saved if saved[name] != configured[name]]
     targets = _targets(training.lora)
     if targets != "all-linear" and set(targets) != set(config.target_modules):
         differing.append(f"target_modules {sorted(config.target_modules)}")
     if differing:
-        say_once(f"model.adapter: keeps what it was made with: {'; '.join(differing)}")
+        say_once(f"model.adapter: keeps the settings that it was trained with: {'; '.join(differing)}")
     if new_tokens and not config.trainable_token_indices:
         config.trainable_token_indices = _token_rows(model, new_tokens)
     config.lora_dropout = training.lora.dropout
@@ -74,10 +81,10 @@ def continue_adapter(
 
 
 def load_adapter(model: PreTrainedModel, folder: Path, **options: Any) -> Any:
-    """The model with a saved adapter on it, frozen unless `is_trainable`.
+    """Add a saved adapter to the model. The model is frozen, and so is the adapter unless `is_trainable` is given.
 
     Raises:
-        ModelError: if the adapter has not all the tensors that it needs on this model, or others.
+        ModelError: if the adapter lacks a tensor that this model needs, or has one that it does not use.
     """
     from peft import PeftModel, get_peft_model_state_dict
     from safetensors import safe_open
@@ -89,21 +96,21 @@ def load_adapter(model: PreTrainedModel, folder: Path, **options: Any) -> Any:
         reason = str(error).strip().splitlines()
         raise ModelError(f"{folder}: this adapter does not fit the base: {' '.join(reason[:3])}") from None
     with safe_open(str(folder / ADAPTER_WEIGHTS), framework="pt") as file:
-        found = {name for name in file.keys() if "lora_" in name or "token_adapter" in name}  # noqa: SIM118  # no dict
-    # Rows of tokens that were added since are not in the file.
-    missing = {name for name in expected if "token_adapter" not in name} - found
-    if missing or found - expected:
-        name = min(missing or found - expected)
-        what = "lacks" if missing else "has, but the model has no place for,"
-        raise ModelError(f"{folder}: this adapter {what} {name}. It is incomplete, or made for another base.")
+        present = {name for name in file.keys() if "lora_" in name or "token_adapter" in name}  # noqa: SIM118  # not a dict
+    # An adapter trained before tokens were added has no rows for them.
+    missing = {name for name in expected if "token_adapter" not in name} - present
+    if missing or present - expected:
+        name = min(missing or present - expected)
+        problem = "lacks the tensor" if missing else "has a tensor that the model does not use:"
+        raise ModelError(f"{folder}: this adapter {problem} {name}. It is incomplete, or made for another base.")
     return adapted
 
 
 def merge(adapted: Any) -> PreTrainedModel:
-    """The model with its adapter folded into the weights.
+    """Merge the adapter into the weights of the model.
 
     Raises:
-        ModelError: if that gives a weight that is not finite.
+        ModelError: if a merged weight is not finite.
     """
     try:
         merged: PreTrainedModel = adapted.merge_and_unload(safe_merge=True)
@@ -113,25 +120,25 @@ def merge(adapted: Any) -> PreTrainedModel:
 
 
 def check_adapter(folder: Path, *, name: str, base: str) -> None:
-    """Refuse what is no LoRA adapter in safetensors; say it if the adapter names another base.
+    """Check that the folder holds a LoRA adapter in safetensors. Warn if the adapter was made for another base.
 
     Raises:
-        ModelError: saying what is missing.
+        ModelError: if a file is missing, or the adapter is of another type.
     """
     for file in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
         if not (folder / file).is_file():
             raise ModelError(
-                f"model.adapter = {name}: holds no {file}. Give what an earlier run wrote as {ADAPTER_FOLDER}/; "
-                "pickled adapters (adapter_model.bin) are not read."
+                f"model.adapter = {name}: holds no {file}. Give the {ADAPTER_FOLDER}/ folder that an earlier run "
+                "wrote. Pickled adapters (adapter_model.bin) are not read."
             )
     config: dict[str, Any] = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
     if config.get("peft_type") != "LORA":
         raise ModelError(
-            f"model.adapter = {name}: is of type {config.get('peft_type')}. Only LORA can be gone on from."
+            f"model.adapter = {name}: is of type {config.get('peft_type')}. Only type LORA is supported (LoRA or DoRA)."
         )
     made_for = config.get("base_model_name_or_path")
     if made_for and made_for != base:
-        say_once(f"model.adapter = {name}: was made for {made_for}; the base here is {base}")
+        say_once(f"model.adapter = {name}: was made for {made_for}, but the base is {base}")
 
 
 def _targets(lora: LoraConfig) -> str | list[str]:
@@ -139,10 +146,12 @@ def _targets(lora: LoraConfig) -> str | list[str]:
 
 
 def _token_rows(model: PreTrainedModel, new_tokens: Sequence[int]) -> dict[str, list[int]] | None:
-    """Module → ids, as peft wants them; of tied embeddings the input's alone, which the output's follows.
+    """The embedding rows to learn, as peft takes them: module name → ids.
+
+    For tied embeddings only the input module is named, since the output module shares its weight.
 
     Raises:
-        ModelError: under ZeRO-3, where peft reads rows out of weights that are elsewhere.
+        ModelError: under ZeRO-3, where peft would read rows of a weight that is split over the processes.
     """
     if not new_tokens:
         return None
@@ -153,5 +162,5 @@ def _token_rows(model: PreTrainedModel, new_tokens: Sequence[int]) -> dict[str, 
             "learn their rows there. Use zero_stage: 2 or less, or method: full."
         )
     names = {module: name for name, module in model.named_modules()}
-    chosen = layers[:1] if layers[0].weight is layers[1].weight else layers
-    return {names[layer]: list(new_tokens) for layer in chosen}
+    learned = layers[:1] if layers[0].weight is layers[1].weight else layers
+    return {names[layer]: list(new_tokens) for layer in learned}

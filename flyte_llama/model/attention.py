@@ -1,54 +1,118 @@
-"""Which attention kernel a run uses, and what that kernel must be told so that documents of a row stay apart.
+"""The attention kernel of a run, and the inputs with which it keeps the documents of a packed row apart.
 
-transformers takes documents apart where `position_ids` restart, with sdpa, eager and flex, if there is neither a KV
-cache nor an attention mask. Rows in which positions see later ones too come with a mask, which it takes as it is, so
-the mask has to have the kernel's own form.
+    auto                     `SDPA_BY_PIECE`, registered here: a separate call of torch's sdpa for each piece of a row
+    sdpa, eager, flex        transformers separates pieces where `position_ids` restart, if there is no KV cache or mask
+    flash_attention_2        takes the bounds of the pieces, see `kernel_inputs`
+
+With a mask over the whole row, sdpa computes seq_len² scores and discards most of them. One call per piece computes
+Σ length² / 2 scores, needs no mask, uses the device's causal kernel, and cannot mix documents. Pieces begin where
+`position_ids` restart.
+
+Bidirectional rows come with a mask. transformers passes it on unchanged, so it must have the form that the kernel
+expects.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import itertools
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from flyte_llama.errors import TrainingError
-from flyte_llama.model.piecewise import SDPA_BY_PIECE, register_sdpa_by_piece
 
 if TYPE_CHECKING:
     import torch
 
+SDPA_BY_PIECE = "sdpa_by_piece"
+# The attribute of a tensor of positions that holds the lengths of the pieces.
+_LENGTHS = "_flyte_llama_lengths"
 
-def choose_attention(wanted: str, *, on_gpu: bool) -> str:
-    """transformers' name of the kernel for `training.attention`.
+
+def choose_attention(attention: str, *, on_gpu: bool) -> str:
+    """The name of the `training.attention` kernel in transformers.
 
     Raises:
         TrainingError: if the kernel cannot train on this device, or its package is missing.
     """
-    if wanted == "auto":
+    if attention == "auto":
         register_sdpa_by_piece()
         return SDPA_BY_PIECE
-    if wanted in ("flex_attention", "flash_attention_2") and not on_gpu:
+    if attention in ("flex_attention", "flash_attention_2") and not on_gpu:
         raise TrainingError(
-            f"training.attention = '{wanted}': has no backward pass on a CPU. Use auto, sdpa or eager, or a GPU."
+            f"training.attention = '{attention}': has no backward pass on a CPU. Use auto, sdpa or eager, or a GPU."
         )
-    if wanted == "flash_attention_2" and importlib.util.find_spec("flash_attn") is None:
+    if attention == "flash_attention_2" and importlib.util.find_spec("flash_attn") is None:
         raise TrainingError(
             "training.attention = 'flash_attention_2': needs the package flash-attn. Install it, or use auto."
         )
-    return wanted
+    return attention
+
+
+def register_sdpa_by_piece() -> None:
+    """Register `SDPA_BY_PIECE` with transformers. Calling it again changes nothing."""
+    from transformers import AttentionInterface, AttentionMaskInterface
+
+    AttentionInterface.register(SDPA_BY_PIECE, attend)
+    AttentionMaskInterface.register(SDPA_BY_PIECE, _make_mask)
+
+
+def attend(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """An attention function for transformers: (rows, heads, length, size) → (rows, length, heads, size).
+
+    If there is a mask, as for bidirectional rows, or a KV cache, this is plain sdpa.
+
+    Raises:
+        ValueError: if the architecture does not pass `position_ids` to its attention.
+    """
+    import torch
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    if attention_mask is not None or query.shape[2] != key.shape[2]:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+    if kwargs.get("position_ids") is None:
+        raise ValueError(
+            f"{type(module).__name__} does not pass position_ids to its attention. Use training.attention: sdpa."
+        )
+    rows = []
+    for row, lengths in enumerate(_lengths(kwargs["position_ids"], num_rows=len(query))):
+        queries, keys, values = (states[row : row + 1].split(lengths, dim=2) for states in (query, key, value))
+        with sdpa_without_cudnn():
+            pieces = [
+                sdpa_attention_forward(module, piece_query, piece_key, piece_value, None, **kwargs)[0]
+                for piece_query, piece_key, piece_value in zip(queries, keys, values, strict=True)
+            ]
+        rows.append(torch.cat(pieces, dim=1))
+    return torch.cat(rows), None
 
 
 def document_mask(lengths: list[list[int]], bidirectional: list[bool], *, seq_len: int) -> torch.Tensor:
-    """Who sees whom, bool of shape (rows, 1, seq_len, seq_len), as sdpa takes it.
+    """The attention mask of packed rows, bool of shape (rows, 1, seq_len, seq_len), as sdpa takes it.
 
-    A position sees the positions of its own piece: those up to itself, in a bidirectional row all. Padding behind the
-    last piece is a piece by itself.
+    True at [row, 0, i, j] lets position i see position j. In a bidirectional row a position sees its whole piece, in a
+    causal row the piece up to itself. The padding at the end counts as one more piece. A causal row with pieces of 2
+    and 3 tokens and 1 of padding:
+
+        1 . . . . .
+        1 1 . . . .
+        . . 1 . . .
+        . . 1 1 . .
+        . . 1 1 1 .
+        . . . . . 1
     """
     import torch
 
     mask = torch.zeros((len(lengths), 1, seq_len, seq_len), dtype=torch.bool)
-    for row, own, both_ways in zip(mask, lengths, bidirectional, strict=True):
+    for row, row_lengths, both_ways in zip(mask, lengths, bidirectional, strict=True):
         begin = 0
-        for length in [*own, seq_len - sum(own)]:
+        for length in [*row_lengths, seq_len - sum(row_lengths)]:
             piece = torch.ones((length, length), dtype=torch.bool)
             row[0, begin : begin + length, begin : begin + length] = piece if both_ways else piece.tril()
             begin += length
@@ -56,10 +120,13 @@ def document_mask(lengths: list[list[int]], bidirectional: list[bool], *, seq_le
 
 
 def kernel_inputs(model: Any, position_ids: torch.Tensor | None, attention_mask: torch.Tensor | None) -> dict[str, Any]:
-    """What to give the model's kernel instead of a mask of `document_mask`, or beside positions that restart.
+    """Convert a mask of `document_mask` to the form that the model's kernel takes.
+
+    FlashAttention takes no mask; it gets the bounds of the pieces, from positions that restart. The returned inputs
+    are added to the model's, or replace them.
 
     Raises:
-        TrainingError: if the kernel knows no such mask.
+        TrainingError: if there is a mask and the kernel takes none.
     """
     import torch
 
@@ -71,9 +138,9 @@ def kernel_inputs(model: Any, position_ids: torch.Tensor | None, attention_mask:
     if attention_mask is None or attention_mask.dim() != 4:
         return {}
     if kernel == "eager":
-        # Added to the scores; a boolean mask would be added as 0 and 1.
-        form = torch.zeros(attention_mask.shape, dtype=model.dtype, device=attention_mask.device)
-        return {"attention_mask": form.masked_fill(~attention_mask, torch.finfo(model.dtype).min)}
+        # Eager attention adds the mask to the scores: 0 to see, a very negative number to hide.
+        additive = torch.zeros(attention_mask.shape, dtype=model.dtype, device=attention_mask.device)
+        return {"attention_mask": additive.masked_fill(~attention_mask, torch.finfo(model.dtype).min)}
     if kernel == "flex_attention":
         from torch.nn.attention.flex_attention import create_block_mask
 
@@ -86,8 +153,49 @@ def kernel_inputs(model: Any, position_ids: torch.Tensor | None, attention_mask:
     return {}
 
 
+def sdpa_without_cudnn() -> AbstractContextManager[None]:
+    """Within this context, torch's scaled dot product attention does not use cuDNN's kernel.
+
+    cuDNN plans its kernel for each new shape, which takes longer than the attention of one document. The other kernels
+    need no preparation.
+    """
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    context: AbstractContextManager[None] = sdpa_kernel(
+        [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+    )
+    return context
+
+
+def _make_mask(
+    *, attention_mask: torch.Tensor | None = None, local_size: int | None = None, **kwargs: Any
+) -> torch.Tensor | None:
+    """None if the attention is only causal and packed, which needs no mask; else sdpa's: padding, windows, caches."""
+    from transformers.masking_utils import sdpa_mask
+
+    if attention_mask is None and local_size is None and kwargs.get("q_length") == kwargs.get("kv_length"):
+        return None
+    return sdpa_mask(attention_mask=attention_mask, local_size=local_size, **kwargs)
+
+
+def _lengths(position_ids: torch.Tensor, *, num_rows: int) -> list[list[int]]:
+    """The lengths of the pieces of each row.
+
+    They are stored on the tensor, since every layer needs them and reading them has to wait for the GPU.
+    """
+    lengths: list[list[int]] | None = getattr(position_ids, _LENGTHS, None)
+    if lengths is None:
+        lengths = []
+        for row in position_ids.tolist():
+            begins = [0, *(index for index, position in enumerate(row) if position == 0 and index > 0), len(row)]
+            lengths.append([end - begin for begin, end in itertools.pairwise(begins)])
+        setattr(position_ids, _LENGTHS, lengths)
+    # One row of positions can stand for the whole batch.
+    return lengths if len(lengths) == num_rows else lengths * num_rows
+
+
 def _lengths_for_flash(position_ids: torch.Tensor) -> dict[str, Any]:
-    """Where pieces begin in the rows laid end to end: FlashAttention finds that out for itself for one row only."""
+    """The bounds of the pieces in the rows joined end to end. transformers finds them itself for a single row only."""
     import torch
 
     flat = position_ids.reshape(-1)

@@ -1,8 +1,8 @@
-"""Pin a base model, and prepare the folder in the hub's format that stands for it.
+"""Pin a base model, and prepare a small folder in the hub's format that later steps use in its place.
 
-The folder of a hub model holds its config and tokenizer, some megabytes, and `base.json`, which says where the
-weights are: a pod that tokenises does not download 13 GB, and the GPU pods load from the hub at the pinned commit.
-A scratch model is small and wholly in the folder.
+For a hub model the folder holds its config and tokenizer, a few megabytes, and `base.json`, which names where the
+weights are. So a pod that only tokenises does not download 13 GB, and GPU pods load the weights from the hub at the
+pinned commit. For a scratch model, which is small, the folder holds the weights too. Does not load a model.
 """
 
 from __future__ import annotations
@@ -14,50 +14,56 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
-from flyte_llama.config import ModelConfig, ObjectiveConfig
-from flyte_llama.errors import ModelError
-from flyte_llama.manifest import sha256_folder
+from flyte_llama.config import Frozen, ModelConfig, ObjectiveConfig, positions_problems
+from flyte_llama.encoding import TOKENIZER_FILE, DocumentTokenizer, add_control_tokens, control_names, train_tokenizer
+from flyte_llama.errors import ModelError, hub_error
 from flyte_llama.model.adapters import ADAPTER_CONFIG, ADAPTER_FOLDER, ADAPTER_WEIGHTS, check_adapter
-from flyte_llama.model.architectures import check_architecture
-from flyte_llama.objective import control_names
 from flyte_llama.progress import quiet_libraries
-from flyte_llama.tokens import TOKENIZER_FILE, DocumentTokenizer, add_control_tokens, train_tokenizer
+from flyte_llama.storage import sha256_folder
 
 BASE_FILE = "base.json"
-CLM = ObjectiveConfig()
-# Never pickles (*.bin, *.pt) and never code.
+# No pickles (*.bin, *.pt) and no code.
 SMALL_FILES = ["config.json", "generation_config.json", "tokenizer*", "special_tokens_map.json"]
+CLM = ObjectiveConfig()
+
+TESTED_ARCHITECTURES = ("gpt_neox", "llama", "mistral", "qwen2", "qwen3", "starcoder2")
+"""The architectures that can be trained on packed rows, as `model_type` names them in config.json.
+
+Tests show that each keeps the documents of a row apart. In Jamba, Mamba, Falcon or OPT, documents of a row see each
+other without any error, because some layers are not attention, or the attention does not receive the positions. Gemma 2
+and Granite change the logits after the output head, which the lean loss would leave out. Both faults are silent, so
+all other architectures are refused."""
+
+# The names that architectures use for their longest input, in tokens.
+_POSITIONS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len")
 
 
-class PinnedModel(BaseModel):
+class PinnedModel(Frozen):
     """A base model at one revision."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     """Hub id, absolute path, or `scratch`."""
 
     revision: str
-    """The hub's 40-hex commit, `sha256:…` of a folder's files, or empty for a scratch model."""
+    """The 40-hex commit on the hub, `sha256:…` of a folder's files, or empty for a scratch model."""
 
     adapter: str = ""
-    """Hub id or absolute path of the adapter that the base comes with; empty without one."""
+    """Hub id or absolute path of the adapter on the base; empty without one."""
 
     adapter_revision: str = ""
-    """Like `revision`, of the adapter."""
+    """Like `revision`, for the adapter."""
 
     @property
     def is_local(self) -> bool:
+        """Whether the weights are in a local folder."""
         return Path(self.name).is_absolute()
 
 
 def pin_model(config: ModelConfig) -> PinnedModel:
-    """The model as it is now, and the adapter to go on from.
+    """Pin the model, and the adapter to continue if there is one, to their present revisions.
 
     Raises:
-        ModelError: if the hub does not know one of them or cannot be reached, or a folder does not exist.
+        ModelError: if the hub cannot be reached or does not have one of them, or a local folder does not exist.
     """
     name, revision = "scratch", ""
     if not config.is_scratch:
@@ -70,24 +76,6 @@ def pin_model(config: ModelConfig) -> PinnedModel:
     return PinnedModel(name=name, revision=revision, adapter=adapter, adapter_revision=adapter_revision)
 
 
-def _pin(name: str, revision: str | None, is_local: bool, *, key: str, holding: str) -> tuple[str, str]:
-    """Name and revision of a folder, which must hold the file `holding`, or of a hub repository."""
-    if is_local:
-        folder = Path(name).expanduser().resolve()
-        if not (folder / holding).is_file():
-            raise ModelError(f"{key} = {name}: {folder} holds no {holding}. Give a folder in hub format.")
-        return str(folder), "sha256:" + sha256_folder(folder)
-    if revision and re.fullmatch(r"[0-9a-f]{40}", revision):
-        return name, revision
-    from huggingface_hub import HfApi
-
-    try:
-        found = HfApi().model_info(name, revision=revision)
-    except Exception as error:  # the client raises its own, its transport's and the system's
-        raise hub_failure(name, revision or "main", error) from None
-    return name, str(found.sha)
-
-
 def prepare_base(
     pinned: PinnedModel,
     config: ModelConfig,
@@ -96,20 +84,21 @@ def prepare_base(
     longest_input: int,
     folder: Path,
     objective: ObjectiveConfig = CLM,
-    is_trained: bool = True,
+    for_training: bool = True,
 ) -> None:
-    """Fill `folder` with the base's config, tokenizer and `base.json`; with weights too if it is a scratch model.
+    """Write the base's config, tokenizer, adapter and `base.json` to `folder`, and the weights of a scratch model.
 
-    Control tokens that the objective needs and the tokenizer lacks are added to it. A scratch model's embeddings have
-    rows for them; another base's may have fewer rows than the tokenizer has ids.
+    Control tokens that the objective needs and the tokenizer lacks are added to the tokenizer. A scratch model gets
+    embedding rows for them. Other bases get these rows only when they are loaded.
 
     Args:
-        texts: Train texts, on which a scratch model's tokenizer is trained.
-        longest_input: Most tokens that training or evaluation will give the model at once.
-        is_trained: Whether it is to be trained, for which not every architecture will do, or only measured.
+        texts: Training texts; the tokenizer of a scratch model is trained on them.
+        longest_input: The largest number of tokens that the model is given at once in training or evaluation.
+        for_training: Whether the model will be trained, which not every architecture supports, or only evaluated.
 
     Raises:
-        ModelError: if the base needs code of its own, lacks a fast tokenizer, or has too few positions.
+        ModelError: if the base asks to run code, lacks a fast tokenizer, or has too few positions; if its architecture
+            cannot be trained on packed rows; or if the adapter is not a LoRA adapter in safetensors.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if config.is_scratch:
@@ -121,12 +110,52 @@ def prepare_base(
     if pinned.adapter:
         _copy_adapter(pinned, folder / ADAPTER_FOLDER)
     (folder / BASE_FILE).write_text(pinned.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    _check(folder, pinned, longest_input, is_trained=is_trained)
+    _check_base(folder, pinned, longest_input, for_training=for_training)
     add_control_tokens(folder, control_names(objective, DocumentTokenizer(folder)))
 
 
 def read_base(folder: Path) -> PinnedModel:
+    """Read from a prepared base which model and revision it was made from."""
     return PinnedModel.model_validate_json((folder / BASE_FILE).read_text(encoding="utf-8"))
+
+
+def copy_small_files(source: Path, folder: Path) -> None:
+    """Copy the config and tokenizer files that `folder` does not have yet."""
+    for pattern in SMALL_FILES:
+        for file in sorted(source.glob(pattern)):
+            if not (folder / file.name).exists():
+                shutil.copyfile(file, folder / file.name)
+
+
+def check_architecture(model_type: str, *, name: str) -> None:
+    """Check that the architecture is tested on packed rows.
+
+    Raises:
+        ModelError: if it is not in `TESTED_ARCHITECTURES`.
+    """
+    if model_type not in TESTED_ARCHITECTURES:
+        raise ModelError(
+            f"model.name = {name}: is a {model_type}, an architecture not tested to keep the documents of a packed row "
+            f"apart. Use one of {', '.join(TESTED_ARCHITECTURES)}."
+        )
+
+
+def _pin(name: str, revision: str | None, is_local: bool, *, key: str, holding: str) -> tuple[str, str]:
+    """The name and revision of a hub repository, or of a folder, which must hold the file `holding`."""
+    if is_local:
+        folder = Path(name).expanduser().resolve()
+        if not (folder / holding).is_file():
+            raise ModelError(f"{key} = {name}: {folder} holds no {holding}. Give a folder in hub format.")
+        return str(folder), "sha256:" + sha256_folder(folder)
+    if revision and re.fullmatch(r"[0-9a-f]{40}", revision):
+        return name, revision
+    from huggingface_hub import HfApi
+
+    try:
+        info = HfApi().model_info(name, revision=revision)
+    except Exception as error:  # raised by the client, its transport or the system
+        raise hub_error(name, revision or "main", error) from None
+    return name, str(info.sha)
 
 
 def _make_scratch(config: ModelConfig, texts: Sequence[str], folder: Path, objective: ObjectiveConfig) -> None:
@@ -159,12 +188,12 @@ def _download(name: str, revision: str, patterns: list[str]) -> Path:
 
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
-    except Exception as error:  # the client raises its own, its transport's and the system's
-        raise hub_failure(name, revision, error) from None
+    except Exception as error:  # raised by the client, its transport or the system
+        raise hub_error(name, revision, error) from None
 
 
 def _copy_adapter(pinned: PinnedModel, folder: Path) -> None:
-    """Its two files and no others: what an adapter's folder also holds may be a pickle."""
+    """Copy the two files of the adapter and no others, since the rest of its folder may hold pickles."""
     files = [ADAPTER_CONFIG, ADAPTER_WEIGHTS]
     local = Path(pinned.adapter)
     source = local if local.is_absolute() else _download(pinned.adapter, pinned.adapter_revision, files)
@@ -174,44 +203,25 @@ def _copy_adapter(pinned: PinnedModel, folder: Path) -> None:
         shutil.copyfile(source / file, folder / file)
 
 
-def copy_small_files(source: Path, folder: Path) -> None:
-    """Copy config and tokenizer, but for what is in `folder` already."""
-    for pattern in SMALL_FILES:
-        for file in sorted(source.glob(pattern)):
-            if not (folder / file.name).exists():
-                shutil.copyfile(file, folder / file.name)
-
-
-# What architectures call the longest input that they can read.
-_POSITIONS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len")
-
-
-def _check(folder: Path, pinned: PinnedModel, longest_input: int, *, is_trained: bool) -> None:
+def _check_base(folder: Path, pinned: PinnedModel, longest_input: int, *, for_training: bool) -> None:
     try:
         config: Any = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ModelError(f"{pinned.name}: its config.json cannot be read ({error}). Save the model anew.") from None
+        raise ModelError(f"{pinned.name}: its config.json cannot be read ({error}). Save the model again.") from None
     if not isinstance(config, dict):
-        raise ModelError(f"{pinned.name}: its config.json holds no object. Save the model anew.")
+        raise ModelError(f"{pinned.name}: its config.json is not a JSON object. Save the model again.")
     if "auto_map" in config:
-        raise ModelError(f"{pinned.name}: its config.json asks to run code of its own (auto_map). Use another base.")
-    if is_trained:
+        raise ModelError(
+            f"{pinned.name}: its config.json asks to run code from the model's repository (auto_map). Use another base."
+        )
+    if for_training:
         check_architecture(str(config.get("model_type")), name=pinned.name)
     if not (folder / TOKENIZER_FILE).is_file():
         raise ModelError(f"{pinned.name}: has no {TOKENIZER_FILE}. Use a base with a fast tokenizer.")
     positions = next((config[name] for name in _POSITIONS if name in config), None)
-    if positions is not None and longest_input > positions:
-        raise ModelError(
-            f"training.seq_len or evaluation.window = {longest_input}: exceeds the {positions} positions of "
-            f"{pinned.name}. Use at most {positions}."
-        )
-
-
-def hub_failure(name: str, revision: str, error: Exception) -> ModelError:
-    """What is raised in place of any exception of the hub's client; transient if a second try may succeed."""
-    status = getattr(getattr(error, "response", None), "status_code", 500)
-    return ModelError(
-        f"{name} at {revision}: cannot be had from the hub ({type(error).__name__}). Check name, revision and network; "
-        "a gated model needs a token (HF_TOKEN, on a cluster through FLYTE_LLAMA_SECRET_GROUP).",
-        transient=status == 429 or status >= 500,
-    )
+    for problem in positions_problems(
+        {"training.seq_len or evaluation.window": longest_input},
+        positions,
+        limit=f"the {positions} positions of {pinned.name}",
+    ):
+        raise ModelError(problem)

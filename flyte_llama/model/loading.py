@@ -1,17 +1,22 @@
-"""Weights: load a base or a fine-tuned folder, with tokens added and adapters merged."""
+"""Load the weights of a base or a fine-tuned folder, with rows for added tokens and adapters merged.
+
+Tokens that were added to a base's tokenizer get rows in the input and the output embedding. A new row starts as the
+mean of the old rows (Hewitt 2021, "Initializing new word embeddings for pretrained language models"), so that no old
+token becomes much less likely. Nothing is random, so all processes get the same rows.
+"""
 
 from __future__ import annotations
 
 import importlib.util
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flyte_llama.encoding import TOKENIZER_FILE, DocumentTokenizer
 from flyte_llama.errors import ModelError
 from flyte_llama.model.adapters import ADAPTER_FOLDER, load_adapter, merge
 from flyte_llama.model.base import BASE_FILE, read_base
-from flyte_llama.model.embeddings import grow_embeddings
 from flyte_llama.progress import quiet_libraries
-from flyte_llama.tokens import TOKENIZER_FILE, DocumentTokenizer
 
 if TYPE_CHECKING:
     import torch
@@ -19,36 +24,36 @@ if TYPE_CHECKING:
 
 
 def torch_dtype(precision: str) -> torch.dtype:
-    """Of weights and forward pass: `bf16` or `fp32`, as in `training.precision`."""
+    """The torch dtype of weights and forward pass for `bf16` or `fp32`, the values of `training.precision`."""
     import torch
 
     return {"bf16": torch.bfloat16, "fp32": torch.float32}[precision]
 
 
 def load_model(folder: Path, *, dtype: torch.dtype) -> PreTrainedModel:
-    """The causal language model of a prepared base or of a fine-tuned folder, to be scored or used.
+    """Load the causal language model of a prepared base or a fine-tuned folder, for scoring or generation.
 
-    A prepared base has a row of embeddings for each entry of its tokenizer, and the adapter it comes with is merged
-    into it. Only safetensors are read, and no code that came with the model is run.
+    A prepared base gets embedding rows for the tokens added to its tokenizer, and its adapter is merged, if it has one.
+    Only safetensors are read, and code that came with the model never runs.
 
     Raises:
-        ModelError: if there are no such weights.
+        ModelError: if the weights cannot be loaded, or the adapter or the tokenizer does not fit them.
     """
     model = load_weights(folder, dtype=dtype)
-    add_rows(model, folder)
+    add_embedding_rows(model, folder)
     if (folder / BASE_FILE).is_file() and (folder / ADAPTER_FOLDER).is_dir():
         model = merge(load_adapter(model, folder / ADAPTER_FOLDER))
     return model
 
 
 def open_model(folder: Path, *, precision: str) -> tuple[PreTrainedModel, DocumentTokenizer]:
-    """The model of a folder, to be measured, on a GPU if there is one; and that folder's tokenizer.
+    """Load a folder's model for evaluation, on the GPU if there is one, and its tokenizer.
 
     Args:
-        precision: `bf16` or `fp32`, of the weights and the forward pass.
+        precision: `bf16` or `fp32`, for the weights and the forward pass.
 
     Raises:
-        ModelError: as `load_model`, without a tokenizer, and if the model is not causal.
+        ModelError: as for `load_model`; also if the folder has no tokenizer, or the model is not causal.
     """
     import torch
 
@@ -62,24 +67,25 @@ def open_model(folder: Path, *, precision: str) -> tuple[PreTrainedModel, Docume
 def load_weights(
     folder: Path, *, dtype: torch.dtype, in_4_bits: bool = False, attention: str = "sdpa"
 ) -> PreTrainedModel:
-    """The weights as they were published, without added tokens or adapters.
+    """Load the weights as published, without rows for added tokens or adapters.
 
     Args:
-        attention: transformers' name of a kernel. The default, torch's sdpa, runs on every device.
+        attention: The name of an attention kernel in transformers. The default, torch's sdpa, runs on every device.
 
     Raises:
-        ModelError: if there are no such weights.
+        ModelError: if the weights cannot be loaded, or some are missing.
     """
     import torch
     from transformers import AutoModelForCausalLM
 
     quiet_libraries()
+    # A prepared base names where its weights are; any other folder holds them.
     name, revision = str(folder), "main"
     if (folder / BASE_FILE).is_file():
         pinned = read_base(folder)
         if pinned.name != "scratch":
             name, revision = pinned.name, pinned.revision if not Path(pinned.name).is_dir() else "main"
-    options = _four_bits(dtype) if in_4_bits else {}
+    options = _four_bit_options(dtype) if in_4_bits else {}
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             name,
@@ -93,66 +99,71 @@ def load_weights(
         )
     except (MemoryError, torch.OutOfMemoryError):
         raise
-    except Exception as error:  # the library lets those of its configurations and of safetensors through
-        said = str(error).strip().splitlines() or [type(error).__name__]
+    except Exception as error:  # the library does not wrap what its configurations and safetensors raise
+        lines = str(error).strip().splitlines() or [type(error).__name__]
         raise ModelError(
-            f"{name} at {revision}: cannot be loaded: {said[0]}. Save the model anew, or name another.",
+            f"{name} at {revision}: cannot be loaded: {lines[0]}. Save the model again, or use another.",
             transient=not Path(name).is_dir(),
         ) from None
     model: PreTrainedModel
     model, info = loaded
-    # The library would fill what is missing with chance and go on.
+    # The library would fill missing weights with random numbers and continue.
     lacking = sorted(map(str, [*info["missing_keys"], *info["mismatched_keys"]]))
     if lacking:
         raise ModelError(
-            f"{name} at {revision}: {len(lacking)} weights are missing or misshapen, as {lacking[0]}. "
-            "Save the model anew."
+            f"{name} at {revision}: {len(lacking)} weights are missing or misshapen, such as {lacking[0]}. "
+            "Save the model again."
         )
     return model
 
 
-def add_rows(model: Any, folder: Path) -> range:
-    """Give the model rows for control tokens that were added to the folder's tokenizer; their ids.
+def load_with_adapter(base: Path, adapter: Path, *, dtype: torch.dtype, in_4_bits: bool = False) -> Any:
+    """Load the base and add a saved adapter, in place of the base's adapter if it has one."""
+    model = load_weights(base, dtype=dtype, in_4_bits=in_4_bits)
+    add_embedding_rows(model, base)
+    return load_adapter(model, adapter)
+
+
+def merge_adapter(base: Path, adapter: Path, *, dtype: torch.dtype) -> PreTrainedModel:
+    """Load the base and merge a saved adapter into its weights, on the CPU and in `dtype`."""
+    return merge(load_with_adapter(base, adapter, dtype=dtype))
+
+
+def add_embedding_rows(model: Any, folder: Path) -> range:
+    """Add embedding rows for the control tokens that were added to the folder's tokenizer; their ids.
 
     Raises:
-        ModelError: if the tokenizer makes other ids, too, that the model has no rows for.
+        ModelError: if the model lacks rows for other tokens too, so the tokenizer is not the model's.
     """
     if not (folder / TOKENIZER_FILE).is_file():
         return range(0)
     tokenizer, num_rows = DocumentTokenizer(folder), model.get_input_embeddings().num_embeddings
     if tokenizer.num_text_ids > num_rows:
         raise ModelError(
-            f"{folder}: the tokenizer has {tokenizer.num_text_ids:,} entries, the model {num_rows:,} rows. Save the "
-            "model with its own tokenizer."
+            f"{folder}: the tokenizer has {tokenizer.num_text_ids:,} entries, the model {num_rows:,} rows. Save "
+            "the model together with its tokenizer."
         )
     return grow_embeddings(model, tokenizer.vocab_size)
 
 
-def _check_causal(model: Any, name: str) -> None:
-    import torch
+def grow_embeddings(model: Any, num_tokens: int) -> range:
+    """Grow the embeddings to `num_tokens` rows if they have fewer; the ids of the new rows.
 
-    last = min(3, model.get_input_embeddings().num_embeddings - 1)
-    two = torch.tensor([[0, 1, 0, 1], [0, 1, 0, last]], device=model.device)
-    with torch.inference_mode():
-        one, other = model(two, use_cache=False).logits[:, :-1].float()
-    if not torch.allclose(one, other, rtol=1e-3, atol=1e-3, equal_nan=True):
-        raise ModelError(f"{name}: sees the tokens that it is to predict, so it has no perplexity. Use a causal model.")
-
-
-def merge_adapter(base: Path, adapter: Path, *, dtype: torch.dtype) -> PreTrainedModel:
-    """The base with a saved adapter folded into its weights; done on the CPU, in `dtype`."""
-    return merge(load_with_adapter(base, adapter, dtype=dtype))
-
-
-def load_with_adapter(base: Path, adapter: Path, *, dtype: torch.dtype, in_4_bits: bool = False) -> Any:
-    """The base, without the adapter that it may come with, under a saved one."""
-    model = load_weights(base, dtype=dtype, in_4_bits=in_4_bits)
-    add_rows(model, base)
-    return load_adapter(model, adapter)
+    A model with more rows keeps them: many models are padded to a round number.
+    """
+    num_old: int = model.get_input_embeddings().num_embeddings
+    if num_tokens <= num_old:
+        return range(0)
+    model.resize_token_embeddings(num_tokens, mean_resizing=False)
+    input_rows, output_rows = model.get_input_embeddings().weight, model.get_output_embeddings().weight
+    for weight in [input_rows] if output_rows is input_rows else [input_rows, output_rows]:
+        with _gather(weight):
+            weight.data[num_old:] = weight.data[:num_old].float().mean(dim=0).to(weight.dtype)
+    return range(num_old, num_tokens)
 
 
-def _four_bits(dtype: torch.dtype) -> dict[str, Any]:
-    """NF4 with double quantisation, as in QLoRA (Dettmers et al., arXiv 2305.14314, section 3)."""
+def _four_bit_options(dtype: torch.dtype) -> dict[str, Any]:
+    """Options to load in NF4 with double quantisation, as in QLoRA (Dettmers et al., arXiv 2305.14314, section 3)."""
     from transformers import BitsAndBytesConfig
 
     if importlib.util.find_spec("bitsandbytes") is None:
@@ -161,3 +172,25 @@ def _four_bits(dtype: torch.dtype) -> dict[str, Any]:
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
     )
     return {"quantization_config": config}
+
+
+def _check_causal(model: Any, name: str) -> None:
+    import torch
+
+    # Two rows that differ in the last id alone: a causal model gives the same logits at all earlier positions.
+    last = min(3, model.get_input_embeddings().num_embeddings - 1)
+    rows = torch.tensor([[0, 1, 0, 1], [0, 1, 0, last]], device=model.device)
+    with torch.inference_mode():
+        first, second = model(rows, use_cache=False).logits[:, :-1].float()
+    if not torch.allclose(first, second, rtol=1e-3, atol=1e-3, equal_nan=True):
+        raise ModelError(f"{name}: sees the tokens that it is to predict, so it has no perplexity. Use a causal model.")
+
+
+def _gather(weight: torch.Tensor) -> AbstractContextManager:
+    """Within this context a weight that ZeRO-3 has split is whole; changes by the first process are kept."""
+    if not hasattr(weight, "ds_id"):
+        return nullcontext()
+    import deepspeed
+
+    gathered: AbstractContextManager = deepspeed.zero.GatheredParameters([weight], modifier_rank=0)
+    return gathered

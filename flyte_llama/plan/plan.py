@@ -1,6 +1,6 @@
-"""The plan of a training run: parameters, memory, steps, FLOPs, time, cost, disk, and every problem with what mends it.
+"""The plan of a training run: parameters, memory, steps, FLOPs, time, cost, disk, and every problem with its fix.
 
-Comes in: a configuration, the model's shape, the GPUs, and what is known of the corpus. Asks nothing of a device.
+Made from a configuration, the model's shape, the GPUs and, if it is known, the size of the corpus. Queries no device.
 """
 
 from __future__ import annotations
@@ -9,24 +9,21 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pydantic import BaseModel, ConfigDict
-
-from flyte_llama.config import ExperimentConfig, TrainingConfig
+from flyte_llama.config import ExperimentConfig, Frozen, TrainingConfig, batch_problems, positions_problems
+from flyte_llama.config.training import LOSS_CHUNK
 from flyte_llama.errors import OutOfMemoryError
-from flyte_llama.model.loss import LOSS_CHUNK
-from flyte_llama.packing import num_steps
-from flyte_llama.plan.accelerators import ACCELERATORS, GIB
-from flyte_llama.plan.flops import Flops, row_flops
-from flyte_llama.plan.memory import Memory, checkpoint_bytes, memory, num_trained
-from flyte_llama.plan.problems import batch_problems, device_problems, gpu_problems, length_problems
+from flyte_llama.plan.flops import ACCELERATORS, GIB, Flops, row_flops
+from flyte_llama.plan.memory import Memory, checkpoint_bytes, estimate_memory, num_trained
+from flyte_llama.plan.problems import device_problems, gpu_problems
 from flyte_llama.plan.shape import ModelShape
+from flyte_llama.progress import bytes_text
 
 ASSUMED_MFU = (0.30, 0.46)
-"""From torchtitan's Llama 3.1 8B without compilation to llm-foundry's MPT 7B, both on eight H100 in bf16. Offloading,
-several nodes on a slow network and models of a few layers fall below."""
+"""Lowest and highest: torchtitan's Llama 3.1 8B without compilation, and llm-foundry's MPT 7B, both on eight H100 in
+bf16. Offloading, a slow network between nodes, and models of a few layers fall below this range."""
 
 PER_TOKENS = 1_000_000
-"""What a plan is made for where the corpus is not known."""
+"""Number of tokens to plan for if the corpus is not known."""
 
 
 @dataclass(frozen=True)
@@ -34,18 +31,18 @@ class Cluster:
     """The GPUs of a run; one process each."""
 
     gpu: str
-    """Of `ACCELERATORS`."""
+    """A key of `ACCELERATORS`."""
 
     gpus_a_node: int
     nodes: int = 1
     host_bytes: int | None = None
-    """Memory of a node; None is not checked."""
+    """Memory of a node; None skips the check."""
 
     storage_bytes: int | None = None
-    """Disk of a node; None is not checked."""
+    """Disk of a node; None skips the check."""
 
     dollars_an_hour: float | None = None
-    """Of one GPU; None takes the table's rough price."""
+    """Price of one GPU; None takes the rough price in `ACCELERATORS`."""
 
     @property
     def num_gpus(self) -> int:
@@ -53,23 +50,23 @@ class Cluster:
 
 
 @dataclass(frozen=True)
-class Corpus:
-    """One epoch of train rows, on average over those that are stored."""
+class TokenCount:
+    """One epoch of training rows; if several are stored, their average."""
 
     num_tokens: int
-    """Padding left out."""
+    """Without padding."""
 
     num_rows: int
     seq_len: int
     flops: Flops | None = None
-    """Of all rows; None where they are not known, then a row is taken for one document."""
+    """FLOPs of all rows. If None, the tokens are planned as full rows of one document each."""
 
 
-class Plan(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class Plan(Frozen):
+    """What a run needs, what the cluster has, and every problem."""
 
     num_parameters: int
-    """Of the base."""
+    """Parameters of the base."""
 
     num_trainable: int
     gpu: str
@@ -77,40 +74,41 @@ class Plan(BaseModel):
     nodes: int
     gpu_capacity_bytes: int
     gpu_bytes: dict[str, int]
-    """Part → bytes on each GPU at the fullest moment."""
+    """Name of the part → bytes on each GPU at the fullest moment."""
 
     host_bytes: dict[str, int]
-    """Part → bytes in each node's memory."""
+    """Name of the part → bytes in each node's memory."""
 
     host_capacity_bytes: int | None
-    """None is not checked; so is `storage_bytes`."""
+    """None if it is not checked."""
 
     tokens_are_known: bool
-    """Whether tokens, FLOPs, hours and dollars are the run's; else they are those of 1,000,000 tokens."""
+    """Whether tokens, FLOPs, hours and dollars are for the run; if not, they are for 1,000,000 tokens."""
 
     num_tokens: int
-    """Over all epochs, padding left out."""
+    """Over all epochs, without padding."""
 
     num_steps: int | None
-    """None where the tokens are not known."""
+    """None if the tokens are not known."""
 
     model_flops: int
     recomputed_flops: int
     mfu: tuple[float, float]
-    """Assumed, lowest and highest."""
+    """The assumed MFU, lowest and highest."""
 
     hours: tuple[float, float] | None
-    """At the highest and the lowest MFU; None where the GPU cannot compute in the precision."""
+    """At the highest and the lowest MFU; None if the GPU does not support the precision."""
 
     dollars: tuple[float, float] | None
     dollars_an_hour: float
-    """Of one GPU."""
+    """Price of one GPU."""
 
     checkpoint_bytes: int
     disk_bytes: int
     """Base, checkpoints and the fine-tuned model."""
 
     storage_bytes: int | None
+    """Disk of a node; None if it is not checked."""
 
     problems: list[str]
 
@@ -119,17 +117,18 @@ class Plan(BaseModel):
         return not self.problems
 
 
-def make_plan(config: ExperimentConfig, shape: ModelShape, cluster: Cluster, corpus: Corpus | None = None) -> Plan:
-    """The plan, with every problem in it; none is raised.
+def make_plan(config: ExperimentConfig, shape: ModelShape, cluster: Cluster, corpus: TokenCount | None = None) -> Plan:
+    """Plan a run, and list its problems in the plan instead of raising them.
 
-    Without a corpus, the tokens are those of `max_steps` full batches, or not known.
+    Without a corpus the plan is for `max_steps` full batches, or for `PER_TOKENS` tokens if `max_steps` is 0.
 
     Raises:
-        ModelError: if an adapter's target is no layer of the model.
+        ModelError: if an adapter's target is not a layer of the model.
     """
     training, gpu = config.training, ACCELERATORS[cluster.gpu]
-    needed = memory(shape, training, num_processes=cluster.num_gpus, processes_a_node=cluster.gpus_a_node)
-    steps, num_tokens, flops = _work(shape, training, corpus)
+    needed = estimate_memory(shape, training, num_processes=cluster.num_gpus, processes_per_node=cluster.gpus_a_node)
+    steps, num_tokens, flops = _run_size(shape, training, corpus)
+    # Time and cost, from the highest to the lowest assumed MFU.
     peak = gpu.peak_flops(training.precision)
     price = gpu.dollars_an_hour if cluster.dollars_an_hour is None else cluster.dollars_an_hour
     hours = dollars = None
@@ -164,8 +163,70 @@ def make_plan(config: ExperimentConfig, shape: ModelShape, cluster: Cluster, cor
     )
 
 
-def _work(shape: ModelShape, training: TrainingConfig, corpus: Corpus | None) -> tuple[int | None, int, Flops]:
-    """Steps, tokens and FLOPs of the run; without steps, of `PER_TOKENS`."""
+def refuse_if_too_large(
+    shape: ModelShape,
+    training: TrainingConfig,
+    *,
+    device_bytes: int,
+    num_processes: int,
+    processes_per_node: int | None = None,
+) -> None:
+    """Raise if a run does not fit its GPUs. Each training process calls this before it loads anything.
+
+    Args:
+        device_bytes: Total memory of the process's GPU.
+        processes_per_node: None means that all processes run on one node.
+
+    Raises:
+        OutOfMemoryError: with the memory that is needed, the memory of the GPU, and the settings that would fit.
+    """
+    per_node = processes_per_node or num_processes
+    needed = estimate_memory(shape, training, num_processes=num_processes, processes_per_node=per_node)
+    for problem in gpu_problems(needed, shape, training, device_bytes, num_processes, per_node):
+        raise OutOfMemoryError(problem)
+
+
+def corpus_flops(
+    shape: ModelShape, training: TrainingConfig, lengths: Sequence[int], *, bidirectional: Sequence[int] = ()
+) -> Flops:
+    """FLOPs of sequences that train on every token but their first.
+
+    The loss is computed in parts of `LOSS_CHUNK` positions. The backward pass computes the logits of every part again,
+    except for the last part of a micro-batch.
+
+    Args:
+        lengths: Tokens of each causal sequence.
+        bidirectional: Tokens of each sequence that attends in both directions. All tokens but the first count as
+            targets here too, which is an upper bound.
+    """
+    num_labels = sum(lengths) + sum(bidirectional) - len(lengths) - len(bidirectional)
+    num_parts = math.ceil(training.micro_batch_size * (training.seq_len - 1) / LOSS_CHUNK)
+    num_recomputed = num_labels * (num_parts - 1) // num_parts
+    return row_flops(
+        shape,
+        lengths,
+        training=training,
+        bidirectional=bidirectional,
+        num_labels=num_labels,
+        recomputed_labels=num_recomputed,
+    )
+
+
+def disk_bytes(shape: ModelShape, training: TrainingConfig, *, is_scratch: bool) -> int:
+    """Bytes of disk on a node: the base in bf16, the kept checkpoints, one more being written, and the exported model.
+
+    With several nodes each stores only its share of the checkpoints; this counts all of them.
+    """
+    whole = 2 * shape.num_parameters
+    exported = whole if training.precision == "bf16" else 2 * whole
+    if training.method != "full":
+        exported += 4 * num_trained(shape, training)
+    checkpoints = (training.keep_checkpoints + 1) * checkpoint_bytes(shape, training)
+    return (0 if is_scratch else whole) + checkpoints + exported
+
+
+def _run_size(shape: ModelShape, training: TrainingConfig, corpus: TokenCount | None) -> tuple[int | None, int, Flops]:
+    """Steps, tokens and FLOPs of the run; if its length is not known: None, and the figures for `PER_TOKENS` tokens."""
     batch = training.global_batch_size
     if corpus is None:
         rows = training.max_steps * batch or PER_TOKENS / training.seq_len
@@ -174,51 +235,16 @@ def _work(shape: ModelShape, training: TrainingConfig, corpus: Corpus | None) ->
             round(rows * training.seq_len),
             corpus_flops(shape, training, [training.seq_len]).times(rows),
         )
-    steps = num_steps(corpus.num_rows, epochs=training.epochs, max_steps=training.max_steps, global_batch_size=batch)
-    share = steps * batch / corpus.num_rows
+    steps = training.run_length.num_steps(corpus.num_rows)
+    num_epochs = steps * batch / corpus.num_rows
     flops = corpus.flops or corpus_flops(shape, training, _full_rows(corpus))
-    return steps, round(corpus.num_tokens * share), flops.times(share)
+    return steps, round(corpus.num_tokens * num_epochs), flops.times(num_epochs)
 
 
-def corpus_flops(
-    shape: ModelShape, training: TrainingConfig, lengths: Sequence[int], *, bidirectional: Sequence[int] = ()
-) -> Flops:
-    """Of pieces whose tokens are learned, but for each one's first. Every part of the loss but a micro-batch's last is
-    computed twice.
-
-    Args:
-        lengths: Tokens of each causal piece.
-        bidirectional: Tokens of each piece that sees both ways, taken for learned whole: an upper bound.
-    """
-    num_labels = sum(lengths) + sum(bidirectional) - len(lengths) - len(bidirectional)
-    num_parts = math.ceil(training.micro_batch_size * (training.seq_len - 1) / LOSS_CHUNK)
-    again = num_labels * (num_parts - 1) // num_parts
-    return row_flops(
-        shape,
-        lengths,
-        training=training,
-        bidirectional=bidirectional,
-        num_labels=num_labels,
-        recomputed_labels=again,
-    )
-
-
-def _full_rows(corpus: Corpus) -> list[int]:
+def _full_rows(corpus: TokenCount) -> list[int]:
+    """Lengths of the rows that hold the corpus if all but the last are full."""
     full, rest = divmod(corpus.num_tokens, corpus.seq_len)
     return [corpus.seq_len] * full + [rest] * bool(rest)
-
-
-def disk_bytes(shape: ModelShape, training: TrainingConfig, *, is_scratch: bool) -> int:
-    """Bytes of disk on a node: the base in bf16, the kept checkpoints and one being written, the model written.
-
-    On several nodes each holds its share of the checkpoints; this is what all of them would be.
-    """
-    whole = 2 * shape.num_parameters
-    written = whole if training.precision == "bf16" else 2 * whole
-    if training.method != "full":
-        written += 4 * num_trained(shape, training)
-    checkpoints = (training.keep_checkpoints + 1) * checkpoint_bytes(shape, training)
-    return (0 if is_scratch else whole) + checkpoints + written
 
 
 def _problems(
@@ -227,48 +253,29 @@ def _problems(
     cluster: Cluster,
     needed: Memory,
     disk: int,
-    corpus: Corpus | None,
+    corpus: TokenCount | None,
 ) -> list[str]:
     training, gpu = config.training, ACCELERATORS[cluster.gpu]
-    problems = batch_problems(training, cluster.num_gpus) + length_problems(config, shape)
+    lengths = {"training.seq_len": training.seq_len, "evaluation.window": config.evaluation.window}
+    problems = batch_problems(training, cluster.num_gpus)
+    problems += positions_problems(
+        lengths, shape.max_positions, limit=f"the {shape.max_positions} positions of the model"
+    )
     problems += device_problems(training, gpu)
     if corpus and corpus.seq_len != training.seq_len:
         problems.append(
-            f"training.seq_len = {training.seq_len}: the rows are of {corpus.seq_len} tokens. Encode them anew."
+            f"training.seq_len = {training.seq_len}: the rows have {corpus.seq_len} tokens. Encode them again."
         )
     problems += gpu_problems(needed, shape, training, gpu.memory_bytes, cluster.num_gpus, cluster.gpus_a_node)
     if cluster.host_bytes is not None and needed.host_bytes > cluster.host_bytes:
         problems.append(
-            f"memory of a node: {needed.host_bytes / GIB:.0f} GiB are needed, {cluster.host_bytes / GIB:.0f} there. "
+            f"memory of a node: needs {bytes_text(needed.host_bytes)}, has {bytes_text(cluster.host_bytes)}. "
             f"Set FLYTE_LLAMA_GPU_MEMORY to at least {math.ceil(needed.host_bytes / GIB)}Gi."
         )
     if cluster.storage_bytes is not None and disk > cluster.storage_bytes:
         problems.append(
-            f"disk of a node: {disk / GIB:.0f} GiB are needed, {cluster.storage_bytes / GIB:.0f} there. Set "
+            f"disk of a node: needs {bytes_text(disk)}, has {bytes_text(cluster.storage_bytes)}. Set "
             f"FLYTE_LLAMA_GPU_STORAGE to at least {math.ceil(disk / GIB)}Gi, or keep fewer checkpoints "
             "(training.keep_checkpoints)."
         )
     return problems
-
-
-def refuse_if_too_large(
-    shape: ModelShape,
-    training: TrainingConfig,
-    *,
-    device_bytes: int,
-    num_processes: int,
-    processes_a_node: int | None = None,
-) -> None:
-    """For a training process, before it loads anything.
-
-    Args:
-        device_bytes: Memory of its GPU, whole.
-        processes_a_node: None is all of them.
-
-    Raises:
-        OutOfMemoryError: saying what is needed, what is there, and what would fit.
-    """
-    a_node = processes_a_node or num_processes
-    needed = memory(shape, training, num_processes=num_processes, processes_a_node=a_node)
-    for problem in gpu_problems(needed, shape, training, device_bytes, num_processes, a_node):
-        raise OutOfMemoryError(problem)

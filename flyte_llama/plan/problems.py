@@ -1,39 +1,26 @@
-"""What stands against a plan, one line each, and which changes would make a model fit."""
+"""The problems of a run on its GPUs, one line each, and the settings that would make a model fit.
+
+Problems of the configuration alone are in `config.checks`.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from flyte_llama.config import ExperimentConfig, TrainingConfig
-from flyte_llama.plan.accelerators import ACCELERATORS, GIB, Accelerator
-from flyte_llama.plan.memory import Memory, memory
+from flyte_llama.config import TrainingConfig
+from flyte_llama.plan.flops import ACCELERATORS, Accelerator
+from flyte_llama.plan.memory import Memory, estimate_memory
 from flyte_llama.plan.shape import ModelShape
-
-
-def batch_problems(training: TrainingConfig, num_processes: int) -> list[str]:
-    at_once = training.micro_batch_size * num_processes
-    if training.global_batch_size % at_once == 0:
-        return []
-    return [
-        f"training.global_batch_size = {training.global_batch_size}: cannot be shared out over {num_processes} "
-        f"processes of micro_batch_size = {training.micro_batch_size}. Use a multiple of {at_once}."
-    ]
-
-
-def length_problems(config: ExperimentConfig, shape: ModelShape) -> list[str]:
-    lengths = {"training.seq_len": config.training.seq_len, "evaluation.window": config.evaluation.window}
-    longest = shape.max_positions
-    return [
-        f"{key} = {tokens}: exceeds the {longest} positions of the model. Use at most {longest}."
-        for key, tokens in lengths.items()
-        if longest is not None and tokens > longest
-    ]
+from flyte_llama.progress import bytes_text
 
 
 def device_problems(training: TrainingConfig, gpu: Accelerator) -> list[str]:
+    """Return a line if the GPU does not support the precision."""
     if gpu.peak_flops(training.precision) is not None:
         return []
-    return [f"training.precision = '{training.precision}': {gpu.name} has none. Use fp32, or an A10G or newer."]
+    return [
+        f"training.precision = '{training.precision}': {gpu.name} does not support it. Use fp32, or an A10G or newer."
+    ]
 
 
 def gpu_problems(
@@ -42,54 +29,56 @@ def gpu_problems(
     training: TrainingConfig,
     capacity: int,
     num_processes: int,
-    processes_a_node: int,
+    processes_per_node: int,
 ) -> list[str]:
-    """Whether a GPU of `capacity` bytes is too small, and what would fit."""
+    """Return a line if a GPU of `capacity` bytes is too small, with the settings that would fit."""
     if needed.gpu_bytes <= capacity:
         return []
-    fixes = mends(shape, training, capacity, num_processes, processes_a_node)
-    return [too_large(needed.gpu_bytes, capacity, fixes)]
+    fixes = _settings_that_fit(shape, training, capacity, num_processes, processes_per_node)
+    return [_too_large_message(needed.gpu_bytes, capacity, fixes)]
 
 
-def too_large(needed: int, there: int, fixes: list[str]) -> str:
-    """The problem of a GPU's memory, and what would mend it."""
-    others = [gpu.name for gpu in ACCELERATORS.values() if gpu.memory_bytes >= needed and gpu.bf16_flops]
+def _too_large_message(needed: int, capacity: int, fixes: list[str]) -> str:
+    """The message about a GPU with too little memory, with the settings or GPUs that would fit."""
+    gpus = [gpu.name for gpu in ACCELERATORS.values() if gpu.memory_bytes >= needed and gpu.bf16_flops]
     if fixes:
         end = " ".join(f"Fits with {fix}." for fix in fixes)
-    elif others:
-        end = f"No setting makes it fit; use {' or '.join(others)} (FLYTE_LLAMA_GPU), or more GPUs with zero_stage: 3."
+    elif gpus:
+        end = f"No setting makes it fit; use {' or '.join(gpus)} (FLYTE_LLAMA_GPU), or more GPUs with zero_stage: 3."
     else:
         end = (
             "No setting makes it fit; use more GPUs with zero_stage: 3, a shorter training.seq_len, or a smaller model."
         )
-    return f"memory of a GPU: {needed / GIB:.1f} GiB are needed, {there / GIB:.1f} are there. {end}"
+    return f"memory of a GPU: needs {bytes_text(needed)}, has {bytes_text(capacity)}. {end}"
 
 
-def mends(
-    shape: ModelShape, training: TrainingConfig, capacity: int, num_processes: int, processes_a_node: int
+def _settings_that_fit(
+    shape: ModelShape, training: TrainingConfig, capacity: int, num_processes: int, processes_per_node: int
 ) -> list[str]:
-    """Settings under which it would fit, from what changes the run least: each change alone; if none is enough, the
-    changes one upon another until it fits, or nothing.
+    """Settings that would make the run fit, the least intrusive first, as text for a message.
+
+    Every single change that is enough is listed. If none is, the changes are added up in order until the run fits, and
+    that sum is the only entry; if it never fits, the list is empty.
     """
     changes = _changes(training, num_processes)
 
     def fits(settings: dict[str, Any]) -> bool:
-        changed = _changed(training, settings)
-        needed = memory(shape, changed, num_processes=num_processes, processes_a_node=processes_a_node)
+        changed = _apply(training, settings)
+        needed = estimate_memory(shape, changed, num_processes=num_processes, processes_per_node=processes_per_node)
         return needed.gpu_bytes <= capacity
 
-    if alone := [_words(change) for change in changes if fits(change)]:
+    if alone := [_settings_text(change) for change in changes if fits(change)]:
         return alone
     together: dict[str, Any] = {}
     for change in changes:
         together |= change
         if fits(together):
-            return [_words(together)]
+            return [_settings_text(together)]
     return []
 
 
 def _changes(training: TrainingConfig, num_processes: int) -> list[dict[str, Any]]:
-    """In the order in which to try them: first those that change nothing of what is learned."""
+    """Changes to try, in this order: those that leave the result of training alone come first."""
     zero = training.deepspeed
     changes: list[dict[str, Any]] = []
     if training.micro_batch_size > 1:
@@ -98,7 +87,7 @@ def _changes(training: TrainingConfig, num_processes: int) -> list[dict[str, Any
         changes.append({"activation_checkpointing": True})
     if training.attention in ("sdpa", "eager"):
         changes.append({"attention": "auto"})
-    # Transformers does not split weights in 4 bits over processes.
+    # transformers does not split 4-bit weights over processes.
     highest = 2 if training.method == "qlora" else 3
     if num_processes > 1:
         changes += [{"zero_stage": stage} for stage in range(zero.zero_stage + 1, highest + 1)]
@@ -111,13 +100,14 @@ def _changes(training: TrainingConfig, num_processes: int) -> list[dict[str, Any
     return changes
 
 
-def _changed(training: TrainingConfig, settings: dict[str, Any]) -> TrainingConfig:
-    of_zero = {name: value for name, value in settings.items() if name in type(training.deepspeed).model_fields}
+def _apply(training: TrainingConfig, settings: dict[str, Any]) -> TrainingConfig:
+    """The configuration with the changed settings, each put into `training` or `training.deepspeed`."""
+    zero_settings = {name: value for name, value in settings.items() if name in type(training.deepspeed).model_fields}
     if settings.get("method") == "qlora":
-        of_zero["offload_parameters"] = False
-    others = {name: value for name, value in settings.items() if name not in of_zero}
-    return training.model_copy(update={**others, "deepspeed": training.deepspeed.model_copy(update=of_zero)})
+        zero_settings["offload_parameters"] = False
+    others = {name: value for name, value in settings.items() if name not in zero_settings}
+    return training.model_copy(update={**others, "deepspeed": training.deepspeed.model_copy(update=zero_settings)})
 
 
-def _words(settings: dict[str, Any]) -> str:
+def _settings_text(settings: dict[str, Any]) -> str:
     return ", ".join(f"{name}: {str(value).lower()}" for name, value in settings.items())

@@ -1,6 +1,6 @@
-"""A model's shape: how many parameters, and where, from its config.json. No weights are read.
+"""A model's shape: how many parameters it has, and where, from its config.json. No weights are read.
 
-Llama and what shares its keys: grouped key-value heads, tied embeddings, heads of a size of their own, biases.
+Covers Llama and models with the same keys: grouped key-value heads, tied embeddings, an explicit head size, biases.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from flyte_llama.config import ModelConfig, TrainingConfig
-from flyte_llama.errors import ModelError
-from flyte_llama.model.base import hub_failure
+from flyte_llama.errors import ModelError, hub_error
 
-# model_type → biases of the projections to queries, keys and values, of that from attention, of the three others;
-# a name is a key of config.json, false without one. transformers' modeling_llama, _mistral and _qwen2 say so.
+# model_type → biases of the query, key and value projections, of the attention output projection, and of the three MLP
+# projections. A string names a key of config.json, which is false if absent. From transformers' modeling_llama,
+# modeling_mistral and modeling_qwen2.
 BIASES: dict[str, tuple[bool | str, bool | str, bool | str]] = {
     "llama": ("attention_bias", "attention_bias", "mlp_bias"),
     "mistral": (False, False, False),
@@ -26,7 +26,7 @@ BIASES: dict[str, tuple[bool | str, bool | str, bool | str]] = {
 
 @dataclass(frozen=True)
 class Linear:
-    """One linear layer: `num_inputs` times `num_outputs` weights."""
+    """One linear layer, with `num_inputs` times `num_outputs` weights."""
 
     num_inputs: int
     num_outputs: int
@@ -36,13 +36,15 @@ class Linear:
     def num_weights(self) -> int:
         return self.num_inputs * self.num_outputs
 
-    def num_adapter(self, rank: int, *, dora: bool) -> int:
-        """Parameters of A, B, and with DoRA the outputs' norms."""
+    def num_adapter_parameters(self, rank: int, *, dora: bool) -> int:
+        """Parameters of its adapter: A, B, and with DoRA one magnitude per output."""
         return rank * (self.num_inputs + self.num_outputs) + dora * self.num_outputs
 
 
 @dataclass(frozen=True)
 class ModelShape:
+    """The sizes that determine a model's parameters, FLOPs and memory."""
+
     vocab_size: int
     hidden_size: int
     num_layers: int
@@ -51,10 +53,10 @@ class ModelShape:
     head_dim: int
     intermediate_size: int
     max_positions: int | None
-    """Longest input in tokens, if the model has a longest."""
+    """Longest input in tokens; None if the model has no limit."""
 
     tied_embeddings: bool = False
-    """Whether the output head is the input embedding."""
+    """Whether the output head shares its weights with the input embedding."""
 
     qkv_bias: bool = False
     o_bias: bool = False
@@ -62,12 +64,12 @@ class ModelShape:
 
     @property
     def attention_size(self) -> int:
-        """Outputs of all heads together."""
+        """Number of outputs of all attention heads together."""
         return self.num_heads * self.head_dim
 
     @property
     def linears(self) -> dict[str, Linear]:
-        """The linear layers of one decoder layer, in the order in which they run."""
+        """The linear layers of one decoder layer, in the order that they run."""
         hidden, inner, heads = self.hidden_size, self.intermediate_size, self.attention_size
         kv = self.num_kv_heads * self.head_dim
         return {
@@ -81,70 +83,69 @@ class ModelShape:
         }
 
     @property
-    def num_linear(self) -> int:
-        """Weights of the linear layers of all decoder layers, without the output head and without biases."""
+    def num_linear_weights(self) -> int:
+        """Weights of all linear layers in all decoder layers, without biases and without the output head."""
         return self.num_layers * sum(linear.num_weights for linear in self.linears.values())
 
     @property
-    def num_head(self) -> int:
-        """Weights of the output head, also where they are the embedding's."""
+    def num_head_weights(self) -> int:
+        """Weights of the output head, even if it shares them with the embedding."""
         return self.vocab_size * self.hidden_size
 
     @property
-    def num_embeddings(self) -> int:
-        """Parameters of the input embedding and the output head; tied ones count once."""
-        return self.num_head * (1 if self.tied_embeddings else 2)
+    def num_embedding_weights(self) -> int:
+        """Parameters of the input embedding and the output head; counted once if tied."""
+        return self.num_head_weights * (1 if self.tied_embeddings else 2)
 
     @property
-    def num_small(self) -> int:
+    def num_norms_and_biases(self) -> int:
         """Parameters of norms and biases."""
         biases = sum(linear.num_outputs for linear in self.linears.values() if linear.has_bias)
         return self.num_layers * (biases + 2 * self.hidden_size) + self.hidden_size
 
     @property
     def num_parameters(self) -> int:
-        return self.num_linear + self.num_embeddings + self.num_small
+        return self.num_linear_weights + self.num_embedding_weights + self.num_norms_and_biases
 
-    def adapted(self, target_modules: Sequence[str]) -> dict[str, Linear]:
-        """The linear layers of one decoder layer that get an adapter, as peft chooses them.
+    def adapter_layers(self, target_modules: Sequence[str]) -> dict[str, Linear]:
+        """The linear layers of one decoder layer that get an adapter, chosen as peft does.
 
         Raises:
-            ModelError: if a name is none of them. The output head and embeddings are not planned for.
+            ModelError: if a name matches none of them. That includes the output head and the embeddings, which peft
+                allows but a plan does not cover.
         """
         if list(target_modules) == ["all-linear"]:
             return self.linears
-        unknown = [name for name in target_modules if not any(_names(name, full) for full in self.linears)]
+        unknown = [name for name in target_modules if not any(_matches(name, full) for full in self.linears)]
         if unknown:
             known = ", ".join(full.split(".")[1] for full in self.linears)
             raise ModelError(
-                f"training.lora.target_modules = {unknown}: no linear layers of the model. Known: {known}."
+                f"training.lora.target_modules = {unknown}: not linear layers of the model. Known: {known}."
             )
-        return {full: linear for full, linear in self.linears.items() if any(_names(n, full) for n in target_modules)}
+        return {full: linear for full, linear in self.linears.items() if any(_matches(n, full) for n in target_modules)}
 
-    def num_adapter(self, target_modules: Sequence[str], rank: int, *, dora: bool = False) -> int:
-        """Trainable parameters of LoRA or DoRA, over all layers."""
-        adapted = self.adapted(target_modules).values()
-        return self.num_layers * sum(linear.num_adapter(rank, dora=dora) for linear in adapted)
-
-
-def _names(name: str, full: str) -> bool:
-    return full == name or full.endswith("." + name)
+    def num_adapter_parameters(self, target_modules: Sequence[str], rank: int, *, dora: bool = False) -> int:
+        """Trainable parameters of LoRA or DoRA over all layers."""
+        adapted = self.adapter_layers(target_modules).values()
+        return self.num_layers * sum(linear.num_adapter_parameters(rank, dora=dora) for linear in adapted)
 
 
 def read_shape(config: Mapping[str, Any]) -> ModelShape:
-    """The shape that a config.json describes.
+    """The shape described by a config.json.
 
     Raises:
-        ModelError: if it is of a kind whose parameters are counted otherwise, or lacks a number.
+        ModelError: if its model_type is not in `BIASES`, or a size is missing.
     """
-    kind = config.get("model_type")
-    if kind not in BIASES:
-        raise ModelError(f"model_type = {kind!r}: cannot be planned for. Known: {', '.join(sorted(BIASES))}.")
+    model_type = config.get("model_type")
+    if model_type not in BIASES:
+        raise ModelError(
+            f"model_type = {model_type!r}: not supported by the plan. Supported: {', '.join(sorted(BIASES))}."
+        )
     needed = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
     if missing := [name for name in needed if not isinstance(config.get(name), int)]:
-        raise ModelError(f"config.json: {', '.join(missing)} should be there and whole numbers. Use another base.")
+        raise ModelError(f"config.json: expected whole numbers for {', '.join(missing)}. Use another base.")
     heads = config["num_attention_heads"]
-    qkv, o, mlp = (bool(config.get(key, False)) if isinstance(key, str) else key for key in BIASES[str(kind)])
+    qkv, o, mlp = (bool(config.get(key, False)) if isinstance(key, str) else key for key in BIASES[str(model_type)])
     return ModelShape(
         vocab_size=config["vocab_size"],
         hidden_size=config["hidden_size"],
@@ -162,24 +163,25 @@ def read_shape(config: Mapping[str, Any]) -> ModelShape:
 
 
 def base_shape(folder: Path, training: TrainingConfig) -> ModelShape | None:
-    """Of a prepared base. None for a kind of model, or for adapters, that are not counted, as those on the output head:
-    training goes on without a plan or an MFU.
+    """The shape of a prepared base; None if a plan does not cover the model or its adapters (on the output head, say).
+
+    Training then runs without a check of memory and without an MFU.
     """
     try:
         shape = read_shape(json.loads((folder / "config.json").read_text(encoding="utf-8")))
-        shape.adapted(training.lora.target_modules)
+        shape.adapter_layers(training.lora.target_modules)
     except ModelError:
         return None
     return shape
 
 
 def model_shape(model: ModelConfig) -> ModelShape:
-    """The shape of the configured model; of a hub model, config.json alone is downloaded.
+    """The shape of the configured model. For a hub model only its config.json is downloaded.
 
-    A scratch model's tokenizer may come out with fewer entries than `vocab_size` if the corpus is small.
+    A scratch model trained on a small corpus may get a tokenizer with fewer entries than `vocab_size`.
 
     Raises:
-        ModelError: if the model is not there, or of a kind that cannot be planned for.
+        ModelError: if the model cannot be found, or a plan does not cover its model_type.
     """
     if model.is_scratch:
         scratch = model.scratch
@@ -194,7 +196,7 @@ def model_shape(model: ModelConfig) -> ModelShape:
             max_positions=scratch.max_positions,
             tied_embeddings=True,
         )
-    file = Path(model.name).expanduser() / "config.json" if model.is_local else _downloaded(model)
+    file = Path(model.name).expanduser() / "config.json" if model.is_local else _download_config(model)
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -204,10 +206,15 @@ def model_shape(model: ModelConfig) -> ModelShape:
     return read_shape(config)
 
 
-def _downloaded(model: ModelConfig) -> Path:
+def _matches(name: str, full: str) -> bool:
+    """Whether peft takes a target name for this layer: `q_proj` for `self_attn.q_proj`."""
+    return full == name or full.endswith("." + name)
+
+
+def _download_config(model: ModelConfig) -> Path:
     from huggingface_hub import hf_hub_download
 
     try:
         return Path(hf_hub_download(model.name, "config.json", revision=model.revision))
-    except Exception as error:  # the client raises its own, its transport's and the system's
-        raise hub_failure(model.name, model.revision or "main", error) from None
+    except Exception as error:  # the client raises errors of the hub, of HTTP and of the system
+        raise hub_error(model.name, model.revision or "main", error) from None

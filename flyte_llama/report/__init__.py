@@ -1,28 +1,32 @@
-"""What was measured → one typed report and its forms: table, page, Markdown, model card; and the dataset described."""
+"""Measurements → one typed report of one to three models, shown in four forms with the same figures.
 
-from flyte_llama.report.card import model_card
-from flyte_llama.report.curves import training_page
-from flyte_llama.report.dataset import dataset_card, dataset_page
-from flyte_llama.report.markdown import markdown
-from flyte_llama.report.page import page
-from flyte_llama.report.summarise import Measured, summarise
-from flyte_llama.report.summary import EvaluationReport, ReportedModel
-from flyte_llama.report.table import table
-from flyte_llama.report.trials import batch_table, sweep_table, trials_page
+    make_report(measurements) → EvaluationReport   every figure once; also the JSON form
+      report_table                                 text, for a terminal or a pod's log
+      report_page                                  one HTML page, for a browser or a Flyte deck
+      report_markdown                              Markdown
+      model_card                                   the README of the published model
+    write_files(folder, report, …)                 all of them as files
+
+The room also makes the corpus's card and page and the decks of the training and tuning tasks, and decides whether a
+model is published.
+"""
+
+from flyte_llama.report.dataset import dataset_page
+from flyte_llama.report.files import write_files
+from flyte_llama.report.pages import batch_table, report_page, sweep_table, training_page, trials_page
+from flyte_llama.report.report import EvaluationReport, MeasuredModel, make_report
+from flyte_llama.report.tables import report_table
 
 __all__ = [
     "EvaluationReport",
-    "Measured",
-    "ReportedModel",
+    "MeasuredModel",
     "batch_table",
-    "dataset_card",
     "dataset_page",
-    "markdown",
-    "model_card",
-    "page",
-    "summarise",
+    "make_report",
+    "report_page",
+    "report_table",
     "sweep_table",
-    "table",
     "training_page",
     "trials_page",
+    "write_files",
 ]

@@ -1,6 +1,6 @@
-"""The corpus described: a dataset card in the Hub's format, and a page of pictures for Flyte's deck.
+"""The dataset card in the Hub's format, and a page with pictures of the corpus for Flyte's deck.
 
-Every figure in both is one of the corpus card.
+Every figure in them comes from the corpus card; the documents are not read.
 """
 
 from __future__ import annotations
@@ -9,42 +9,42 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from flyte_llama.corpus import CorpusCard, SideCount, Step, funnel
-from flyte_llama.report.template import render
+from flyte_llama.corpus import CorpusCard, FunnelStep, SideCount, funnel
+from flyte_llama.report.pages import render
 
 # The Hub's size categories, by number of rows.
 _SIZES = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "100K<n<1M", 10_000_000: "1M<n<10M"}
-# Languages with an own colour in the picture; the others share grey.
+# The largest languages get one colour each in the picture; the others share grey.
 _COLOURS = ("#7652a2", "#4b8bbe", "#e2a03f", "#5aa469", "#c8553d", "#8d99ae", "#b07aa1", "#2a9d8f")
 _OTHERS = "#d5d9e0"
 
 
 class Side(NamedTuple):
-    """A side as the templates see it."""
+    """One side of the split, as the templates read it."""
 
     title: str
     counts: SideCount
-    funnel: list[Step]
+    funnel: list[FunnelStep]
 
     @property
     def redacted(self) -> dict[str, int]:
-        """Detector → placeholders, over all sources."""
+        """Detector → number of placeholders in all sources."""
         names = sorted({name for source in self.counts.sources for name in source.redacted})
         return {name: sum(source.redacted.get(name, 0) for source in self.counts.sources) for name in names}
 
 
 def dataset_card(card: CorpusCard) -> str:
-    """README.md of the dataset, the train and the held-out folder side by side."""
+    """Return the README.md of the dataset, which consists of the folders `train` and `heldout`."""
     front = yaml.safe_dump(_front_matter(card), sort_keys=True).strip()
-    return render("dataset_card.md.j2", autoescape=False, card=card, sides=_sides(card), front_matter=front)
+    return render("dataset.md.j2", autoescape=False, card=card, sides=_sides(card), front_matter=front)
 
 
 def dataset_page(card: CorpusCard) -> str:
-    """A whole HTML document with inline pictures: funnels, languages by repository, document lengths."""
+    """Return a complete HTML document with inline pictures: funnels, languages by repository, document lengths."""
     totals = card.train.by_language | card.heldout.by_language
     named = sorted(totals, key=lambda language: -totals[language].num_bytes)[: len(_COLOURS)]
     return render(
-        "dataset_page.html.j2",
+        "dataset.html.j2",
         card=card,
         sides=_sides(card),
         colours=dict(zip(named, _COLOURS, strict=False)),
@@ -61,7 +61,7 @@ def _sides(card: CorpusCard) -> list[Side]:
 
 def _front_matter(card: CorpusCard) -> dict[str, Any]:
     rows = card.train.documents.files + card.heldout.documents.files
-    # The Hub's licence ids are SPDX's in lower case; for several there is `other`.
+    # The Hub writes SPDX ids in lower case, and takes one licence; `other` stands for several or an expression.
     licences = {spdx.lower() for side in (card.train, card.heldout) for spdx in side.by_licence}
     single = next(iter(licences)) if len(licences) == 1 else ""
     files = {"train": "train/documents.parquet", "test": "heldout/documents.parquet"}
@@ -70,7 +70,7 @@ def _front_matter(card: CorpusCard) -> dict[str, Any]:
         "task_categories": ["text-generation"],
         "tags": ["code", "flyte"],
         "license": single if single and " " not in single else "other",
-        "size_categories": [next((name for most, name in _SIZES.items() if rows < most), "n>10M")],
+        "size_categories": [next((name for limit, name in _SIZES.items() if rows < limit), "n>10M")],
         "configs": [
             {
                 "config_name": "default",

@@ -1,69 +1,139 @@
-"""The report as Markdown: the same sentences and tables as the page, without its pictures."""
+"""The report as Markdown, and the model card: the page's sentences and tables, without its pictures and samples.
+
+The model card adds the Hub's front matter, the data, and the limits of the figures.
+"""
 
 from __future__ import annotations
 
-from flyte_llama.report.headline import forgetting, headline, memorisation, verdicts
-from flyte_llama.report.summary import EvaluationReport
-from flyte_llama.report.tables import Table, accuracy_table, line_tables, overall_table, written_tables
+from pathlib import Path
 
-CHANGES = (
-    "Changes are in bits per byte, negative is better; intervals resample repositories too where there are several."
+import yaml
+
+from flyte_llama.corpus import CorpusCard
+from flyte_llama.report.report import EvaluationReport
+from flyte_llama.report.sentences import forgetting_sentence, memorisation_sentence, overall_sentence, verdict_sentences
+from flyte_llama.report.tables import Table, accuracy_table, line_tables, output_tables, overall_table
+
+CHANGES_NOTE = (
+    "Changes are in bits per byte; negative is better. With several repositories, the intervals resample them too."
 )
 
+OBJECTIVE_NAMES = {
+    "clm": "causal language modelling",
+    "fim": "fill-in-the-middle",
+    "causal_masked": "causal masking",
+    "mlm": "masked next-token prediction, which makes an encoder",
+    "mixture": "a mixture of objectives",
+}
 
-def markdown(report: EvaluationReport) -> str:
-    """The whole report, under one heading."""
+
+def report_markdown(report: EvaluationReport) -> str:
+    """Return the complete report under one heading."""
     parts = [
         "# Evaluation",
         markdown_head(report),
-        "## The held-out text taken apart",
-        CHANGES,
+        "## Held-out text in detail",
+        CHANGES_NOTE,
         markdown_lines(report),
         "## Next tokens",
-        *([] if report.same_tokens else ["The models' tokenizers differ: perplexities and accuracies do not compare."]),
-        _table(accuracy_table(report)),
+        *([] if report.same_tokens else ["The models' tokenizers differ: do not compare perplexities or accuracies."]),
+        _table_markdown(accuracy_table(report)),
     ]
-    written = written_tables(report)
-    if written:
-        parts += ["## What the models wrote", *(_table(table) for table in written)]
-    parts += ["## Protocol", protocol(report)]
+    outputs = output_tables(report)
+    if outputs:
+        parts += ["## What the models wrote", *(_table_markdown(table) for table in outputs)]
+    parts += ["## Protocol", protocol_text(report)]
     return "\n\n".join(parts) + "\n"
 
 
+def model_card(report: EvaluationReport) -> str:
+    """Return the README.md of a published model. A section is left out if the report has no data for it."""
+    base = report.models[0].identity
+    front = {"library_name": "transformers", "pipeline_tag": "text-generation", "tags": ["code", "flyte"]}
+    if base.name != "scratch" and not base.is_local:
+        front["base_model"] = base.name
+    name = Path(base.name).name if base.is_local else base.name
+    name = f"{name}@{base.revision}" if base.revision else name
+    training = report.training
+    method = f" ({training.method}, {OBJECTIVE_NAMES[training.objective]})" if training else ""
+    return f"""---
+{yaml.safe_dump(front, sort_keys=True).strip()}
+---
+
+# Flyte Llama
+
+`{name}`, fine-tuned{method} on source code, tests and documentation, and evaluated on repositories it did not see.
+
+## Evaluation
+
+{markdown_head(report)}
+
+{CHANGES_NOTE}
+
+{markdown_lines(report)}
+
+{protocol_text(report)} Models with different tokenizers can be compared by bits per byte, not by perplexity.
+{_data_section(report.corpus) if report.corpus else ""}
+## Limits
+
+Perplexity measures how well the model predicts such code, not whether the code it writes runs. Review its output.
+"""
+
+
 def markdown_head(report: EvaluationReport) -> str:
-    """The headline, what it is worth, and the overall table."""
-    sentences = [headline(report), *verdicts(report)]
-    lines = [
-        " ".join(sentences),
-        f"- Forgetting: {forgetting(report)}",
-        f"- Memorisation: {memorisation(report)}",
+    """Return the headline and its verdicts, forgetting and memorisation, and the overall table."""
+    parts = [
+        " ".join([overall_sentence(report), *verdict_sentences(report)]),
+        f"- Forgetting: {forgetting_sentence(report)}\n- Memorisation: {memorisation_sentence(report)}",
+        _table_markdown(overall_table(report)),
     ]
-    return f"{lines[0]}\n\n{lines[1]}\n{lines[2]}\n\n{_table(overall_table(report))}"
+    return "\n\n".join(parts)
 
 
 def markdown_lines(report: EvaluationReport) -> str:
-    """The tables of the held-out text taken apart, and of general code."""
-    return "\n\n".join(_table(table) for table in line_tables(report))
+    """Return the tables of held-out text by repository, language and so on, then the table of general code."""
+    return "\n\n".join(_table_markdown(table) for table in line_tables(report))
 
 
-def protocol(report: EvaluationReport) -> str:
-    """How the figures were measured, in a paragraph."""
-    used, digests = report.protocol, {model.tokenizer_sha256[:16] for model in report.models}
+def protocol_text(report: EvaluationReport) -> str:
+    """Return one paragraph on how the figures were measured."""
+    settings, digests = report.protocol, {model.tokenizer_sha256[:16] for model in report.models}
     starts = " or ".join(sorted({model.start for model in report.models}))
     return (
-        f"Every token of every held-out document is scored once: windows of {used.window:,} tokens moved by "
-        f"{used.stride:,}, the last one ending with the document, {used.precision}, nats summed in float64 and divided "
-        f"once, first token predicted from {starts}; tokenizer sha256 {', '.join(sorted(digests))}. Intervals are "
-        "95 % percentile intervals of a paired bootstrap of 10,000 replicates."
+        f"Every token of every held-out document is scored once, in windows of {settings.window:,} tokens that move by "
+        f"{settings.stride:,}; the last window ends with the document. Precision is {settings.precision}; nats are "
+        f"summed in float64 and divided once; the first token is predicted from {starts}; tokenizer sha256 "
+        f"{', '.join(sorted(digests))}. Intervals are 95 % percentile intervals of a paired bootstrap with 10,000 "
+        "replicates."
     )
 
 
-def _table(table: Table) -> str:
-    rule = ["---" if number < table.num_texts else "---:" for number in range(len(table.columns))]
+def _data_section(card: CorpusCard) -> str:
+    """Return the split in sentences, then a table of all sources and their revisions."""
+    sources = "\n".join(
+        f"| {card.source_names[source.url]} | `{source.revision}` | {side} | {source.documents.files} |"
+        for side, count in (("train", card.train), ("held out", card.heldout))
+        for source in count.sources
+    )
+    return f"""
+## Data
+
+Split by repository: {card.train.documents.files} train documents ({card.train.documents.num_bytes:,} bytes) and
+{card.heldout.documents.files} held-out documents ({card.heldout.documents.num_bytes:,} bytes). Train text that shares
+{card.leakage.num_words} consecutive words with a held-out document was removed.
+
+| source | revision | side | documents |
+|---|---|---|---|
+{sources}
+"""
+
+
+def _table_markdown(table: Table) -> str:
+    rule = ["---" if column < table.num_texts else "---:" for column in range(len(table.columns))]
     rows = [table.columns, rule, *table.rows]
-    text = "\n".join(f"| {' | '.join(map(_cell, row))} |" for row in rows)
+    text = "\n".join(f"| {' | '.join(map(_escape_cell, row))} |" for row in rows)
     return f"**{table.title}**\n\n{text}"
 
 
-def _cell(text: str) -> str:
+def _escape_cell(text: str) -> str:
     return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")

@@ -1,62 +1,110 @@
-"""Figures → places in a picture: what the templates draw as inline SVG."""
+"""The pictures of the report: their figures, and the coordinates that the templates draw as inline SVG.
+
+Two of them need figures that no table has, and the report stores these: nats by position in the document
+(`PositionLosses`) and the number of documents by bits per byte (`Histogram`). Everything else here is made from the
+report and stored nowhere.
+
+Every picture with axes is WIDTH by HEIGHT; y grows downwards, as in SVG. An axis ends at round values.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from flyte_llama.evaluation import Histogram, Line, Positions
+from flyte_llama.config import Frozen
+from flyte_llama.evaluation import Line
+from flyte_llama.evaluation.comparison import Scores
+from flyte_llama.evaluation.scores import DocumentScore
+from flyte_llama.training import LossPoint
 
 WIDTH, HEIGHT = 480, 190
 _COLOURS = ("#7b8494", "#1f8a80", "#7652a2")
 _DASHES = ("6 3", "2 3", "")
+_BINS = 24
 
 
-class Curve(NamedTuple):
-    """One figure as the points of an SVG polyline, and its axis."""
+class PositionRange(Frozen):
+    """The scored tokens at positions `first` to `last` of every document, counted from 1."""
 
-    name: str
-    """With its unit."""
+    first: int
+    last: int
+    num_tokens: int
+    nats_per_token: float
 
-    points: str
-    ticks: list[tuple[float, str]]
-    """Height in the picture and label of each round value."""
 
-    last_step: int
-    width: int = WIDTH
-    height: int = HEIGHT
+class PositionLosses(Frozen):
+    """One model's nats per token by position."""
+
+    model: str
+    places: list[PositionRange]
+    """Each twice as long as the one before: 1, 2 to 3, 4 to 7, …; empty if the scores have no sums by position."""
+
+
+class Histogram(Frozen):
+    """Number of documents by bits per byte."""
+
+    width: float
+    """Width of a bin in bits per byte. The first bin starts at 0; the last also holds every document above it."""
+
+    models: list[str]
+    counts: list[list[int]]
+    """For each model, the number of documents in each bin."""
 
 
 class Ink(NamedTuple):
-    """How a model is drawn: in a colour, and a dash for those who do not see it."""
+    """How to draw a model: a colour, and a dash pattern for readers who cannot tell the colours apart."""
 
     model: str
     colour: str
     dash: str
 
 
-class Drawn(NamedTuple):
+class ModelLine(NamedTuple):
+    """The polyline of one model."""
+
     ink: Ink
     points: str
 
 
-class Lines(NamedTuple):
-    """A polyline a model over the same axes."""
+class LinePicture(NamedTuple):
+    """One polyline per model over the same axes."""
 
     name: str
+    """The figure on the vertical axis."""
+
     across: str
-    drawn: list[Drawn]
+    """The figure on the horizontal axis."""
+
+    lines: list[ModelLine]
     ticks: list[tuple[float, str]]
+    """Height in the picture and label of each tick."""
+
     marks: list[tuple[float, str]]
-    """Place and label along the picture."""
+    """Horizontal position and label of each mark below the picture."""
 
     width: int = WIDTH
     height: int = HEIGHT
 
 
+class CurvePicture(NamedTuple):
+    """One figure over the steps of training: the points of an SVG polyline, and the axis."""
+
+    name: str
+    """The figure's name with its unit."""
+
+    points: str
+    ticks: list[tuple[float, str]]
+    """Height in the picture and label of each tick."""
+
+    last_step: int
+    width: int = WIDTH
+    height: int = HEIGHT
+
+
 class Whisker(NamedTuple):
-    """A change with its interval, in per cent of the picture's width."""
+    """A change and its interval, as horizontal positions in per cent of the picture's width."""
 
     line: Line
     at: float
@@ -65,104 +113,168 @@ class Whisker(NamedTuple):
 
 
 class Whiskers(NamedTuple):
+    """All changes on one scale, its position of zero, and the labels of both ends."""
+
     rows: list[Whisker]
     zero: float
     lowest: str
     highest: str
 
 
-def inks(models: Sequence[str]) -> list[Ink]:
-    """The first model grey and dashed, the last one, if another, in the page's colour."""
-    places = [0, 1, 2] if len(models) == 3 else [0, 2] if len(models) == 2 else [2]
-    return [Ink(model, _COLOURS[place], _DASHES[place]) for model, place in zip(models, places, strict=True)]
-
-
-def curve(name: str, steps: Sequence[int], values: Sequence[float]) -> Curve:
-    ticks = round_values(min(values), max(values))
-    line = " ".join(
-        f"{WIDTH * step / steps[-1]:.1f},{_height(value, ticks):.1f}" for step, value in zip(steps, values, strict=True)
-    )
-    return Curve(name, line, _labelled(ticks), steps[-1])
-
-
-def loss_by_position(positions: Sequence[Positions]) -> Lines | None:
-    """Nats a token by place in the document, each doubling as wide as the one before; None if there is none."""
-    places = max((own.places for own in positions), key=len, default=[])
-    if len(places) < 2:
-        return None
-    values = [place.nats_per_token for own in positions for place in own.places]
-    ticks = round_values(min(values), max(values))
-    apart = WIDTH / (places[-1].last.bit_length() - 1)
-    drawn = [
-        Drawn(
-            ink,
-            " ".join(
-                f"{apart * (place.first.bit_length() - 1):.1f},{_height(place.nats_per_token, ticks):.1f}"
-                for place in own.places
-            ),
-        )
-        for ink, own in zip(inks([own.model for own in positions]), positions, strict=True)
+def sum_by_position(scores: Scores) -> list[PositionLosses]:
+    """Return the nats per token of each model by position in the document."""
+    return [
+        PositionLosses(model=model, places=_position_ranges(model_scores)) for model, model_scores in scores.items()
     ]
-    every = math.ceil(len(places) / 8)
-    marks = [(apart * (place.first.bit_length() - 1), f"{place.first:,}") for place in places[::every]]
-    return Lines("nats a token", "number of the token in its document", drawn, _labelled(ticks), marks)
 
 
-def spread(histogram: Histogram) -> Lines:
-    """Documents by their own bits per byte, as steps."""
-    ticks = round_values(0, max(max(own) for own in histogram.counts))
-    bins = len(histogram.counts[0])
-    wide = WIDTH / bins
-    drawn = []
-    for ink, counts in zip(inks(histogram.models), histogram.counts, strict=True):
+def make_histogram(scores: Scores) -> Histogram:
+    """Return the documents' bits per byte in 24 bins, up to at least each model's 99th percentile."""
+    bits = {model: sorted(score.loss.bits_per_byte for score in model_scores) for model, model_scores in scores.items()}
+    highest = max(values[min(len(values) - 1, math.ceil(0.99 * len(values)))] for values in bits.values())
+    # Round the width up to a multiple of 0.01, so that the axis is easy to read.
+    width = max(1, math.ceil(100 * highest / _BINS)) / 100
+    counts = []
+    for values in bits.values():
+        bins = [0] * _BINS
+        for value in values:
+            bins[min(int(value / width), _BINS - 1)] += 1
+        counts.append(bins)
+    return Histogram(width=width, models=list(bits), counts=counts)
+
+
+def choose_inks(models: Sequence[str]) -> list[Ink]:
+    """Return the ink of each of one to three models. The last is solid in the page's colour, however many there are."""
+    indices = [0, 1, 2] if len(models) == 3 else [0, 2] if len(models) == 2 else [2]
+    return [Ink(model, _COLOURS[index], _DASHES[index]) for model, index in zip(models, indices, strict=True)]
+
+
+def draw_positions(positions: Sequence[PositionLosses]) -> LinePicture | None:
+    """Draw nats per token by position in the document; None if no document reaches the second range.
+
+    Each range is twice as long as the one before it, so the horizontal axis is logarithmic.
+    """
+    ranges = max((losses.places for losses in positions), key=len, default=[])
+    if len(ranges) < 2:
+        return None
+    values = [range_.nats_per_token for losses in positions for range_ in losses.places]
+    ticks = round_ticks(min(values), max(values))
+    range_width = WIDTH / (ranges[-1].last.bit_length() - 1)
+    lines = []
+    for ink, losses in zip(choose_inks([losses.model for losses in positions]), positions, strict=True):
+        corners = [
+            f"{range_width * (range_.first.bit_length() - 1):.1f},{_height(range_.nats_per_token, ticks):.1f}"
+            for range_ in losses.places
+        ]
+        lines.append(ModelLine(ink, " ".join(corners)))
+    # Label at most eight ranges, so that the labels do not overlap.
+    every = math.ceil(len(ranges) / 8)
+    marks = [(range_width * (range_.first.bit_length() - 1), f"{range_.first:,}") for range_ in ranges[::every]]
+    return LinePicture("nats per token", "position of the token in its document", lines, _tick_labels(ticks), marks)
+
+
+def draw_histogram(histogram: Histogram) -> LinePicture:
+    """Draw the number of documents in each bin of bits per byte, as steps."""
+    ticks = round_ticks(0, max(max(counts) for counts in histogram.counts))
+    num_bins = len(histogram.counts[0])
+    bin_width = WIDTH / num_bins
+    lines = []
+    for ink, counts in zip(choose_inks(histogram.models), histogram.counts, strict=True):
         corners = [
             f"{x:.1f},{_height(count, ticks):.1f}"
-            for number, count in enumerate(counts)
-            for x in (wide * number, wide * (number + 1))
+            for index, count in enumerate(counts)
+            for x in (bin_width * index, bin_width * (index + 1))
         ]
-        drawn.append(Drawn(ink, " ".join(corners)))
-    marks = [(wide * number, f"{histogram.width * number:.3g}") for number in range(0, bins + 1, 4)]
-    return Lines(
-        "documents", "bits per byte of the document; the last bin has all above", drawn, _labelled(ticks), marks
-    )
+        lines.append(ModelLine(ink, " ".join(corners)))
+    marks = [(bin_width * index, f"{histogram.width * index:.3g}") for index in range(0, num_bins + 1, 4)]
+    across = "bits per byte of the document; the last bin holds everything above"
+    return LinePicture("documents", across, lines, _tick_labels(ticks), marks)
 
 
-def whiskers(lines: Sequence[Line]) -> Whiskers | None:
-    """Change from the base of each line, all on one scale that has 0 on it; None without a base."""
+def draw_changes(lines: Sequence[Line]) -> Whiskers | None:
+    """Draw each line's change from the base, all on one scale that includes 0; None without a base."""
     if not lines or not lines[0].changes:
         return None
     ends = [0.0]
     for line in lines:
         change = line.changes[0]
-        ends += [change.difference, *((change.widest.low, change.widest.high) if change.widest else ())]
+        ends += [
+            change.difference,
+            *((change.main_interval.low, change.main_interval.high) if change.main_interval else ()),
+        ]
     low, high = min(ends), max(ends)
     margin = 0.04 * ((high - low) or 1.0)
     low, high = low - margin, high + margin
 
-    def place(value: float) -> float:
+    def percent(value: float) -> float:
         return 100 * (value - low) / (high - low)
 
     rows = []
     for line in lines:
-        change = line.changes[0]
-        own = change.widest
-        at = place(change.difference)
-        rows.append(Whisker(line, at, place(own.low) if own else at, place(own.high) if own else at))
-    return Whiskers(rows, place(0.0), f"{low + margin:+.3f}", f"{high - margin:+.3f}")
+        interval, at = line.changes[0].main_interval, percent(line.changes[0].difference)
+        # Without an interval the whisker has length 0.
+        rows.append(
+            Whisker(line, at, percent(interval.low) if interval else at, percent(interval.high) if interval else at)
+        )
+    return Whiskers(rows, percent(0.0), f"{low + margin:+.3f}", f"{high - margin:+.3f}")
 
 
-def round_values(low: float, high: float) -> list[float]:
-    """From at most `low` to at least `high`, in steps of 1, 2 or 5 times a power of ten; two to eight of them."""
+def draw_training(points: Sequence[LossPoint]) -> list[CurvePicture]:
+    """Draw one curve for each figure that was logged at two or more steps."""
+    figures: dict[str, Callable[[LossPoint], float | None]] = {
+        "training loss, nats per token": lambda point: point.loss,
+        "learning rate": lambda point: point.learning_rate,
+        "gradient norm": lambda point: point.grad_norm,
+        "tokens/s": lambda point: point.tokens_per_s,
+        "model FLOPs utilisation": lambda point: point.mfu,
+        "peak memory of the first process, GiB": _peak_gib,
+    }
+    curves = []
+    for name, figure in figures.items():
+        logged = [(point.step, value) for point in points if (value := figure(point)) is not None]
+        if len(logged) > 1:
+            curves.append(draw_curve(name, [step for step, _ in logged], [value for _, value in logged]))
+    return curves
+
+
+def draw_curve(name: str, steps: Sequence[int], values: Sequence[float]) -> CurvePicture:
+    """Draw the values as a curve; the horizontal axis runs from step 0 to the last step."""
+    ticks = round_ticks(min(values), max(values))
+    points = " ".join(
+        f"{WIDTH * step / steps[-1]:.1f},{_height(value, ticks):.1f}" for step, value in zip(steps, values, strict=True)
+    )
+    return CurvePicture(name, points, _tick_labels(ticks), steps[-1])
+
+
+def round_ticks(low: float, high: float) -> list[float]:
+    """Return two to eight round values that cover `low` to `high`, in steps of 1, 2 or 5 times a power of ten."""
     span = (high - low) or abs(high) or 1.0
     unit = 10.0 ** math.floor(math.log10(span / 3))
     step = next(times * unit for times in (1, 2, 5, 10) if span / (times * unit) <= 6)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [number * step for number in range(first, max(last, first + 1) + 1)]
+    return [index * step for index in range(first, max(last, first + 1) + 1)]
+
+
+def _position_ranges(scores: Sequence[DocumentScore]) -> list[PositionRange]:
+    """Sum over the documents that reach each range of positions."""
+    ranges = []
+    for power in range(max((len(score.position_nats) for score in scores), default=0)):
+        reaching = [score for score in scores if len(score.position_nats) > power]
+        num_tokens = sum(score.position_tokens[power] for score in reaching)
+        if num_tokens:
+            nats_per_token = math.fsum(score.position_nats[power] for score in reaching) / num_tokens
+            first, last = 2**power, 2 ** (power + 1) - 1
+            ranges.append(PositionRange(first=first, last=last, num_tokens=num_tokens, nats_per_token=nats_per_token))
+    return ranges
+
+
+def _peak_gib(point: LossPoint) -> float | None:
+    return None if point.peak_memory_bytes is None else point.peak_memory_bytes / 2**30
 
 
 def _height(value: float, ticks: Sequence[float]) -> float:
     return HEIGHT * (ticks[-1] - value) / (ticks[-1] - ticks[0])
 
 
-def _labelled(ticks: Sequence[float]) -> list[tuple[float, str]]:
+def _tick_labels(ticks: Sequence[float]) -> list[tuple[float, str]]:
     return [(_height(value, ticks), f"{value:,.6g}") for value in ticks]

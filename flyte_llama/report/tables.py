@@ -1,43 +1,73 @@
-"""Every table of the report as rows of text, which the page and the Markdown show alike."""
+"""Every table of the report, in two forms.
+
+`report_table` is the whole report as plain text for a terminal or a pod's log, about 120 columns wide with one or two
+models. The other functions return tables as rows of text (`Table`), which the page and the Markdown show alike; each
+figure is rounded here, once, so that both show the same digits.
+"""
 
 from __future__ import annotations
 
+import itertools
+import textwrap
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from flyte_llama.evaluation import Line
-from flyte_llama.report.headline import shown
-from flyte_llama.report.summary import EvaluationReport
-from flyte_llama.report.written import FlyteEvalSummary, Passed, step
+from flyte_llama.report.report import EvaluationReport
+from flyte_llama.report.sentences import (
+    forgetting_sentence,
+    interval_text,
+    memorisation_sentence,
+    overall_sentence,
+    verdict_sentences,
+)
+from flyte_llama.report.writing import FlyteEvalSummary, GroupResult, level_sort_key
 
 TITLES = {
     "repository": "By repository",
     "language": "By language",
     "kind": "By kind",
-    "stratum": "By what of it had stood in train",
-    "freshness": "Against the base model's release",
-    "length": "By length of document",
+    "stratum": "By overlap with train text",
+    "freshness": "By date, against the base model's release",
+    "length": "By document length",
 }
+
+_WIDTH = 118
+"""Columns that a sentence under the text table may take."""
 
 
 class Table(NamedTuple):
     title: str
     columns: Sequence[str]
-    """The first, and those of `num_texts`, hold text; the others figures."""
-
     rows: list[Sequence[str]]
     num_texts: int = 1
+    """The number of columns, from the left, that hold text; the others hold figures and are right-aligned."""
+
+
+def report_table(report: EvaluationReport) -> str:
+    """Return the figures overall, by repository and by language, then everything else in sentences."""
+    sections = [[report.overall], report.heldout.by["repository"], report.heldout.by["language"]]
+    text = align_columns(
+        _text_columns(report), *([_text_cells(line, report) for line in section] for section in sections)
+    )
+    sentences = [
+        overall_sentence(report),
+        *verdict_sentences(report),
+        *_other_sentences(report),
+        *_output_sentences(report),
+    ]
+    return "\n".join([text, *(textwrap.fill(sentence, _WIDTH, subsequent_indent="  ") for sentence in sentences)])
 
 
 def overall_table(report: EvaluationReport) -> Table:
-    """The whole held-out text, a row a model."""
+    """Return the table of all held-out text, one row per model."""
     rows: list[Sequence[str]] = [
         (
             figure.model,
             f"{figure.num_tokens:,}",
             f"{figure.perplexity:,.2f}",
             f"{figure.bits_per_byte:.3f}",
-            shown(figure.interval, sign=False),
+            interval_text(figure.interval, sign=False),
             f"{figure.document_bits_per_byte:.3f}",
             f"{figure.top1_accuracy:.1%}",
             f"{figure.top5_accuracy:.1%}",
@@ -50,17 +80,20 @@ def overall_table(report: EvaluationReport) -> Table:
 
 
 def line_tables(report: EvaluationReport) -> list[Table]:
-    """The held-out text taken apart, then general code."""
+    """Return held-out text by repository, language and so on, one table each, then general code."""
     columns = _line_columns(report)
-    found = [Table(TITLES[name], columns, _rows(lines)) for name, lines in report.heldout.by.items()]
+    tables = [Table(TITLES[name], columns, _line_rows(lines)) for name, lines in report.heldout.by.items()]
     if report.general is not None:
         lines = [report.general.overall, *report.general.by["repository"]]
-        found.append(Table("General code", columns, _rows(lines)))
-    return found
+        tables.append(Table("General code", columns, _line_rows(lines)))
+    return tables
 
 
 def accuracy_table(report: EvaluationReport) -> Table:
-    """Perplexity and next-token accuracy by repository and language: of models of one tokenizer these compare."""
+    """Return perplexity and next-token accuracy by repository and language.
+
+    These are comparable only between models with the same tokenizer.
+    """
     models = [model.name for model in report.models]
     names = (report.protocol.measure, "top 1", "top 5")
     columns = ("", "documents", "bytes", *(f"{name} {model}" for name in names for model in models))
@@ -79,89 +112,179 @@ def accuracy_table(report: EvaluationReport) -> Table:
     return Table("Next tokens", columns, rows)
 
 
-def written_tables(report: EvaluationReport) -> list[Table]:
-    """Completions and FlyteEval; those that were not measured are left out."""
-    return [table for table in (_completions(report), *_flyte_eval(report)) if table.rows]
+def output_tables(report: EvaluationReport) -> list[Table]:
+    """Return the tables of completions and FlyteEval; tables without rows are left out."""
+    return [table for table in (_completion_table(report), *_flyte_eval_tables(report)) if table.rows]
+
+
+def align_columns(columns: Sequence[str], *sections: Sequence[Sequence[str]]) -> str:
+    """Lay out rows under their column names, with a rule below the names and each section.
+
+    The first column is left-aligned, the others right-aligned.
+
+    >>> print(align_columns(("name", "docs"), [("overall", "12")], [("a/b", "5"), ("c/d", "7")]))
+    name     docs
+    -------------
+    overall    12
+    -------------
+    a/b         5
+    c/d         7
+    -------------
+    """
+    rows = [columns, *itertools.chain(*sections)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(columns))]
+    rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
+    lines = [_align_row(columns, widths), rule]
+    for section in sections:
+        lines += [*(_align_row(row, widths) for row in section), rule]
+    return "\n".join(lines)
+
+
+def _other_sentences(report: EvaluationReport) -> Iterator[str]:
+    """Yield forgetting, memorisation and the length of training, as far as they are known."""
+    if report.general is not None:
+        yield f"general code: {forgetting_sentence(report)}"
+    if report.memorisation is not None:
+        yield f"train text: {memorisation_sentence(report)}"
+    if report.training is not None:
+        trained = report.training
+        yield f"trained on {trained.num_tokens:,} tokens in {trained.num_steps:,} steps, {trained.wall_s:,.0f} s"
+
+
+def _output_sentences(report: EvaluationReport) -> Iterator[str]:
+    """Yield one sentence per task or FlyteEval layout, with the figures of the models from first to last."""
+    by_task = itertools.groupby(report.completions, key=lambda summary: (summary.task, summary.layout))
+    for (task, layout), group in by_task:
+        completions = list(group)
+        exact = " → ".join(f"{summary.num_exact:,}" for summary in completions)
+        similarity = " → ".join(f"{summary.similarity:.3f}" for summary in completions)
+        yield f"{task}, {layout}: exact {exact} of {completions[-1].num_cases:,}, edit similarity {similarity}"
+    for layout, summaries in itertools.groupby(report.flyte_eval, key=lambda summary: summary.layout):
+        answered = list(summaries)
+        passed = " → ".join(
+            f"{summary.pass_at[0].share:.3f} {interval_text(summary.interval, sign=False)}" for summary in answered
+        )
+        yield f"FlyteEval, {layout}: pass@1 {passed} of {answered[-1].num_items:,} items"
+
+
+def _shows_perplexity(report: EvaluationReport) -> bool:
+    """Whether perplexities are shown: if they compare, and the line has room for them."""
+    return report.same_tokens and len(report.models) < 3
+
+
+def _text_columns(report: EvaluationReport) -> tuple[str, ...]:
+    """Return the column names. Only the first model's column names the figure; the next ones name just their model."""
+    first, *others = (model.name for model in report.models)
+    perplexity = (f"ppl {first}", *others) if _shows_perplexity(report) else ()
+    change = ("change [95 % interval]",) if others else ()
+    return ("held out", "docs", "bytes", *perplexity, f"bits/B {first}", *others, *change)
+
+
+def _text_cells(line: Line, report: EvaluationReport) -> tuple[str, ...]:
+    perplexity = [f"{figure.perplexity:,.2f}" for figure in line.figures] if _shows_perplexity(report) else []
+    change = (
+        [f"{line.changes[0].difference:+.3f} {interval_text(line.changes[0].main_interval)}"] if line.changes else []
+    )
+    return (
+        line.name,
+        f"{line.num_documents:,}",
+        f"{line.num_bytes:,}",
+        *perplexity,
+        *(f"{figure.bits_per_byte:.3f}" for figure in line.figures),
+        *change,
+    )
+
+
+def _align_row(row: Sequence[str], widths: Sequence[int]) -> str:
+    name, *figures = row
+    return "  ".join(
+        [name.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(figures, widths[1:], strict=True))]
+    ).rstrip()
 
 
 def _line_columns(report: EvaluationReport) -> tuple[str, ...]:
     models = [model.name for model in report.models]
-    changes = (column for name in models[:-1] for column in (f"change from {name}", "95 %"))
-    return ("", "documents", "bytes", *(f"bits/byte {name}" for name in models), *changes)
+    columns = ["", "documents", "bytes", *(f"bits/byte {name}" for name in models)]
+    for reference in models[:-1]:
+        columns += [f"change from {reference}", "95 %"]
+    return tuple(columns)
 
 
-def _rows(lines: Sequence[Line]) -> list[Sequence[str]]:
-    return [
-        (
-            line.name,
-            f"{line.num_documents:,}",
-            f"{line.num_bytes:,}",
-            *(f"{figure.bits_per_byte:.3f}" for figure in line.figures),
-            *(
-                cell
-                for change in line.changes
-                for cell in (f"{change.difference:+.3f}", shown(change.widest) or "too few")
-            ),
-        )
-        for line in lines
-    ]
+def _line_rows(lines: Sequence[Line]) -> list[Sequence[str]]:
+    rows: list[Sequence[str]] = []
+    for line in lines:
+        row = [line.name, f"{line.num_documents:,}", f"{line.num_bytes:,}"]
+        row += [f"{figure.bits_per_byte:.3f}" for figure in line.figures]
+        for change in line.changes:
+            row += [f"{change.difference:+.3f}", interval_text(change.main_interval) or "too few"]
+        rows.append(row)
+    return rows
 
 
-def _completions(report: EvaluationReport) -> Table:
+def _completion_table(report: EvaluationReport) -> Table:
     rows: list[Sequence[str]] = [
         (
-            own.task,
-            own.layout,
-            own.model,
-            f"{own.num_cases:,}",
-            f"{own.num_exact / own.num_cases:.1%}",
-            _percent(own.exact_interval.low, own.exact_interval.high),
-            f"{own.similarity:.3f}",
-            f"{own.num_stopped / own.num_cases:.0%}",
+            summary.task,
+            summary.layout,
+            summary.model,
+            f"{summary.num_cases:,}",
+            f"{summary.num_exact / summary.num_cases:.1%}",
+            _percent_interval(summary.exact_interval.low, summary.exact_interval.high),
+            f"{summary.similarity:.3f}",
+            f"{summary.num_stopped / summary.num_cases:.0%}",
         )
-        for own in report.completions
+        for summary in report.completions
     ]
-    columns = ("task", "layout", "model", "cases", "exact", "95 %", "edit similarity", "stopped by itself")
+    columns = ("task", "layout", "model", "cases", "exact", "95 %", "edit similarity", "ended by model")
     return Table("Completions", columns, rows, num_texts=3)
 
 
-def _flyte_eval(report: EvaluationReport) -> Iterator[Table]:
-    ks = sorted({passed.k for own in report.flyte_eval for passed in own.pass_at})
+def _flyte_eval_tables(report: EvaluationReport) -> Iterator[Table]:
+    """Yield pass@k, pass@1 by tier and by topic, and the answers by level."""
+    # one row per model and layout, one column per k
+    ks = sorted({passed.k for summary in report.flyte_eval for passed in summary.pass_at})
     rows: list[Sequence[str]] = []
-    for own in report.flyte_eval:
-        shares = {passed.k: f"{passed.share:.1%}" for passed in own.pass_at}
-        interval = _percent(own.interval.low, own.interval.high)
-        counts = (f"{own.num_items:,}", f"{own.num_answers:,}")
-        rows.append((own.model, own.layout, *counts, shares[1], interval, *(shares.get(k, "") for k in ks[1:])))
+    for summary in report.flyte_eval:
+        shares = {passed.k: f"{passed.share:.1%}" for passed in summary.pass_at}
+        interval = _percent_interval(summary.interval.low, summary.interval.high)
+        counts = (f"{summary.num_items:,}", f"{summary.num_answers:,}")
+        rows.append((summary.model, summary.layout, *counts, shares[1], interval, *(shares.get(k, "") for k in ks[1:])))
     columns = ("model", "layout", "items", "answers", "pass@1", "95 %", *(f"pass@{k}" for k in ks[1:]))
     yield Table("FlyteEval", columns, rows, num_texts=2)
-    yield _passed_table("FlyteEval by tier", report.flyte_eval, [own.by_tier for own in report.flyte_eval])
-    yield _passed_table("FlyteEval by topic", report.flyte_eval, [own.by_topic for own in report.flyte_eval])
-    reached = [{one.rung: one.num_answers for one in own.rungs} for own in report.flyte_eval]
-    counted: list[Sequence[str]] = [
-        (rung, *(f"{own.get(rung, 0):,}" for own in reached)) for rung in sorted(set().union(*reached), key=step)
+
+    # one row per tier or topic, one column per model
+    yield _pass_table("FlyteEval by tier", report.flyte_eval, [summary.by_tier for summary in report.flyte_eval])
+    yield _pass_table("FlyteEval by topic", report.flyte_eval, [summary.by_topic for summary in report.flyte_eval])
+
+    # one row per level, one column per model
+    counts_by_level = [{count.rung: count.num_answers for count in summary.rungs} for summary in report.flyte_eval]
+    level_rows: list[Sequence[str]] = [
+        (level, *(f"{counts.get(level, 0):,}" for counts in counts_by_level))
+        for level in sorted(set().union(*counts_by_level), key=level_sort_key)
     ]
-    yield Table("FlyteEval: answers by the highest rung they reached", ("rung", *_named(report.flyte_eval)), counted)
+    yield Table("FlyteEval: answers by highest level reached", ("level", *_column_names(report.flyte_eval)), level_rows)
 
 
-def _passed_table(title: str, summaries: Sequence[FlyteEvalSummary], passed: Sequence[Sequence[Passed]]) -> Table:
-    by_name = [{one.name: one for one in own} for own in passed]
-    names = sorted({name for own in by_name for name in own})
+def _pass_table(title: str, summaries: Sequence[FlyteEvalSummary], groups: Sequence[Sequence[GroupResult]]) -> Table:
+    """Return pass@1 by tier or topic. A cell stays empty if the model has no item of that name."""
+    by_name = [{group.name: group for group in model} for model in groups]
+    names = sorted({name for model in by_name for name in model})
     rows: list[Sequence[str]] = [
         (
             name,
-            f"{max(own[name].num_items for own in by_name if name in own):,}",
-            *(f"{own[name].pass_at_1:.1%}" if name in own else "" for own in by_name),
+            f"{max(model[name].num_items for model in by_name if name in model):,}",
+            *(f"{model[name].pass_at_1:.1%}" if name in model else "" for model in by_name),
         )
         for name in names
     ]
-    return Table(title, ("", "items", *(f"pass@1 {name}" for name in _named(summaries))), rows)
+    return Table(title, ("", "items", *(f"pass@1 {name}" for name in _column_names(summaries))), rows)
 
 
-def _named(summaries: Sequence[FlyteEvalSummary]) -> list[str]:
-    several = len({own.layout for own in summaries}) > 1
-    return [f"{own.model}, {own.layout}" if several else own.model for own in summaries]
+def _column_names(summaries: Sequence[FlyteEvalSummary]) -> list[str]:
+    """Return the model of each summary, with the layout if there are several."""
+    several = len({summary.layout for summary in summaries}) > 1
+    return [f"{summary.model}, {summary.layout}" if several else summary.model for summary in summaries]
 
 
-def _percent(low: float, high: float) -> str:
+def _percent_interval(low: float, high: float) -> str:
     return f"[{low:.1%}, {high:.1%}]"

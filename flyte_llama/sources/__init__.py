@@ -1,15 +1,16 @@
 """Pin a source to a revision; list and read its files without a checkout.
 
     pin(source config) → PinnedSource        asks the remote
-    open_tree(pinned)  → Tree                entries first, bytes on demand
-    first_commits(pinned) → {path: time}     when each file first appeared
+    open_tree(pinned)  → Tree                lists entries, reads bytes on demand
+    first_commits(pinned) → {path: time}     dates the first commit of each file
 
 A git source is pinned to a commit and an installed distribution to its version. Nothing here decides which
 files are worth reading.
 """
 
 from flyte_llama.sources.credential import GIT_HOST, GIT_TOKEN
+from flyte_llama.sources.entry import Entry, PinnedSource, Tree
 from flyte_llama.sources.history import first_commits
-from flyte_llama.sources.tree import Blob, Entry, PinnedSource, Tree, open_tree, pin
+from flyte_llama.sources.tree import open_tree, pin
 
-__all__ = ["GIT_HOST", "GIT_TOKEN", "Blob", "Entry", "PinnedSource", "Tree", "first_commits", "open_tree", "pin"]
+__all__ = ["GIT_HOST", "GIT_TOKEN", "Entry", "PinnedSource", "Tree", "first_commits", "open_tree", "pin"]

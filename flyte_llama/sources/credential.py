@@ -1,10 +1,9 @@
-"""The access token of private repositories: from one environment variable to one host, and to nobody else.
+"""The access token for private repositories: from one environment variable to one host, and to no other.
 
-git is told of a credential helper that reads the variable when git asks for it, for the scheme, host and port of the
-source alone, and only if that host is the one the token is for: another source, a redirect to another host or an
-`insteadOf` gets no answer. So the token is in no argument, URL, file or message. For that host it takes the place of
-the user's own helpers, which would otherwise be asked to store it. Where the variable is not set, git's own
-configuration decides.
+git gets a credential helper that reads the variable when git asks for it. It answers only for the scheme, host and port
+of the source, and only if the token is for that host: another source, a redirect to another host or an `insteadOf` gets
+no answer. So the token is in no argument, URL, file or message. For that host the helper replaces the user's helpers,
+which git would otherwise ask to store the token. If the variable is not set, git's configuration decides.
 """
 
 from __future__ import annotations
@@ -27,34 +26,36 @@ _HELPER = f"""!f() {{ test "$1" = get && printf 'username=%s\\npassword=%s\\n' {
 
 class Credential(NamedTuple):
     config: list[str]
-    """git's settings; they hold no secret."""
+    """Settings for git; they hold no secret."""
 
     environment: dict[str, str]
 
 
 def credential_for(url: str) -> Credential:
-    """What git needs to read `url`; nothing where no token is set, or the URL is none that it is for.
+    """Return the settings that git needs to read `url`; none if no token is set, or if it is not for this URL.
 
     Raises:
-        SourceError: if the variable holds no token.
+        SourceError: if the variable does not hold a token.
     """
     token, origin = _token(), _origin(url)
     if not token or not origin:
         return Credential([], {GIT_TOKEN: ""})
     if not token.isprintable() or not token.isascii() or " " in token:
-        raise SourceError(f"{GIT_TOKEN}: holds blanks or odd characters, so it is no access token. Set it again.")
-    # The empty helper makes git forget those before it.
+        raise SourceError(
+            f"{GIT_TOKEN}: holds spaces or unusual characters, so it is not an access token. Set it again."
+        )
+    # The empty helper makes git forget the helpers configured before it.
     helpers = [f"credential.{origin}.helper=", f"credential.{origin}.helper={_HELPER}"]
     return Credential(helpers, {GIT_TOKEN: token})
 
 
 def sends_token(url: str) -> bool:
-    """Whether git is given the token for this URL."""
+    """Whether git gets the token for this URL."""
     return bool(_token() and _origin(url))
 
 
-def without_token(text: str) -> str:
-    """The text without the token, plain or as HTTP's Basic scheme encodes it, should a server repeat it."""
+def mask_token(text: str) -> str:
+    """Mask the token in a text, plain or as HTTP's Basic scheme encodes it, in case a server repeats it."""
     token = _token()
     if not token:
         return text
@@ -67,7 +68,7 @@ def _token() -> str:
 
 
 def _origin(url: str) -> str:
-    """`https://host:port`, as git's configuration names it; empty if no token may go there."""
+    """Return `https://host:port` as git's configuration names it; empty if the token may not go there."""
     if not url.startswith(("https://", "http://")):
         return ""
     parts = urlsplit(url)

@@ -1,7 +1,7 @@
 """A git repository as a source: a bare depth-1 fetch of one commit, no checkout, blobs through `cat-file --batch`.
 
-So symlinks, hooks, filters and odd file names of the repository never touch the file system. The commit and its trees
-are checked by git at the fetch (`transfer.fsckObjects`); what a malformed one could do later is an error instead.
+So symlinks, hooks, filters and odd file names of the repository never touch the file system. git checks the commit and
+its trees during the fetch (`transfer.fsckObjects`), so a malformed one fails there, before it can do harm.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from typing import IO
 from flyte_llama.errors import SourceError
 from flyte_llama.progress import say
 from flyte_llama.sources.entry import SUBMODULE_MODE, Blob, Entry, PinnedSource
-from flyte_llama.sources.git_process import GitProcess, records, run_git
+from flyte_llama.sources.git_process import GitProcess, read_records, run_git
 from flyte_llama.sources.git_remote import FETCH_TIMEOUT_S, fetch, new_repository
 
 MAX_ENTRIES = 1_000_000
-"""Files and folders: a tree of a few kilobytes can name 10**10 of either; no real repository comes near this many."""
+"""Limit on files and folders. A tree of a few kilobytes can name 10**10 of them; real repositories have far fewer."""
 
 MAX_LISTING_BYTES = 1 << 28
-"""Of all paths; a nest of folders of a few megabytes can have paths of terabytes."""
+"""Limit on all paths together. Nested folders of a few megabytes can have terabytes of paths."""
 
 MAX_BLOB_BYTES = 100 << 20
-"""Of a file that is read; more is larger than what GitHub takes, and is read whole into memory."""
+"""Limit on a file, which is read into memory whole. GitHub does not accept larger ones."""
 
 ATTRIBUTES_TIMEOUT_S = 60
 
@@ -36,6 +36,7 @@ _FOLDER_MODE = "040000"
 
 @contextmanager
 def open_git_tree(pinned: PinnedSource, *, timeout_s: float = FETCH_TIMEOUT_S) -> Iterator[GitTree]:
+    """Fetch a pinned commit into a temporary repository, and yield its tree."""
     with tempfile.TemporaryDirectory(prefix="flyte-llama-git-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         new_repository(folder)
@@ -55,18 +56,18 @@ class GitTree:
 
     def __init__(self, folder: Path, pinned: PinnedSource) -> None:
         self._folder, self._pinned = folder, pinned
-        said, ended = run_git("rev-list", "--max-count=1", "--timestamp", pinned.revision, folder=folder)
-        if ended.status:
-            raise self._error(f"cannot be read: {ended.said}")
-        self.committed = int(said.split()[0])
+        output, result = run_git("rev-list", "--max-count=1", "--timestamp", pinned.revision, folder=folder)
+        if result.status:
+            raise self._error(f"cannot be read: {result.stderr}")
+        self.committed = int(output.split()[0])
         self._blobs = GitProcess("cat-file", "--batch", folder=folder, stdin=True)
 
     def entries(self) -> Iterator[Entry]:
-        # With the folders, or a tree of empty ones alone would be walked without a word.
+        # -t lists folders too: a tree of nothing but empty folders must also run into the limit.
         command = ("ls-tree", "-r", "-t", "-z", "-l", "--full-tree", self._pinned.revision)
         with GitProcess(*command, folder=self._folder) as listing:
             try:
-                for count, record in enumerate(records(listing.stdout, max_bytes=MAX_LISTING_BYTES)):
+                for count, record in enumerate(read_records(listing.stdout, max_bytes=MAX_LISTING_BYTES)):
                     if count == MAX_ENTRIES:
                         raise OverflowError(f"more than {MAX_ENTRIES:,} files and folders")
                     meta, _, path = record.decode("utf-8", "surrogateescape").partition("\t")
@@ -77,10 +78,10 @@ class GitTree:
                         raise self._error(f"lacks object {blob_id}")
                     yield Entry(path, mode, 0 if size == "-" else int(size), blob_id)
             except OverflowError as error:
-                raise self._error(f"lists {error}, so it is no source repository") from None
-            ended = listing.finish()
-            if ended.status:
-                raise self._error(f"cannot be listed: {ended.said or f'git ended with {ended.status}'}")
+                raise self._error(f"lists {error}, so it is not a source repository") from None
+            result = listing.finish()
+            if result.status:
+                raise self._error(f"cannot be listed: {result.stderr or f'git ended with {result.status}'}")
 
     def blob_id(self, entry: Entry) -> str:
         return entry.key
@@ -102,37 +103,39 @@ class GitTree:
         return Blob(entry.key, data[:-1])
 
     def attributes(self, paths: Sequence[str], names: Sequence[str]) -> dict[str, dict[str, str]]:
-        # Of an index, since git before 2.40 reads them from no tree.
+        # Through an index, because git before 2.40 cannot read attributes from a tree.
         index = {"GIT_INDEX_FILE": str(self._folder / "attributes-index")}
         any_name = ("core.protectNTFS=false", "core.protectHFS=false")
-        _, ended = run_git("read-tree", self._pinned.revision, folder=self._folder, config=any_name, environment=index)
-        if ended.status:
-            raise self._error(f"cannot be indexed: {ended.said}")
+        _, result = run_git("read-tree", self._pinned.revision, folder=self._folder, config=any_name, environment=index)
+        if result.status:
+            raise self._error(f"cannot be indexed: {result.stderr}")
         command = ("check-attr", "--cached", "--stdin", "-z", *names)
-        asked = b"".join(path.encode("utf-8", "surrogateescape") + b"\0" for path in paths)
-        said: dict[str, dict[str, str]] = {}
+        query = b"".join(path.encode("utf-8", "surrogateescape") + b"\0" for path in paths)
+        attributes: dict[str, dict[str, str]] = {}
         with GitProcess(
             *command, folder=self._folder, timeout_s=ATTRIBUTES_TIMEOUT_S, environment=index, stdin=True
         ) as process:
-            # git answers while it is asked, and neither may wait for the other.
-            writer = threading.Thread(target=_write, args=(process.stdin, asked), daemon=True)
+            # git answers while it still reads paths. Without the thread, both sides could wait on a full pipe.
+            writer = threading.Thread(target=_write, args=(process.stdin, query), daemon=True)
             writer.start()
-            answers = records(process.stdout, max_bytes=MAX_LISTING_BYTES)
+            answers = read_records(process.stdout, max_bytes=MAX_LISTING_BYTES)
             for path, name, value in zip(answers, answers, answers, strict=False):
                 if value != b"unspecified":
-                    own = said.setdefault(path.decode("utf-8", "surrogateescape"), {})
-                    own[name.decode()] = value.decode("utf-8", "replace")
+                    path_attributes = attributes.setdefault(path.decode("utf-8", "surrogateescape"), {})
+                    path_attributes[name.decode()] = value.decode("utf-8", "replace")
             writer.join()
-            ended = process.finish()
-        if ended.status:
-            raise self._error("has .gitattributes that git cannot evaluate in time" if ended.timed_out else ended.said)
-        return said
+            result = process.finish()
+        if result.status:
+            raise self._error(
+                "has .gitattributes that git cannot evaluate in time" if result.timed_out else result.stderr
+            )
+        return attributes
 
     def close(self) -> None:
         self._blobs.close()
 
-    def _error(self, what: str) -> SourceError:
-        return SourceError(f"{self._pinned.url} at {self._pinned.revision} {what}.")
+    def _error(self, problem: str) -> SourceError:
+        return SourceError(f"{self._pinned.url} at {self._pinned.revision} {problem}.")
 
 
 def _write(stream: IO[bytes], data: bytes) -> None:

@@ -1,9 +1,8 @@
 """One run of git: its environment, its time limit, its end.
 
-git is the leader of a process group of its own, so that a timeout also ends what git started (git-remote-https, ssh,
-index-pack). The user's own configuration (proxy, CA, `insteadOf`, credential helper) is honoured; git has no terminal,
-so it never prompts. What git says on standard error is kept for a message, cut and made printable. Nothing here
-knows what a source is.
+git leads a new process group, so that a timeout also ends the processes that git started (git-remote-https, ssh,
+index-pack). The user's configuration (proxy, CA, `insteadOf`, credential helper) is honoured. git has no terminal, so
+it never prompts. The end of its standard error is kept for messages, made printable. Nothing here knows about sources.
 """
 
 from __future__ import annotations
@@ -24,9 +23,11 @@ from flyte_llama.errors import SourceError
 if TYPE_CHECKING:
     import git
 
-# What git itself drops when it enters another repository (git rev-parse --local-env-vars), but for GIT_DIR,
-# which is always our own, and the user's -c settings: with those of a hook git would write to the user's repository.
-_OF_ANOTHER_REPOSITORY = {
+
+# The variables that git drops when it enters another repository (git rev-parse --local-env-vars), without GIT_DIR,
+# which is always set here, and without the user's -c settings. Inside a hook they point to the user's repository, and
+# git would write to it.
+_REPOSITORY_VARIABLES = {
     "GIT_ALTERNATE_OBJECT_DIRECTORIES",
     "GIT_COMMON_DIR",
     "GIT_CONFIG",
@@ -59,36 +60,36 @@ _CONFIG = [
     "http.lowSpeedTime=60",
     "transfer.fsckObjects=true",
 ]
-# A pack of kilobytes can unfold to an object of any size; git then says that it is out of memory, and the machine is
-# not. The largest repositories in use need less.
+# A pack of kilobytes can unfold to an object of any size. With this limit git fails for lack of memory before the
+# machine does. The largest repositories in use need less.
 MEMORY_LIMIT_BYTES = 2 << 30
 _LIMITED = (
-    f'unset {" ".join(sorted(_OF_ANOTHER_REPOSITORY))}; ulimit -S -d {MEMORY_LIMIT_BYTES >> 10} 2>/dev/null; exec "$@"'
+    f'unset {" ".join(sorted(_REPOSITORY_VARIABLES))}; ulimit -S -d {MEMORY_LIMIT_BYTES >> 10} 2>/dev/null; exec "$@"'
 )
-_MAX_SAID_BYTES = 4000
+_MAX_STDERR_BYTES = 4000
 _MAX_OUTPUT_BYTES = 256 << 20
 
 
-class Ended(NamedTuple):
+class GitResult(NamedTuple):
     status: int
-    """git's exit code; the negative number of a signal that ended it."""
+    """git's exit code, or the negative number of the signal that ended it."""
 
-    said: str
-    """The end of its standard error."""
+    stderr: str
+    """The end of git's standard error."""
 
     timed_out: bool
 
 
 class GitProcess:
-    """A running git; at the end of its context it has ended, and what it started too.
+    """A running git; leaving its context ends it, and unless git succeeded, every process that it started.
 
     Args:
         command: The subcommand and its arguments.
-        folder: The bare repository to work in; None for none, wherever the caller stands.
-        timeout_s: Seconds after which it is killed; None is no limit.
+        folder: The bare repository to work in; with None git uses none, whatever the working directory is.
+        timeout_s: Seconds after which git is killed; None sets no limit.
         config: Further `key=value` settings.
         environment: Further variables.
-        stdin: Whether it is written to.
+        stdin: Whether the caller writes to git's standard input.
     """
 
     def __init__(
@@ -101,18 +102,18 @@ class GitProcess:
         stdin: bool = False,
     ) -> None:
         settings = [word for setting in (*_CONFIG, *config) for word in ("-c", setting)]
-        own = {"GIT_DIR": str(folder) if folder else os.devnull}
-        # GitPython ends the process when this object goes, so it is kept.
+        repository = {"GIT_DIR": str(folder) if folder else os.devnull}
+        # Keep this object: GitPython ends the process when it is garbage-collected.
         self._running = _git_command().execute(
             ["/bin/sh", "-c", _LIMITED, "sh", "git", *settings, *command],
             as_process=True,
             istream=subprocess.PIPE if stdin else subprocess.DEVNULL,
-            env=_ENVIRONMENT | own | dict(environment or {}),
+            env=_ENVIRONMENT | repository | dict(environment or {}),
             start_new_session=True,
         )
         self._process = cast(subprocess.Popen[bytes], self._running.proc)
         self.stdin, self.stdout = cast(IO[bytes], self._process.stdin), cast(IO[bytes], self._process.stdout)
-        self._said, self._expired = b"", False
+        self._stderr, self._expired = b"", False
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
         self._timer = threading.Timer(timeout_s, self._expire) if timeout_s is not None else None
@@ -129,24 +130,26 @@ class GitProcess:
         self.close()
 
     def close(self) -> None:
-        """End it now, finished or not."""
+        """End git now, finished or not."""
         if self._process.poll() != 0:
             self._kill()
         self._settle()
 
-    def finish(self) -> Ended:
-        """Wait for its end, within the time limit; standard output must have been read to its end."""
+    def finish(self) -> GitResult:
+        """Wait for git to end, within the time limit; the caller must have read all of its standard output."""
         if self._process.wait():
             self._kill()
         self._settle()
         timed_out = self._expired and self._process.returncode != 0
-        return Ended(self._process.returncode, printable(self._said.decode("utf-8", "replace").strip()), timed_out)
+        return GitResult(
+            self._process.returncode, make_printable(self._stderr.decode("utf-8", "replace").strip()), timed_out
+        )
 
     def _settle(self) -> None:
         if self._timer:
             self._timer.cancel()
         self._process.wait()
-        # A daemon of the user's (credential-cache, ssh's master) may hold the stream open for longer.
+        # A daemon that git started for the user (credential-cache, ssh's master) may hold the stream open for longer.
         self._listener.join(timeout=1)
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:
@@ -156,7 +159,7 @@ class GitProcess:
     def _listen(self) -> None:
         with cast(IO[bytes], self._process.stderr) as stream:
             while block := os.read(stream.fileno(), 1 << 16):
-                self._said = (self._said + block)[-_MAX_SAID_BYTES:]
+                self._stderr = (self._stderr + block)[-_MAX_STDERR_BYTES:]
 
     def _expire(self) -> None:
         self._expired = True
@@ -167,23 +170,14 @@ class GitProcess:
             os.killpg(self._process.pid, signal.SIGKILL)
 
 
-def _git_command() -> git.Git:
-    """GitPython's command; importing it runs git."""
-    try:
-        from git import Git
-    except ImportError:
-        raise SourceError("git is not on the PATH. Install it, or leave only package: sources.") from None
-    return Git()
-
-
 def run_git(
     *command: str,
     folder: Path | None = None,
     timeout_s: float | None = None,
     config: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
-) -> tuple[bytes, Ended]:
-    """Run git to its end: what it wrote, and how it ended.
+) -> tuple[bytes, GitResult]:
+    """Run git to its end, and return its standard output and how it ended.
 
     Raises:
         SourceError: if it writes more than any real remote lists.
@@ -191,18 +185,18 @@ def run_git(
     with GitProcess(*command, folder=folder, timeout_s=timeout_s, config=config, environment=environment) as process:
         output = process.stdout.read(_MAX_OUTPUT_BYTES + 1)
         if len(output) > _MAX_OUTPUT_BYTES:
-            raise SourceError(f"git {command[0]}: its output does not end. This is no source repository.")
+            raise SourceError(f"git {command[0]}: its output does not end, so this is not a source repository.")
         return output, process.finish()
 
 
-def records(stream: IO[bytes], *, max_bytes: int) -> Iterator[bytes]:
-    """NUL-terminated records of a stream, read a block at a time.
+def read_records(stream: IO[bytes], *, max_bytes: int) -> Iterator[bytes]:
+    """Yield the NUL-terminated records of a stream, which is read a block at a time.
 
     Raises:
         OverflowError: if the stream is longer than `max_bytes`.
     """
     rest, num_bytes = b"", 0
-    # As long as what is left over, so that one endless record is not copied again for each block.
+    # Read as much again as is left over: an endless record is then not copied once for each small block.
     while block := stream.read(max(1 << 16, len(rest))):
         num_bytes += len(block)
         if num_bytes > max_bytes:
@@ -211,9 +205,18 @@ def records(stream: IO[bytes], *, max_bytes: int) -> Iterator[bytes]:
         yield from complete
 
 
-def printable(text: str) -> str:
-    """The text with every character that a terminal would obey, line breaks apart, written as an escape."""
+def make_printable(text: str) -> str:
+    """Escape every character that a terminal would obey, except for line breaks."""
     text = re.sub(r"[ \t]*[\r\n]+", "\n", text)
     return "".join(
         char if char == "\n" or char.isprintable() else char.encode("unicode_escape").decode() for char in text
     )
+
+
+def _git_command() -> git.Git:
+    """Return GitPython's command; importing GitPython runs git."""
+    try:
+        from git import Git
+    except ImportError:
+        raise SourceError("git is not on the PATH. Install it, or use only package: sources.") from None
+    return Git()

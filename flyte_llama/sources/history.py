@@ -1,8 +1,8 @@
-"""A pinned source → when each of its files first appeared, in Unix seconds.
+"""Find when each file of a pinned source first appeared, in seconds since 1970.
 
-The history is fetched without file contents (`--filter=blob:none`) into a repository of its own, so that the one that
-contents are read from never lacks any. A server that knows no filters sends the contents too. A package has no
-history. Nothing here decides what is new enough.
+The history is fetched without file contents (`--filter=blob:none`) into a separate repository, so that the repository
+that contents are read from is always complete. A server without filters sends the contents too. A package has no
+history. Nothing here decides which files are new enough.
 """
 
 from __future__ import annotations
@@ -13,47 +13,48 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from flyte_llama.config.location import is_package, is_path
+from flyte_llama.config.source_url import is_package, is_path
 from flyte_llama.errors import SourceError
 from flyte_llama.progress import say
 from flyte_llama.sources.entry import PinnedSource, git_blob_id
 from flyte_llama.sources.git import MAX_ENTRIES, MAX_LISTING_BYTES
-from flyte_llama.sources.git_process import GitProcess, records, run_git
-from flyte_llama.sources.git_remote import FETCH_TIMEOUT_S, failure, fetch_pinned, new_repository
+from flyte_llama.sources.git_process import GitProcess, read_records, run_git
+from flyte_llama.sources.git_remote import FETCH_TIMEOUT_S, fetch_pinned, git_error, new_repository
 
 MAX_CHANGES = 10 * MAX_ENTRIES
-"""Changed files, summed over the commits."""
+"""Limit on changed files, summed over the commits."""
 
 _MAX_LOG_BYTES = 20 * MAX_LISTING_BYTES
 
-# Every commit once, also those of merged branches, parents before children. Of a merge itself only what differs from
-# all its parents (-c): the rest came with a commit of one of them. A rename is a deletion and an addition here.
+# Every commit once, including merged branches, parents before children. A merge lists only files that differ from all
+# its parents (-c): the rest came with a commit of one parent. A rename appears as a deletion and an addition.
 _LOG = ("log", "--topo-order", "--reverse", "--full-history", "--format=commit %at %ct")
 _DIFF = ("-c", "--raw", "-z", "--no-abbrev", "--no-renames")
 _SHOW_ALL = ("log.showRoot=true", "log.showSignature=false")
 # A colon, an old mode, an old id and a letter for each parent; one new mode and id.
 _CHANGE = re.compile(rb"\n?:+(?:\d{6} )+((?:[0-9a-f]{40} )+)[A-Z]+")
 _NO_FILE = b"0" * 40
-# Of no bytes: what it says of a file's origin is nothing.
+# The id of an empty file. Sharing it does not show that one file came from another.
 _EMPTY = git_blob_id(b"").encode()
 
 
 class _Change(NamedTuple):
     path: bytes
     old: list[bytes]
-    """The object id at this path in each parent, `_NO_FILE` for none."""
+    """Object id at this path in each parent; `_NO_FILE` if there is no file."""
 
     new: bytes
 
 
 def first_commits(pinned: PinnedSource, *, timeout_s: float = FETCH_TIMEOUT_S) -> dict[str, int]:
-    """Path → committer time of the first commit with a file at this path, or with these very bytes at any path.
+    """Return path → time of the first commit with a file at this path, or with the same bytes at any path.
 
-    An exact rename or copy makes no file younger: it is as old as what it was made from. A rename with an edit in the
-    same commit does. Has every entry of the pinned tree, paths written as in `Entry`; empty for a package.
+    A commit's time is the earlier of its author's and its committer's. An exact rename or copy does not make a file
+    younger: it is as old as its original. A rename with an edit in the same commit does. The result has every entry of
+    the pinned tree, paths written as in `Entry`; it is empty for a package.
 
     Raises:
-        SourceError: if the history cannot be had whole.
+        SourceError: if the complete history cannot be fetched.
     """
     if is_package(pinned.url):
         return {}
@@ -66,12 +67,12 @@ def first_commits(pinned: PinnedSource, *, timeout_s: float = FETCH_TIMEOUT_S) -
             paths, contents = _first_times(_commits(folder, pinned, timeout_s))
             entries = dict(_entries(folder, pinned))
         except OverflowError as error:
-            raise SourceError(f"{pinned.url}: its history has {error}, so it is no source repository.") from None
+            raise SourceError(f"{pinned.url}: its history has {error}, so it is not a source repository.") from None
     unknown = next(
         (path for path, object_id in entries.items() if path not in paths or object_id not in contents), None
     )
     if unknown is not None:
-        raise SourceError(f"{pinned.url} at {pinned.revision}: its history does not say where {unknown!r} came from.")
+        raise SourceError(f"{pinned.url} at {pinned.revision}: its history does not show where {unknown!r} came from.")
     return {
         path.decode("utf-8", "surrogateescape"): min(paths[path], contents[object_id])
         for path, object_id in entries.items()
@@ -79,15 +80,17 @@ def first_commits(pinned: PinnedSource, *, timeout_s: float = FETCH_TIMEOUT_S) -
 
 
 def _first_times(commits: Iterator[tuple[int, list[_Change]]]) -> tuple[dict[bytes, int], dict[bytes, int]]:
-    """Path → time and object id → time, the earliest of each."""
+    """Return path → time and object id → time, the earliest of each."""
     paths: dict[bytes, int] = {}
     contents: dict[bytes, int] = {}
     for time, changes in commits:
+        # a deleted file passes its age on to the same bytes at another path in this commit
         moved: dict[bytes, int] = {}
         for path, old, new in changes:
             if new == _NO_FILE:
                 for object_id in old:
                     moved[object_id] = min(moved.get(object_id, time), paths.get(path, time))
+        # a file that no parent has may be a rename or a copy: it is then as old as its original
         for path, old, new in changes:
             if new == _NO_FILE:
                 continue
@@ -100,46 +103,46 @@ def _first_times(commits: Iterator[tuple[int, list[_Change]]]) -> tuple[dict[byt
 
 
 def _fetch_history(folder: Path, pinned: PinnedSource, timeout_s: float) -> None:
-    # git checks nothing of it: old commits are often malformed, and no file is made of them.
+    # Switch off git's checks: old commits are often malformed, and no file is ever written from them.
     config = ("transfer.fsckObjects=false",)
-    # Of a shallow clone, say so below: git would take its oldest commit for one that added everything.
+    # Accept a shallow clone here to report it below: git log would take its oldest commit as adding every file.
     options = ["--filter=blob:none", "--update-shallow"]
     resolved, _ = run_git("ls-remote", "--get-url", "--", pinned.url, folder=folder)
     if is_path(resolved.decode().strip()) or resolved.startswith(b"file://"):
-        # Servers allow filters; git on this machine does when told so.
+        # A server decides whether it filters; for a repository on this machine, this option decides.
         options.append("--upload-pack=git -c uploadpack.allowFilter=true upload-pack")
-    # If the ref was fetched, it may have moved since: the commit is still part of its history.
+    # If the ref was fetched, it may have moved since: the commit should still be part of its history.
     fetch_pinned(folder, pinned, *options, timeout_s=timeout_s, config=config)
     shallow, _ = run_git("rev-parse", "--is-shallow-repository", folder=folder)
     if shallow.strip() != b"false":
-        raise SourceError(f"{pinned.url}: its history is cut off. Give a full clone: git fetch --unshallow.")
-    _, ended = run_git("cat-file", "-e", pinned.revision + "^{commit}", folder=folder)
-    if ended.status:
+        raise SourceError(f"{pinned.url}: its history is cut off. Make it a full clone: git fetch --unshallow.")
+    _, result = run_git("cat-file", "-e", pinned.revision + "^{commit}", folder=folder)
+    if result.status:
         raise SourceError(f"{pinned.url}: {pinned.revision} is no longer part of {pinned.ref}. Run again.")
 
 
 def _entries(folder: Path, pinned: PinnedSource) -> Iterator[tuple[bytes, bytes]]:
-    """Path and object id of every file, symlink and submodule of the pinned tree."""
+    """Yield path and object id of every file, symlink and submodule of the pinned tree."""
     with GitProcess("ls-tree", "-r", "-t", "-z", "--full-tree", pinned.revision, folder=folder) as listing:
-        for count, record in enumerate(records(listing.stdout, max_bytes=MAX_LISTING_BYTES)):
+        for count, record in enumerate(read_records(listing.stdout, max_bytes=MAX_LISTING_BYTES)):
             if count == MAX_ENTRIES:
                 raise OverflowError(f"more than {MAX_ENTRIES:,} files and folders")
             meta, path = record.split(b"\t", 1)
             _, kind, object_id = meta.split(b" ")
             if kind != b"tree":
                 yield path, object_id
-        ended = listing.finish()
-        if ended.status:
-            raise failure(pinned.url, ended)
+        result = listing.finish()
+        if result.status:
+            raise git_error(pinned.url, result)
 
 
 def _commits(folder: Path, pinned: PinnedSource, timeout_s: float) -> Iterator[tuple[int, list[_Change]]]:
-    """Committer time and changed files of every commit, parents first."""
+    """Yield time and changed files of every commit, parents first."""
     command = (*_LOG, *_DIFF, pinned.revision, "--")
     with GitProcess(*command, folder=folder, timeout_s=timeout_s, config=_SHOW_ALL) as log:
         time, changes, count = 0, list[_Change](), 0
-        # `commit TIME TIME`, then for each changed file its line and its path; NUL-terminated.
-        parts = records(log.stdout, max_bytes=_MAX_LOG_BYTES)
+        # NUL-terminated: `commit AUTHOR_TIME COMMITTER_TIME`, then a line and a path for each changed file.
+        parts = read_records(log.stdout, max_bytes=_MAX_LOG_BYTES)
         for part in filter(None, parts):
             if part.startswith(b"commit "):
                 yield time, changes
@@ -147,13 +150,13 @@ def _commits(folder: Path, pinned: PinnedSource, timeout_s: float) -> Iterator[t
                 continue
             line, path = _CHANGE.fullmatch(part), next(parts, b"")
             if line is None:
-                raise SourceError(f"{pinned.url}: git log wrote {part[:200]!r}, which cannot be understood.")
+                raise SourceError(f"{pinned.url}: git log wrote {part[:200]!r}, which cannot be parsed.")
             count += 1
             if count > MAX_CHANGES:
                 raise OverflowError(f"more than {MAX_CHANGES:,} changes")
             *old, new = line[1].split()
             changes.append(_Change(path, old, new))
-        ended = log.finish()
-        if ended.status:
-            raise failure(pinned.url, ended)
+        result = log.finish()
+        if result.status:
+            raise git_error(pinned.url, result)
         yield time, changes

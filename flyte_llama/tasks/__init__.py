@@ -1,4 +1,4 @@
-"""Flyte tasks, by what their image needs: `data` and `reporting` import no torch, `training` and `scoring` run on GPUs.
+"""Flyte tasks: `training` and `tuning` import torch, the others do not.
 
-A task's body downloads its inputs, calls one plain function of the rooms below, and wraps the result.
+A task's body downloads its inputs, calls one plain function of a lower package, and wraps the result.
 """

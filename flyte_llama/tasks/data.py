@@ -1,4 +1,4 @@
-"""From sources to packed rows. Imports no torch."""
+"""The tasks from sources to packed rows. Does not import torch."""
 
 from __future__ import annotations
 
@@ -7,33 +7,21 @@ from typing import NamedTuple
 
 from flytekit import Cache, Deck, FlyteDirectory, task
 
-from flyte_llama.composition import ORIGINS_TABLE, compose, write_origins
-from flyte_llama.config import CompositionConfig, CorpusConfig, DocumentsConfig, ModelConfig, ObjectiveConfig
+from flyte_llama.config import CompositionConfig, CorpusConfig, DocumentsConfig, ModelConfig, ObjectiveConfig, RunLength
 from flyte_llama.corpus import CorpusCard
 from flyte_llama.corpus import build_corpus as build
-from flyte_llama.documents import VerdictCache, collect, read_documents, rules_version, write_documents
+from flyte_llama.corpus import pin_sources as pin_all_sources
+from flyte_llama.corpus.composition import ORIGINS_TABLE, compose, write_origins
+from flyte_llama.documents import read_documents, rules_version
+from flyte_llama.documents import read_source as read_one_source
+from flyte_llama.encoding import DocumentTokenizer, add_keys, write_epochs
 from flyte_llama.model import PinnedModel
 from flyte_llama.model import pin_model as pin_one_model
 from flyte_llama.model import prepare_base as prepare
-from flyte_llama.objective import keyed
-from flyte_llama.packing import write_epochs
 from flyte_llama.report import dataset_page
-from flyte_llama.sources import PinnedSource, first_commits, open_tree, pin
-from flyte_llama.tasks.resources import (
-    CORPUS,
-    GIT_ENVIRONMENT,
-    GIT_SECRETS,
-    HUB_SECRETS,
-    READER,
-    SMALL,
-    Folder,
-    finished,
-    kept_between_runs,
-    local,
-    new_folder,
-    retried,
-)
-from flyte_llama.tokens import DocumentTokenizer
+from flyte_llama.sources import PinnedSource
+from flyte_llama.tasks.folders import Folder, download, new_folder, open_cache_folder, retry_network_errors, upload
+from flyte_llama.tasks.resources import CORPUS, GIT_ENVIRONMENT, GIT_SECRETS, HUB_SECRETS, READER, SMALL
 
 
 class Corpus(NamedTuple):
@@ -44,19 +32,15 @@ class Corpus(NamedTuple):
 
 @task(**SMALL, retries=3, secret_requests=GIT_SECRETS, environment=GIT_ENVIRONMENT)
 def pin_sources(corpus: CorpusConfig, released: str) -> list[PinnedSource]:
-    """Every source at the revision it has now, held-out last. Never cached: it asks each remote.
-
-    With a day on which the base model was released, held-out sources are to be read with the dates of their files.
-    """
-    with retried():
-        train = [pin(source) for source in corpus.train_sources]
-        return train + [pin(source).model_copy(update={"dated": bool(released)}) for source in corpus.heldout]
+    """Every source at its current revision, held-out sources last. Never cached: it asks each remote."""
+    with retry_network_errors():
+        return pin_all_sources(corpus, released=released)
 
 
 @task(**SMALL, retries=3, secret_requests=HUB_SECRETS)
 def pin_model(model: ModelConfig) -> PinnedModel:
-    """The base model at the commit it has now. Never cached: it may ask the hub."""
-    with retried():
+    """The base model at its current commit. Never cached: it may ask the hub."""
+    with retry_network_errors():
         return pin_one_model(model)
 
 
@@ -68,29 +52,25 @@ def pin_model(model: ModelConfig) -> PinnedModel:
     cache=Cache(version=rules_version(), serialize=True),
 )
 def read_source(source: PinnedSource, documents: DocumentsConfig) -> Folder:
-    """One source's documents; mapped, one pod a source."""
-    with retried(), kept_between_runs(source.url) as kept:
-        dates = first_commits(source) if source.dated else {}
-        cache = VerdictCache(kept, url=source.url)
-        with open_tree(source) as tree:
-            collected = collect(source, tree, documents, cache=cache, first_commits=dates)
+    """The documents of one source. A map task: one pod per source."""
     folder = new_folder("documents")
-    write_documents(folder, collected.documents, source=collected.count.model_dump())
-    return finished(folder)
+    with retry_network_errors(), open_cache_folder(source.url) as cache_folder:
+        read_one_source(source, documents, folder, cache_folder=cache_folder)
+    return upload(folder)
 
 
 @task(**CORPUS, retries=1, enable_deck=True, cache=Cache(version="2", serialize=True))
 def build_corpus(
     sources: list[PinnedSource], documents: list[FlyteDirectory], corpus: CorpusConfig, released: str
 ) -> Corpus:
-    """Both sides of the split. `sources` and `documents` are in the order of the configuration, held-out last."""
+    """Both sides of the split. `sources` and `documents` have the order of the configuration, held-out sources last."""
     train, heldout = new_folder("train"), new_folder("heldout")
     heldout_urls = [source.url for source in sources[len(corpus.train_sources) :]]
-    folders = [local(folder) for folder in documents]
-    day = date.fromisoformat(released) if released else None
-    card = build(folders, heldout_urls, corpus, released=day, train=train, heldout=heldout)
+    folders = [download(folder) for folder in documents]
+    release_date = date.fromisoformat(released) if released else None
+    card = build(folders, heldout_urls, corpus, released=release_date, train=train, heldout=heldout)
     Deck("Dataset", dataset_page(card))
-    return Corpus(finished(train), finished(heldout), card)
+    return Corpus(upload(train), upload(heldout), card)
 
 
 @task(
@@ -107,12 +87,12 @@ def prepare_base(
     seq_len: int,
     window: int,
 ) -> Folder:
-    """The base's config and tokenizer, with the control tokens that the objective needs; a scratch model's weights."""
+    """The base's config and tokenizer with the objective's control tokens; for a scratch model, its weights too."""
     folder = new_folder("base")
-    texts = [document.text for document in read_documents(local(train))] if model.is_scratch else []
-    with retried():
+    texts = [document.text for document in read_documents(download(train))] if model.is_scratch else []
+    with retry_network_errors():
         prepare(pinned, model, texts, longest_input=max(seq_len, window), folder=folder, objective=objective)
-    return finished(folder)
+    return upload(folder)
 
 
 @task(**CORPUS, retries=1, cache=Cache(version="3", serialize=True))
@@ -126,20 +106,18 @@ def encode(
     max_steps: int,
     global_batch_size: int,
 ) -> Folder:
-    """Train documents as packed rows of `seq_len` ids of the base's tokenizer, as many as training will read."""
+    """The train documents as packed rows of `seq_len` ids from the base's tokenizer, as many as training will read."""
     folder = new_folder("rows")
-    tokenizer = DocumentTokenizer(local(base))
-    texts = compose(read_documents(local(train)), composition)
-    beside = {ORIGINS_TABLE: write_origins(folder, texts)}
+    tokenizer = DocumentTokenizer(download(base))
+    texts = compose(read_documents(download(train)), composition)
+    extra_tables = {ORIGINS_TABLE: write_origins(folder, texts)}
     write_epochs(
         folder,
-        keyed(texts),
+        add_keys(texts),
         objective,
         tokenizer,
         seq_len=seq_len,
-        epochs=epochs,
-        max_steps=max_steps,
-        global_batch_size=global_batch_size,
-        beside=beside,
+        run_length=RunLength(epochs=epochs, max_steps=max_steps, global_batch_size=global_batch_size),
+        other_tables=extra_tables,
     )
-    return finished(folder)
+    return upload(folder)

@@ -1,4 +1,4 @@
-"""What models are measured on, the measuring on GPUs, a shard a pod, and what was measured as one folder a model."""
+"""The tasks that build the evaluation suite, measure models on it (one pod per shard), and join the results."""
 
 from __future__ import annotations
 
@@ -8,20 +8,11 @@ from flytekit import Cache, FlyteDirectory, task
 
 from flyte_llama.config import DocumentsConfig, EvaluationConfig, FlyteEvalConfig, ModelConfig, ObjectiveConfig
 from flyte_llama.documents import rules_version
-from flyte_llama.measuring import join, make_items, make_suite, measure
+from flyte_llama.evaluation.measure import join_parts, make_items, make_suite, measure_model
 from flyte_llama.model import PinnedModel, prepare_base
 from flyte_llama.model import pin_model as pin_one_model
-from flyte_llama.tasks.resources import (
-    CORPUS,
-    HUB_SECRETS,
-    ONE_GPU,
-    SMALL,
-    Folder,
-    finished,
-    local,
-    new_folder,
-    retried,
-)
+from flyte_llama.tasks.folders import Folder, download, new_folder, retry_network_errors, upload
+from flyte_llama.tasks.resources import CORPUS, HUB_SECRETS, ONE_GPU, SMALL
 
 
 class Pairs(NamedTuple):
@@ -29,15 +20,15 @@ class Pairs(NamedTuple):
     shards: list[FlyteDirectory]
 
 
-@task(**CORPUS, retries=1, cache=Cache(version="1", serialize=True))
+@task(**CORPUS, retries=1, cache=Cache(version="2", serialize=True))
 def mine_flyte_eval(heldout: FlyteDirectory, flyte_eval: FlyteEvalConfig) -> Folder:
-    """FlyteEval's tasks. Runs held-out code, confined, in a pod without secrets."""
+    """The items of FlyteEval. Runs held-out code in a sandbox, in a pod without secrets."""
     folder = new_folder("items")
-    make_items(local(heldout), flyte_eval, out=folder)
-    return finished(folder)
+    make_items(download(heldout), flyte_eval, out=folder)
+    return upload(folder)
 
 
-@task(**CORPUS, retries=1, cache=Cache(version=f"1 {rules_version()}", serialize=True))
+@task(**CORPUS, retries=1, cache=Cache(version=f"2 {rules_version()}", serialize=True))
 def build_suite(
     heldout: FlyteDirectory,
     train: FlyteDirectory,
@@ -45,38 +36,38 @@ def build_suite(
     evaluation: EvaluationConfig,
     documents: DocumentsConfig,
 ) -> list[Folder]:
-    """What every model is measured on, in `evaluation.shards` folders."""
+    """The suite that every model is measured on, in `evaluation.shards` folders."""
     shards = [new_folder("suite") for _ in range(evaluation.shards)]
-    make_suite(local(heldout), local(train), local(items), evaluation, documents, shards=shards)
-    return [finished(folder) for folder in shards]
+    make_suite(download(heldout), download(train), download(items), evaluation, documents, shards=shards)
+    return [upload(folder) for folder in shards]
 
 
 @task(**SMALL, retries=3, secret_requests=HUB_SECRETS)
 def pin_published(evaluation: EvaluationConfig) -> list[PinnedModel]:
-    """The last published model at the commit it has now; none if none is named. Never cached: it may ask the hub."""
+    """The published model at its current commit; empty if none is configured. Never cached: it may ask the hub."""
     if evaluation.published is None:
         return []
-    with retried():
+    with retry_network_errors():
         return [pin_one_model(ModelConfig(name=evaluation.published))]
 
 
 @task(**CORPUS, retries=3, secret_requests=HUB_SECRETS, cache=Cache(version="1", serialize=True))
 def prepare_published(pinned: PinnedModel, window: int) -> Folder:
-    """Its config and tokenizer; mapped, since there may be none."""
+    """The published model's config and tokenizer. A map task, since the list of published models may be empty."""
     folder = new_folder("published")
-    with retried():
+    with retry_network_errors():
         config = ModelConfig(name=pinned.name)
-        prepare_base(pinned, config, [], longest_input=window, folder=folder, is_trained=False)
-    return finished(folder)
+        prepare_base(pinned, config, [], longest_input=window, folder=folder, for_training=False)
+    return upload(folder)
 
 
 @task(**SMALL, retries=1)
 def pair(models: list[FlyteDirectory], shards: list[FlyteDirectory]) -> Pairs:
-    """Every model with every shard."""
+    """Every combination of a model and a shard, as two lists of equal length."""
     return Pairs([model for model in models for _ in shards], [shard for _ in models for shard in shards])
 
 
-@task(**ONE_GPU, retries=3, secret_requests=HUB_SECRETS, cache=Cache(version="3", serialize=True))
+@task(**ONE_GPU, retries=3, secret_requests=HUB_SECRETS, cache=Cache(version="4", serialize=True))
 def evaluate(
     model: FlyteDirectory,
     shard: FlyteDirectory,
@@ -84,18 +75,23 @@ def evaluate(
     objective: ObjectiveConfig,
     precision: str,
 ) -> Folder:
-    """A prepared base or a fine-tuned model on a shard of the suite; mapped, one GPU a shard."""
+    """Measure a prepared base or a fine-tuned model on one shard of the suite. A map task: one GPU per shard."""
     folder = new_folder("measured")
-    with retried():
-        measure(local(model), local(shard), evaluation, objective=objective, precision=precision, out=folder)
-    return finished(folder)
+    with retry_network_errors():
+        measure_model(
+            download(model), download(shard), evaluation, objective=objective, precision=precision, out=folder
+        )
+    return upload(folder)
 
 
-@task(**CORPUS, retries=1, cache=Cache(version="1", serialize=True))
+@task(**CORPUS, retries=1, cache=Cache(version="2", serialize=True))
 def join_shards(parts: list[FlyteDirectory], items: FlyteDirectory) -> list[Folder]:
-    """What was measured of a model, as one folder; none of none. Runs what it wrote, confined, without secrets."""
+    """Join the results of one model into one folder; an empty list stays empty.
+
+    Grades FlyteEval, so it runs code that the model wrote: in a sandbox, in a pod without secrets.
+    """
     if not parts:
         return []
     folder = new_folder("scores")
-    join([local(part) for part in parts], local(items), out=folder)
-    return [finished(folder)]
+    join_parts([download(part) for part in parts], download(items), out=folder)
+    return [upload(folder)]

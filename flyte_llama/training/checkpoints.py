@@ -1,42 +1,52 @@
 """Checkpoints on one disk: written aside, sealed, moved into place, and verified before use.
 
     FOLDER/
-      unsealed/           what is being written; never read, and removed at the next start
-      step-150/           sealed: its manifest names every file with its sha256, and what the run was made from
+      unsealed/           a checkpoint while it is written; never read, and emptied at the next start
+      step-150/           sealed: its manifest lists every file with its sha256, and the run's fingerprint
       step-200/
-      step-250.damaged/   set aside under this name, for whoever wants to look
-      metrics.jsonl       belongs to the run, see `metrics`
+      step-250.damaged/   failed verification; kept for inspection
+      metrics.jsonl       the curve of the run, see `metrics`
 
-Whatever moment a process, the machine or the disk gives out at, every `step-N` is whole or is found not to be. Only
-sealed ones of the same run are ever given out, for what DeepSpeed reads from them is pickled.
+Whenever a process, the machine or the disk fails, every `step-N` is either whole or recognised as damaged. Only sealed
+checkpoints with the fingerprint of this run are ever returned: others would give another result, and DeepSpeed
+unpickles files in them. The fingerprint has one field for each thing that decides the weights: rows, base model,
+settings, processes, device and packages.
 
-Does not know what is in a checkpoint, nor of other processes.
+Knows nothing about the content of a checkpoint, or about other processes.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
+from flyte_llama.config import TrainingConfig
 from flyte_llama.errors import DataError, TrainingError
-from flyte_llama.manifest import seal, synced, verify
-from flyte_llama.progress import say
-from flyte_llama.training.fingerprint import changes
+from flyte_llama.progress import bytes_text, say
+from flyte_llama.storage import MANIFEST, seal, sha256_file, sha256_folder, sync_to_disk, verify
 
 UNSEALED = "unsealed"
-_PLACE = re.compile(r"step-(\d+)")
+# Settings that do not change the weights, so the fingerprint leaves them out.
+_WITHOUT_EFFECT = ("checkpoint_every_steps", "keep_checkpoints", "log_every_steps", "report_to")
+# Packages that may change the weights, so the fingerprint has their versions.
+_PACKAGES = ("torch", "transformers", "deepspeed", "peft")
+_STEP_FOLDER = re.compile(r"step-(\d+)")
 
 
 class Checkpoints:
-    """The checkpoints of one run in `folder`; one process at a time works with it, and calls `prepare` first."""
+    """The checkpoints of one run in `folder`. One process at a time may use them, and must call `prepare` first."""
 
     def __init__(self, folder: Path, *, made_from: Mapping[str, str], keep: int) -> None:
-        """
+        """Refer to the checkpoints in `folder`; nothing is read or written yet.
+
         Args:
             made_from: The fingerprint of the run.
-            keep: How many stay; at least 1.
+            keep: Number of newest checkpoints that `seal` leaves; at least 1.
         """
         self.folder = folder
         self.unsealed = folder / UNSEALED
@@ -44,28 +54,28 @@ class Checkpoints:
         self._keep = keep
 
     def prepare(self) -> None:
-        """Make the folder, or remove from it what an interrupted process left half written or half removed."""
+        """Create the folder, and empty `unsealed` of anything that an interrupted process left there."""
         self.unsealed.mkdir(parents=True, exist_ok=True)
-        left = [path.name for path in self.unsealed.iterdir()]
-        if left:
-            say(f"{self.unsealed}: {', '.join(sorted(left))} was never finished; removed")
+        leftovers = [path.name for path in self.unsealed.iterdir()]
+        if leftovers:
+            say(f"{self.unsealed}: removed {', '.join(sorted(leftovers))}, which an interrupted run left unfinished")
         shutil.rmtree(self.unsealed)
         self.unsealed.mkdir()
 
     def newest(self, *, at_most: int | None = None) -> int | None:
-        """Step of the newest whole checkpoint; each that is not is set aside as `step-N.damaged`, and said.
+        """Step of the newest whole checkpoint, or None. Damaged ones are renamed to `step-N.damaged` and reported.
 
         Args:
-            at_most: Later ones are passed over.
+            at_most: Later steps are skipped.
 
         Raises:
-            TrainingError: naming what differs, if the checkpoint was made from something else.
+            TrainingError: listing the differences, if the checkpoint has the fingerprint of another run.
         """
         for step in self.steps():
             if at_most is not None and step > at_most:
                 continue
             try:
-                manifest = verify(self.place(step), alone=True)
+                manifest = verify(self.sealed_folder(step), strict=True)
             except (DataError, OSError) as error:
                 self._set_aside(step, str(error))
                 continue
@@ -73,92 +83,121 @@ class Checkpoints:
             return step
         return None
 
-    def forget_after(self, step: int | None) -> None:
-        """Remove those that came later: the run goes on from `step`, or from the beginning with None."""
+    def remove_after(self, step: int | None) -> None:
+        """Remove the checkpoints after `step`, where the run resumes; None removes them all."""
         for later in self.steps():
             if step is None or later > step:
-                self._remove(self.place(later))
+                self._remove(self.sealed_folder(later))
 
     def seal(self, step: int) -> Path:
-        """Seal what lies under `unsealed/checkpoint-STEP`, move it into place, remove those above the number kept."""
-        written, place = self.written(step), self.place(step)
-        seal(written, step=step, made_from=self._made_from)
-        if place.exists():
-            self._remove(place)
-        written.rename(place)
-        synced(self.folder)
+        """Seal `unsealed/checkpoint-STEP`, move it into place, and remove the oldest checkpoints beyond `keep`."""
+        source, target = self.unsealed_folder(step), self.sealed_folder(step)
+        seal(source, step=step, made_from=self._made_from)
+        if target.exists():
+            self._remove(target)
+        source.rename(target)
+        sync_to_disk(self.folder)
         for old in self.steps()[self._keep :]:
-            self._remove(self.place(old))
-        return place
+            self._remove(self.sealed_folder(old))
+        return target
 
     def check_room(self, expected_bytes: int, *, count: int = 1) -> None:
-        """Look whether there is room for `count` more checkpoints before any is written.
+        """Check that the disk has room for `count` more checkpoints, before any of them is written.
 
         Args:
-            expected_bytes: Size of one, as long as there is none to go by.
+            expected_bytes: Size of one checkpoint, used until one can be measured.
 
         Raises:
-            TrainingError: saying how much is needed, how much is there, and where.
+            TrainingError: with the bytes needed, the bytes available, and the folder.
         """
         steps = self.steps()
         size = self._size(steps[0]) if steps else expected_bytes
         free = shutil.disk_usage(self.folder).free
         if size * count > free:
             what = "a checkpoint" if count == 1 else f"{count} checkpoints"
-            last = f"The last one is of step {steps[0]}" if steps else "There is none yet"
+            last = f"The last one is from step {steps[0]}" if steps else "There is none yet"
             raise TrainingError(
-                f"need {amount(size * count)} free for {what} at {self.folder}, {amount(free)} available. {last}. "
-                "Make room, or lower training.keep_checkpoints, and start again."
+                f"need {bytes_text(size * count)} free for {what} at {self.folder}, {bytes_text(free)} available. "
+                f"{last}. Make room, or lower training.keep_checkpoints, and start again."
             )
 
     def steps(self) -> list[int]:
-        """Of all that are in place, newest first, whole or not."""
-        named = (_PLACE.fullmatch(path.name) for path in self.folder.iterdir())
+        """Steps of all checkpoints in place, whole or not, newest first."""
+        named = (_STEP_FOLDER.fullmatch(path.name) for path in self.folder.iterdir())
         return sorted((int(match[1]) for match in named if match), reverse=True)
 
-    def place(self, step: int) -> Path:
+    def sealed_folder(self, step: int) -> Path:
+        """The folder of a sealed checkpoint."""
         return self.folder / f"step-{step}"
 
-    def written(self, step: int) -> Path:
-        """Where the Trainer, told `unsealed` as its output folder, writes a checkpoint."""
+    def unsealed_folder(self, step: int) -> Path:
+        """Where the Trainer writes a checkpoint: its output folder is `unsealed`."""
         return self.unsealed / f"checkpoint-{step}"
 
     def _check_made_from(self, step: int, made_from: Mapping[str, str] | None) -> None:
-        differences = changes(made_from or {}, self._made_from)
+        differences = list_changes(made_from or {}, self._made_from)
         if differences:
-            raise TrainingError(
-                "\n  - ".join(
-                    [
-                        f"{self.place(step)}: this checkpoint was made from something else. Set back what changed, or "
-                        f"remove {self.folder} to begin anew:",
-                        *differences,
-                    ]
-                )
+            head = (
+                f"{self.sealed_folder(step)}: this checkpoint belongs to another run. Undo these changes, or remove "
+                f"{self.folder} to start from scratch:"
             )
+            raise TrainingError("\n  - ".join([head, *differences]))
 
     def _set_aside(self, step: int, reason: str) -> None:
         aside = self.folder / f"step-{step}.damaged"
         if aside.exists():
             self._remove(aside)
-        self.place(step).rename(aside)
+        self.sealed_folder(step).rename(aside)
         say(f"checkpoint step-{step} is damaged and not used; set aside as {aside}. {reason}")
 
     def _remove(self, path: Path) -> None:
-        """Out of its place first, so that no half of it is ever taken for a damaged checkpoint."""
+        """Remove a checkpoint. It is moved away first, so that a half-removed one never looks like a damaged one."""
         out_of_place = self.unsealed / f"removed-{path.name}"
         shutil.rmtree(out_of_place, ignore_errors=True)
         path.rename(out_of_place)
         shutil.rmtree(out_of_place)
 
     def _size(self, step: int) -> int:
-        return sum(file.stat().st_size for file in self.place(step).rglob("*") if file.is_file())
+        return sum(file.stat().st_size for file in self.sealed_folder(step).rglob("*") if file.is_file())
 
 
-def amount(num_bytes: int) -> str:
-    """`92 GB`, `1.2 MB`."""
-    size, unit = float(num_bytes), "bytes"
-    for larger in ("kB", "MB", "GB", "TB"):
-        if size < 1000:
-            break
-        size, unit = size / 1000, larger
-    return f"{size:.1f} {unit}" if size < 10 and unit != "bytes" else f"{size:.0f} {unit}"
+def run_fingerprint(
+    base: Path, rows_folder: Path, training: TrainingConfig, *, num_processes: int, device: str
+) -> dict[str, str]:
+    """Field → value, as stored in a checkpoint's manifest; a run resumes from a checkpoint only if all fields match.
+
+    Settings that only affect logging, reporting and the keeping of checkpoints are left out. The digest of the rows'
+    manifest stands for the rows, because the manifest contains their sha256. The number of processes is a field because
+    ZeRO splits its state by it, and each process draws a different dropout.
+    """
+    settings = training.model_dump(mode="json", exclude=set(_WITHOUT_EFFECT))
+    return {
+        "rows": sha256_file(rows_folder / MANIFEST),
+        "base": sha256_folder(base),
+        **_flatten("training", settings),
+        "processes": str(num_processes),
+        "device": device,
+        **{package: version(package) for package in _PACKAGES},
+    }
+
+
+def list_changes(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
+    """One line `name: old → new` per difference, with digests shortened."""
+    nothing = "nothing"
+    return [
+        f"{name}: {_shorten(old.get(name, nothing))} → {_shorten(new.get(name, nothing))}"
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name) != new.get(name)
+    ]
+
+
+def _flatten(name: str, value: Any) -> dict[str, str]:
+    """Nested settings under dotted names, values as JSON: `{"training.lora.rank": "8"}`."""
+    if not isinstance(value, dict):
+        return {name: json.dumps(value)}
+    return {key: text for inner in value for key, text in _flatten(f"{name}.{inner}", value[inner]).items()}
+
+
+def _shorten(text: str) -> str:
+    """The first 12 digits of a sha256; any other text unchanged."""
+    return f"{text[:12]}…" if len(text) == 64 and set(text) <= set("0123456789abcdef") else text

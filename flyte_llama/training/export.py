@@ -1,4 +1,4 @@
-"""A trained model → a folder in the hub's format, which is loaded again and held against the model in memory."""
+"""A trained model → a folder in the hub's format, which is loaded again and compared with the model in memory."""
 
 from __future__ import annotations
 
@@ -11,37 +11,37 @@ import numpy as np
 
 from flyte_llama.config import EvaluationConfig, TrainingConfig
 from flyte_llama.documents import Document
+from flyte_llama.encoding import DocumentTokenizer
 from flyte_llama.errors import EvaluationError, TrainingError
-from flyte_llama.evaluation import token_nats
-from flyte_llama.evaluation.fresh import fresh_nats
+from flyte_llama.inference import token_nats
 from flyte_llama.model import ADAPTER_FOLDER, copy_small_files, merge_adapter, torch_dtype
 from flyte_llama.model.base import BASE_FILE, read_base
 from flyte_llama.progress import say
-from flyte_llama.tokens import DocumentTokenizer
+from flyte_llama.training.fresh import fresh_nats
 from flyte_llama.training.processes import on_first_rank
 from flyte_llama.training.summary import VerifiedArtefact
 
 SAMPLE_DOCUMENTS, SAMPLE_TOKENS = 32, 16_384
-"""Most held-out documents, and tokens of them all, that an artefact is verified by."""
+"""The most held-out documents, and the most tokens of all of them together, to verify an artefact with."""
 
 TOLERANCE = {"fp32": 1e-4, "bf16": 5e-3}
-"""Difference in nats a token, on any document, at which an artefact is not the model that was trained.
+"""The largest difference in nats per token, on any document, between an artefact and the model that was trained.
 
-In float32 only the order of sums differs, about 1e-6. In bf16 a merged weight is rounded once more, by up to 2⁻⁹ of
-itself, and kernels round differently: 2e-4 was seen.
+In float32 only the order of sums differs, by about 1e-6. In bf16 a merged weight is rounded once more, by up to 2⁻⁹ of
+its value, and kernels round differently: differences of 2e-4 were measured.
 """
 
 
-def export(
+def export_model(
     trainer: Any, training: TrainingConfig, base: Path, out: Path, heldout: Sequence[Document]
 ) -> list[VerifiedArtefact]:
-    """Write the model from all processes (ZeRO-3 gathers it from them), then load and score what was written.
+    """Write the model, gathering it from all processes if ZeRO-3 split it, then load and score the written files.
 
-    Each artefact, the folder itself and the adapter on the base, is loaded in a fresh process, and its perplexity on a
-    sample of the held-out documents compared with that of the model in memory; without documents none is.
+    Each artefact (the model, and the adapter on its base) is loaded in a fresh process. Its perplexity on a sample of
+    the held-out documents must match the perplexity of the model in memory. Without documents nothing is verified.
 
     Raises:
-        TrainingError: if an artefact is empty or partial, or is another model than the one that was trained.
+        TrainingError: if an artefact is empty, partial, or not the model that was trained.
     """
     from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
@@ -50,21 +50,22 @@ def export(
     config = EvaluationConfig(
         window=training.seq_len, stride=max(1, training.seq_len // 2), batch_tokens=max(training.seq_len, 8192)
     )
-    # Every process scores everything: under ZeRO-3 each forward pass needs them all.
+    # Every process scores the whole sample: under ZeRO-3 each forward pass needs all of them.
     in_memory = token_nats(trainer.model, sample, config) if sample else []
 
     def finish() -> list[VerifiedArtefact]:
         if training.method != "full":
-            # Else loading the base would split it over all processes, and this one loads it alone.
+            # While this configuration is set, loading the base would split it over all processes, but only this one
+            # loads it.
             unset_hf_deepspeed_config()
             merge_adapter(base, out / ADAPTER_FOLDER, dtype=torch_dtype(training.precision)).save_pretrained(out)
         copy_small_files(base, out)
-        return verify(base, out, training, sample, in_memory, config) if sample else []
+        return verify_artefacts(base, out, training, sample, in_memory, config) if sample else []
 
     return on_first_rank(finish)
 
 
-def verify(
+def verify_artefacts(
     base: Path,
     out: Path,
     training: TrainingConfig,
@@ -72,72 +73,50 @@ def verify(
     in_memory: Sequence[float],
     config: EvaluationConfig,
 ) -> list[VerifiedArtefact]:
-    """Load each artefact in a fresh process and compare its perplexity on the sample with that of the trained model.
+    """Load each artefact in a fresh process and compare its perplexity on the sample with the trained model's.
 
     Args:
-        in_memory: Nats of each document of the sample under the trained model.
+        in_memory: Nats of each sample document under the trained model.
 
     Raises:
-        TrainingError: naming the artefact that is partial, damaged or another model.
+        TrainingError: naming the first artefact that is partial, damaged, or not the trained model.
     """
     import torch
 
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    how: dict[str, Any] = {"documents": sample, "config": config, "precision": training.precision}
-    found = []
+    options: dict[str, Any] = {"documents": sample, "config": config, "precision": training.precision}
+    adapters = []
     expected = in_memory
     if training.method != "full":
         on_base = {"folder": base, "adapter": out / ADAPTER_FOLDER}
         quantised = training.method == "qlora"
-        loaded = _loaded(ADAPTER_FOLDER, **on_base, in_4_bits=quantised, **how)
-        found.append(_compared(ADAPTER_FOLDER, loaded, expected, sample, training))
+        loaded = _load_and_score(ADAPTER_FOLDER, **on_base, in_4_bits=quantised, **options)
+        adapters.append(_compare(ADAPTER_FOLDER, loaded, expected, sample, training))
         if quantised:
-            # Trained on weights of 4 bits, merged into whole ones: the adapter on those is what it must be.
-            expected = _loaded(ADAPTER_FOLDER, **on_base, **how)
-    return [_compared("model", _loaded("model", folder=out, **how), expected, sample, training), *found]
-
-
-def _loaded(name: str, **how: Any) -> list[float]:
-    try:
-        return fresh_nats(**how)
-    except EvaluationError as error:
-        raise TrainingError(f"the written {name} is not whole: {error.message}") from None
-
-
-def _compared(
-    name: str,
-    loaded: Sequence[float],
-    expected: Sequence[float],
-    sample: Sequence[np.ndarray],
-    training: TrainingConfig,
-) -> VerifiedArtefact:
-    apart = [abs(one - other) / (len(ids) - 1) for one, other, ids in zip(loaded, expected, sample, strict=True)]
-    allowed, perplexities = TOLERANCE[training.precision], (_perplexity(loaded, sample), _perplexity(expected, sample))
-    # A NaN on either side must fail too.
-    if not all(difference <= allowed for difference in apart):
-        raise TrainingError(
-            f"the written {name} has a held-out perplexity of {perplexities[0]:.4f}, the trained model one of "
-            f"{perplexities[1]:.4f}: a document is more than {allowed:g} nats a token apart. Please report this fault "
-            "of Flyte Llama."
-        )
-    say(f"{name} verified in a fresh process: perplexity {perplexities[0]:.4f}, in training {perplexities[1]:.4f}")
-    return VerifiedArtefact(artefact=name, trained_perplexity=perplexities[1], loaded_perplexity=perplexities[0])
+            # QLoRA trains on a 4-bit base but is merged into the full-precision one, so the merged model must match the
+            # adapter on the full-precision base.
+            expected = _load_and_score(ADAPTER_FOLDER, **on_base, **options)
+    return [_compare("model", _load_and_score("model", folder=out, **options), expected, sample, training), *adapters]
 
 
 def heldout_sample(documents: Sequence[Document], tokenizer: DocumentTokenizer) -> list[np.ndarray]:
-    """Up to `SAMPLE_DOCUMENTS` beginnings of documents as ids, BOS first; repositories take turns, paths in order."""
+    """The beginnings of up to `SAMPLE_DOCUMENTS` documents, each as ids with BOS first.
+
+    Repositories take turns, each with its documents in the order of their paths.
+    """
     by_repository: dict[str, list[Document]] = {}
-    for document in sorted(documents, key=lambda one: (one.repository, one.path, one.start)):
-        by_repository.setdefault(document.repository, []).append(document)
+    for document in sorted(documents, key=lambda document: (document.repository, document.id)):
+        by_repository.setdefault(document.url, []).append(document)
     turns = max(map(len, by_repository.values()), default=0)
-    chosen = [own[turn] for turn in range(turns) for own in by_repository.values() if turn < len(own)]
+    chosen = [group[turn] for turn in range(turns) for group in by_repository.values() if turn < len(group)]
     texts = [document.text for document in chosen[:SAMPLE_DOCUMENTS]]
-    most = SAMPLE_TOKENS // SAMPLE_DOCUMENTS
-    return [tokenizer.started(ids)[:most] for ids in tokenizer.encode(texts, what="encoding a held-out sample")]
+    max_ids = SAMPLE_TOKENS // SAMPLE_DOCUMENTS
+    return [tokenizer.add_start_id(ids)[:max_ids] for ids in tokenizer.encode(texts, what="encoding a held-out sample")]
 
 
 def _save_trained(trainer: Any, training: TrainingConfig, base: Path, out: Path) -> None:
+    """Write the whole model to `out`, or only the adapter to its folder there. All processes must call this."""
     if training.method == "full":
         trainer.save_model(str(out))
     else:
@@ -147,14 +126,46 @@ def _save_trained(trainer: Any, training: TrainingConfig, base: Path, out: Path)
             gathered = engine._zero3_consolidated_16bit_state_dict(exclude_frozen_parameters=True)
         if trainer.args.should_save:
             if (base / BASE_FILE).is_file():
-                # The base's own name; peft has that of the folder in which it was here.
+                # The name of the base on the hub; peft recorded the local folder that it was loaded from.
                 trainer.model.peft_config["default"].base_model_name_or_path = read_base(base).name
-            # Not the embeddings of a base with added tokens: their new rows are in the adapter.
+            # The embeddings stay out, even for a base with added tokens: the adapter holds their new rows.
             trainer.model.save_pretrained(out / ADAPTER_FOLDER, state_dict=gathered, save_embedding_layers=False)
+    # The Trainer also pickles its arguments; nothing reads them, and a pickle is unsafe to load.
     for pickled in out.rglob("training_args.bin"):
         pickled.unlink(missing_ok=True)
 
 
+def _load_and_score(name: str, **options: Any) -> list[float]:
+    """Nats of each sample document under a written artefact, loaded in a fresh process."""
+    try:
+        return fresh_nats(**options)
+    except EvaluationError as error:
+        raise TrainingError(f"the written {name} is incomplete or damaged: {error.message}") from None
+
+
+def _compare(
+    name: str,
+    loaded: Sequence[float],
+    expected: Sequence[float],
+    sample: Sequence[np.ndarray],
+    training: TrainingConfig,
+) -> VerifiedArtefact:
+    """The artefact with both perplexities, if it agrees with the trained model on every document."""
+    differences = [abs(a - b) / (len(ids) - 1) for a, b, ids in zip(loaded, expected, sample, strict=True)]
+    allowed = TOLERANCE[training.precision]
+    loaded_perplexity, trained_perplexity = _perplexity(loaded, sample), _perplexity(expected, sample)
+    # A NaN on either side must fail too.
+    if not all(difference <= allowed for difference in differences):
+        raise TrainingError(
+            f"the written {name} has a held-out perplexity of {loaded_perplexity:.4f}, but the trained model has "
+            f"{trained_perplexity:.4f}: on a document they differ by more than {allowed:g} nats per token. Please "
+            "report this as a bug in Flyte Llama."
+        )
+    say(f"{name} verified in a fresh process: perplexity {loaded_perplexity:.4f}, {trained_perplexity:.4f} in memory")
+    return VerifiedArtefact(artefact=name, trained_perplexity=trained_perplexity, loaded_perplexity=loaded_perplexity)
+
+
 def _perplexity(nats: Sequence[float], sample: Sequence[np.ndarray]) -> float:
+    """The perplexity over all tokens of the sample together; NaN if it has none to predict."""
     num_tokens = sum(len(ids) - 1 for ids in sample)
     return math.exp(math.fsum(nats) / num_tokens) if num_tokens else math.nan

@@ -1,27 +1,66 @@
-"""The processes that train together, as a launcher (torchrun, Flyte's Elastic) started them on one node or several."""
+"""The processes that train together, started by a launcher (torchrun, Flyte's Elastic) on one or several nodes.
+
+Each process joins the group, then all call the same functions in the same order: `barrier` waits for all,
+`on_first_rank` and `on_each_node` do work once for all, and an error in one is raised in all. A signal to stop is only
+noted when it arrives (`Interruption`), because it may reach one process alone: the Trainer shares the notes at the end
+of every step, so that all processes stop after the same step.
+"""
 
 from __future__ import annotations
 
 import atexit
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from flyte_llama.errors import TrainingError
 
 T = TypeVar("T")
-PATIENCE = timedelta(hours=2)
-"""How long a process waits for the others: rank 0 alone merges adapters into a large base and writes it."""
+_PATIENCE = timedelta(hours=2)
+"""How long a process waits for the others: all of them wait while rank 0 merges adapters into a base and saves it."""
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Interrupted(TrainingError):  # noqa: N818  # not an error: the run can resume
+    """The run was asked to stop before it was done. The next start resumes from its last checkpoint."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, transient=True)
+
+
+class Interruption:
+    """Whether this process was asked to stop. However many signals arrive, the current step is finished first."""
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    @contextmanager
+    def catch_signals(self) -> Iterator[None]:
+        """Within this context the signals only set `requested`; afterwards the former handlers are restored."""
+        former = {signum: signal.signal(signum, self._note) for signum in _SIGNALS}
+        try:
+            yield
+        finally:
+            for signum, handler in former.items():
+                # None: the handler was not installed from Python, so Python cannot restore it.
+                signal.signal(signum, handler if handler is not None else signal.SIG_DFL)
+
+    def _note(self, signum: int, frame: Any) -> None:
+        self.requested = True
 
 
 @contextmanager
 def process_group() -> Iterator[int]:
-    """Join DeepSpeed's process group and give this process's rank; leave the group at the end, come what may.
+    """Join DeepSpeed's process group and yield this process's rank; leave the group at the end, even after an error.
 
-    On a CPU the group speaks gloo, and DeepSpeed's shared-memory op, which it would compile at the first run, stays
-    off: results are the same. Several processes on a CPU must have all their work done within the context: when it
-    has succeeded, the interpreter's end is cut short, see `_end_at_once`.
+    On a CPU the group uses gloo, and DeepSpeed's shared-memory op is switched off: DeepSpeed would compile it at the
+    first run, and the results are the same without it. Several processes on a CPU must do all their work within the
+    context: after a success the interpreter skips its clean-up, see `_exit_at_once`.
     """
     import torch
 
@@ -36,38 +75,27 @@ def process_group() -> Iterator[int]:
     deepspeed.utils.logger.setLevel("WARNING")
     if on_gpu:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    comm.init_distributed(dist_backend="nccl" if on_gpu else "gloo", auto_mpi_discovery=False, timeout=PATIENCE)
+    comm.init_distributed(dist_backend="nccl" if on_gpu else "gloo", auto_mpi_discovery=False, timeout=_PATIENCE)
     several_on_cpu = not on_gpu and torch.distributed.get_world_size() > 1
     try:
         yield torch.distributed.get_rank()
     finally:
         torch.distributed.destroy_process_group()
     if several_on_cpu:
-        atexit.register(_end_at_once)
+        atexit.register(_exit_at_once)
 
 
-def _end_at_once() -> None:
-    """End this process as a success, without the interpreter's clean-up.
-
-    About one run of thirty with two gloo processes aborts in there, "terminate called without an active exception",
-    when all is done and handed over, and the launcher would count the run as failed.
-    """
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)
-
-
-def all_here() -> None:
-    """Wait until every process has come here."""
+def barrier() -> None:
+    """Wait until every process has reached this call."""
     import torch
 
     torch.distributed.barrier()
 
 
 def on_first_rank(work: Callable[[], T]) -> T:
-    """What `work` gives on rank 0, in every process; the others wait and do not run it.
+    """Call `work` on rank 0 while the other processes wait, and return its result in every process.
 
-    An exception of it is raised in every process, so that none waits for ever.
+    If it raises, every process raises the same exception, so that none waits for ever.
     """
     import torch
 
@@ -83,32 +111,45 @@ def on_first_rank(work: Callable[[], T]) -> T:
     return result[0]  # type: ignore[return-value]  # rank 0 filled it in
 
 
-def node() -> int:
-    """Number of this process's node, from 0."""
-    return int(os.environ.get("GROUP_RANK", "0"))
-
-
-def first_of_node() -> bool:
-    """Whether this is the process that works with its node's disk."""
-    return os.environ.get("LOCAL_RANK", "0") == "0"
-
-
 def on_each_node(work: Callable[[], T]) -> list[T]:
-    """What `work` gives on the first process of every node, by number of node, in every process; the others wait.
+    """Call `work` on the first process of every node while the others wait.
 
-    An exception of it is raised in every process, so that none waits for ever.
+    Returns the results in the order of the nodes, in every process. If any call raises, every process raises the same
+    exception, so that none waits for ever.
     """
     import torch
 
-    own: tuple[T] | Exception | None = None
-    if first_of_node():
+    # A result is wrapped in a tuple, because None stands for a process that did not call `work`.
+    outcome: tuple[T] | Exception | None = None
+    if is_first_of_node():
         try:
-            own = (work(),)
+            outcome = (work(),)
         except Exception as error:
-            own = error
-    found: list[tuple[T] | Exception | None] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(found, own)
-    for one in found:
-        if isinstance(one, Exception):
-            raise one
-    return [one[0] for one in found if isinstance(one, tuple)]
+            outcome = error
+    outcomes: list[tuple[T] | Exception | None] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(outcomes, outcome)
+    for outcome in outcomes:
+        if isinstance(outcome, Exception):
+            raise outcome
+    return [outcome[0] for outcome in outcomes if isinstance(outcome, tuple)]
+
+
+def node_rank() -> int:
+    """Index of this process's node, from 0."""
+    return int(os.environ.get("GROUP_RANK", "0"))
+
+
+def is_first_of_node() -> bool:
+    """Whether this process is the one that uses the disk of its node."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"
+
+
+def _exit_at_once() -> None:
+    """Exit as a success, without the interpreter's clean-up.
+
+    In about one of thirty runs with two gloo processes the clean-up aborts with "terminate called without an active
+    exception". All work is done by then, but the launcher would take the run for failed.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)

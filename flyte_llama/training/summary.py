@@ -1,31 +1,27 @@
-"""What a run did, as the report tells it."""
+"""The summary of a training run, for the report."""
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
-
+from flyte_llama.config import Frozen
 from flyte_llama.plan import Flops
 from flyte_llama.training.metrics import LossPoint
 
 
-class VerifiedArtefact(BaseModel):
-    """One thing that a run wrote, loaded in a fresh process and scored on a sample of the held-out documents."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class VerifiedArtefact(Frozen):
+    """A model or adapter that was written, loaded in a fresh process and scored on a sample of held-out documents."""
 
     artefact: str
-    """`model`, the folder itself, or `adapter`, on its base."""
+    """`model` for the model folder, or `adapter` for the adapter on its base."""
 
     trained_perplexity: float
-    """Of the model in memory, at the end of training."""
+    """Perplexity of the model in memory at the end of training."""
 
     loaded_perplexity: float
+    """Perplexity of the written files, loaded again."""
 
 
-class TrainingSummary(BaseModel):
-    """What a run did, for the report."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class TrainingSummary(Frozen):
+    """The results of a training run."""
 
     method: str
     objective: str
@@ -33,19 +29,18 @@ class TrainingSummary(BaseModel):
 
     num_steps: int
     num_tokens: int
-    """Tokens of documents given to the model over all steps and processes; a token read twice counts twice, padding
-    does not."""
+    """Tokens fed to the model over all steps and processes, without padding; a token read twice counts twice."""
 
     num_parameters: int
     num_trainable: int
     num_processes: int
     device: str
     wall_s: float
-    """Seconds of the steps, over all starts of a run that was interrupted; no loading, no saving, and nothing that was
-    done after a checkpoint and had to be done again."""
+    """Seconds of the steps, over all starts of the run. Loading and saving are left out, and a step that was lost and
+    done again counts once."""
 
     flops: Flops | None
-    """Of the model, and again to save memory; None for an architecture that is not counted."""
+    """FLOPs of all steps; None for an architecture that a plan does not cover."""
 
     losses: list[LossPoint]
     verified: list[VerifiedArtefact]

@@ -1,8 +1,9 @@
-"""Both sides from folders of documents: nothing on both, tables that say what was left out, counts that add up."""
+"""Both sides from folders of documents: no text on both, tables of the text left out, counts that add up."""
 
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -10,12 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from flyte_llama.config import CorpusConfig, SourceConfig
-from flyte_llama.corpus import CorpusCard, build_corpus, funnel
-from flyte_llama.documents import Amount, Document, read_documents, write_documents
+from flyte_llama.corpus import CorpusCard, build_corpus, funnel, pin_sources
+from flyte_llama.documents import Amount, Document, read_documents, read_source, write_documents
+from flyte_llama.documents.ngrams import jaccard, shingles
 from flyte_llama.errors import CorpusError
-from flyte_llama.manifest import sha256_folder, verify
-from flyte_llama.ngrams import jaccard, shingles
-from tests.conftest import document, lines_of, source_count, words_of
+from flyte_llama.storage import sha256_folder, verify
+from tests.conftest import MakeRepo, document, lines_of, source_count, words_of
 
 TRAIN, HELDOUT = "https://example.com/o/train", "https://example.com/o/heldout"
 CONFIG = CorpusConfig(train=[SourceConfig(url=TRAIN)], heldout=[SourceConfig(url=HELDOUT)])
@@ -39,37 +40,39 @@ DOCUMENTS = [
 
 def build(folder: Path, documents: list[Document], *, reverse: bool = False) -> CorpusCard:
     folders = []
-    for number, url in enumerate([TRAIN, HELDOUT]):
-        own = [one for one in documents if one.url == url]
+    for index, url in enumerate([TRAIN, HELDOUT]):
+        in_source = [entry for entry in documents if entry.url == url]
         skipped = {"generated": Amount(files=2, num_bytes=10)}
-        entries = source_count(own).entries + skipped["generated"]
-        folders.append(folder / f"source{number}")
-        write_documents(folders[-1], own, source=source_count(own, skipped=skipped, entries=entries).model_dump())
+        entries = source_count(in_source).entries + skipped["generated"]
+        folders.append(folder / f"source{index}")
+        write_documents(
+            folders[-1], in_source, source=source_count(in_source, skipped=skipped, entries=entries).model_dump()
+        )
     if reverse:
         folders.reverse()
-    places = {"train": folder / "train", "heldout": folder / "heldout"}
-    return build_corpus(folders, [HELDOUT], CONFIG, released=RELEASED, **places)
+    outputs = {"train": folder / "train", "heldout": folder / "heldout"}
+    return build_corpus(folders, [HELDOUT], CONFIG, released=RELEASED, **outputs)
 
 
 def test_copies_and_leaks_are_gone_and_the_rest_is_there(tmp_path: Path):
     build(tmp_path, DOCUMENTS)
-    assert [(one.path, one.text) for one in read_documents(tmp_path / "train")] == [
+    assert [(piece.path, piece.text) for piece in read_documents(tmp_path / "train")] == [
         ("a.py", long(1)),
         ("leak.py", long(2) + "\n"),
         ("leak.py", long(3)),
     ]
-    assert [one.path for one in read_documents(tmp_path / "heldout")] == ["x.py", "y.py"]
+    assert [document.path for document in read_documents(tmp_path / "heldout")] == ["x.py", "y.py"]
 
 
-def test_documents_say_which_filters_they_passed_and_keep_no_signature(tmp_path: Path):
+def test_documents_list_the_filters_they_passed_and_keep_no_signature(tmp_path: Path):
     build(tmp_path, DOCUMENTS)
-    for side, own in (("train", ("leakage",)), ("heldout", ())):
-        for one in read_documents(tmp_path / side):
-            assert one.filters == ("mode", "name", "exact", "lineage", "near", *own)
-            assert one.signature == b""
+    for side, last_filters in (("train", ("leakage",)), ("heldout", ())):
+        for left in read_documents(tmp_path / side):
+            assert left.filters == ("mode", "name", "exact", "lineage", "near", *last_filters)
+            assert left.signature == b""
 
 
-def test_what_was_left_out_is_written_down_with_what_was_kept_instead(tmp_path: Path):
+def test_each_text_left_out_is_recorded_with_the_document_kept_instead(tmp_path: Path):
     build(tmp_path, DOCUMENTS)
     rows = pq.read_table(tmp_path / "train/dropped.parquet").to_pylist()
     assert [(row["reason"], row["path"], row["kept_path"]) for row in rows] == [
@@ -97,7 +100,7 @@ def test_every_heldout_document_has_its_stratum(tmp_path: Path):
 
 
 @pytest.mark.parametrize("held_out", [False, True])
-def test_each_step_of_the_funnel_leaves_what_the_one_before_left_less_what_it_removed(tmp_path: Path, held_out: bool):
+def test_each_step_of_the_funnel_subtracts_the_bytes_that_it_removed(tmp_path: Path, held_out: bool):
     card = build(tmp_path, DOCUMENTS)
     steps = funnel(card, held_out=held_out)
     for before, step in itertools.pairwise(steps):
@@ -105,7 +108,7 @@ def test_each_step_of_the_funnel_leaves_what_the_one_before_left_less_what_it_re
     side = card.heldout if held_out else card.train
     assert steps[-1].left == side.documents
     assert steps[0].left == source_count(
-        [one for one in DOCUMENTS if (one.url == HELDOUT) == held_out]
+        [entry for entry in DOCUMENTS if (entry.url == HELDOUT) == held_out]
     ).entries + Amount(files=2, num_bytes=10)
 
 
@@ -117,12 +120,12 @@ def test_the_order_of_sources_and_files_does_not_matter(tmp_path: Path):
         assert sha256_folder(tmp_path / "one" / side) == sha256_folder(tmp_path / "two" / side)
 
 
-def test_pieces_that_became_alike_by_the_cut_are_not_kept_twice(tmp_path: Path):
+def test_pieces_that_are_equal_after_the_cut_are_kept_once(tmp_path: Path):
     twins = [
         document(long(8) + "\n" + LEAK + long(seed) + "\n" + long(9), url=TRAIN, path=f"{seed}.py") for seed in (20, 30)
     ]
     card = build(tmp_path, [*twins, document(LEAK + long(20) + "\n" + LEAK + long(30), url=HELDOUT, path="x.py")])
-    assert [(one.path, one.text) for one in read_documents(tmp_path / "train")] == [
+    assert [(piece.path, piece.text) for piece in read_documents(tmp_path / "train")] == [
         ("20.py", long(8) + "\n"),
         ("20.py", long(9)),
     ]
@@ -130,10 +133,10 @@ def test_pieces_that_became_alike_by_the_cut_are_not_kept_twice(tmp_path: Path):
     near = pq.read_table(tmp_path / "train/dropped.parquet", filters=[("reason", "=", "near")]).to_pylist()
     for row in near:
         texts = [
-            next(one.text for one in twins if one.path == row[f"{which}path"])[
-                row[f"{which}start"] : row[f"{which}end"]
+            next(twin.text for twin in twins if twin.path == row[f"{prefix}path"])[
+                row[f"{prefix}start"] : row[f"{prefix}end"]
             ]
-            for which in ("", "kept_")
+            for prefix in ("", "kept_")
         ]
         assert jaccard(*map(shingles, texts)) == row["jaccard"] == 1.0
 
@@ -142,3 +145,30 @@ def test_an_empty_side_is_an_error(tmp_path: Path):
     only_leaks = [document(LEAK, url=TRAIN), *DOCUMENTS[3:]]
     with pytest.raises(CorpusError, match="0 train documents"):
         build(tmp_path, only_leaks)
+
+
+def test_repositories_of_one_name_on_two_sides_have_the_names_that_tell_them_apart(tmp_path: Path):
+    documents = [
+        replace(document(long(seed), url=url), repository="acme/tools") for seed, url in ((1, TRAIN), (2, HELDOUT))
+    ]
+    card = build(tmp_path, documents)
+    assert card.source_names == {TRAIN: "example.com/o/train", HELDOUT: "example.com/o/heldout"}
+    assert [list(side.by_repository) for side in (card.train, card.heldout)] == [
+        [name] for name in card.source_names.values()
+    ]
+
+
+def test_only_held_out_sources_are_dated_and_only_if_the_release_of_the_model_is_known(
+    make_repo: MakeRepo, tmp_path: Path
+):
+    train, heldout = (
+        SourceConfig(url=str(make_repo(side, {f"{side}.py": long(1)})), accept_unknown_licence=True) for side in "ab"
+    )
+    config = CorpusConfig(train=[train], heldout=[heldout])
+    for released, is_dated in (("2023-08-24", True), ("", False)):
+        sources = pin_sources(config, released=released)
+        assert [source.dated for source in sources] == [False, is_dated]
+        read = [read_source(source, config.documents, tmp_path / released / source.name) for source in sources]
+        assert [bool(source.documents[0].first_commit) for source in read] == [False, is_dated]
+        for source, collected in zip(sources, read, strict=True):
+            assert read_documents(tmp_path / released / source.name) == collected.documents

@@ -1,4 +1,4 @@
-"""Where a document can be read, and what its table keeps."""
+"""A document's permalink, and its round trip through the table."""
 
 from __future__ import annotations
 
@@ -13,12 +13,17 @@ from tests.conftest import document
 COMMIT = "0" * 40
 
 
-def test_the_table_has_the_permalink_beside_what_a_document_is(tmp_path: Path):
-    one = document("x = 1\n", url="https://github.com/o/r")
-    write_documents(tmp_path / "out", [one])
+def test_the_table_has_a_document_and_its_permalink(tmp_path: Path):
+    written = document("x = 1\n", url="https://github.com/o/r")
+    write_documents(tmp_path / "out", [written])
     (row,) = pq.read_table(tmp_path / "out/documents.parquet").to_pylist()
-    assert row["permalink"] == one.permalink != ""
-    assert read_documents(tmp_path / "out") == [one]
+    assert row["permalink"] == written.permalink != ""
+    assert read_documents(tmp_path / "out") == [written]
+
+
+def test_documents_of_one_path_on_two_hosts_have_different_ids():
+    ids = {document("x\n", url=f"https://{host}/acme/tools").id for host in ("github.com", "gitlab.com")}
+    assert ids == {("https://github.com/acme/tools", "a.py", 0), ("https://gitlab.com/acme/tools", "a.py", 0)}
 
 
 @pytest.mark.parametrize(
@@ -36,5 +41,5 @@ def test_the_table_has_the_permalink_beside_what_a_document_is(tmp_path: Path):
         ("package:flytekit", "a.py", ""),
     ],
 )
-def test_a_permalink_is_that_of_the_host_or_empty(url: str, path: str, permalink: str):
+def test_a_permalink_follows_its_host_or_is_empty(url: str, path: str, permalink: str):
     assert document("x\n", url=url, path=path).permalink == permalink

@@ -1,4 +1,4 @@
-"""A notebook's text is what its author wrote, the same after every run and save."""
+"""A notebook's text is its author's work, and stays the same after every run and save."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def notebook(*cells: Any, minor: int = 5, **metadata: Any) -> bytes:
     return json.dumps({"nbformat": 4, "nbformat_minor": minor, "metadata": metadata, "cells": cells}).encode()
 
 
-def test_cells_come_under_marks_with_all_but_code_as_comments():
+def test_cells_come_under_markers_and_all_but_code_are_comments():
     data = notebook(cell("markdown", "# Title\n\nProse."), code(["x = 1\n", "y = 2"]), cell("raw", "raw"))
     text = "# %% [markdown]\n# # Title\n#\n# Prose.\n\n# %%\nx = 1\ny = 2\n\n# %% [raw]\n# raw\n"
     assert notebook_text(data).text == text
@@ -111,8 +111,8 @@ def test_version_3_is_read():
     ],
 )
 def test_the_language_decides_the_comments(metadata: dict[str, Any], language: str, comment: str):
-    found = notebook_text(notebook(cell("markdown", "Prose."), **metadata))
-    assert (found.language, found.text) == (language, f"{comment} %% [markdown]\n{comment} Prose.\n")
+    script = notebook_text(notebook(cell("markdown", "Prose."), **metadata))
+    assert (script.language, script.text) == (language, f"{comment} %% [markdown]\n{comment} Prose.\n")
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_the_language_decides_the_comments(metadata: dict[str, Any], language: s
         (notebook("SECRET"), "cell"),
         (notebook({"cell_type": "code", "SECRET": 1}), "cell"),
         (notebook(cell("SECRET", "x")), "cell"),
-        (notebook(cell("markdown", {"SECRET": 1})), "cell"),  # type: ignore[arg-type]
+        (notebook(cell("markdown", {"SECRET": 1})), "cell"),
         (notebook(code("x"), kernelspec={"language": "SECRET"}), "language"),
         (notebook(code("x"), language_info={"name": "\nSECRET", "file_extension": ".py"}), "language"),
         (notebook(code("SECRET \ud800")), "Unicode"),
@@ -149,7 +149,7 @@ def test_a_damaged_notebook_is_refused_without_its_content(
     assert caught.value.__suppress_context__ or caught.value.__context__ is None
 
 
-def test_a_flaw_in_what_is_left_out_does_not_matter():
+def test_errors_in_the_parts_left_out_do_not_matter():
     data = notebook(cell("code", "x = 1", outputs="none", id=3), cell("markdown", "y"), kernelspec="python")
     assert notebook_text(data).text == "# %%\nx = 1\n\n# %% [markdown]\n# y\n"
 

@@ -1,4 +1,4 @@
-"""What is asked of a model and where its answer ends."""
+"""The prompts of a model, and the end of its answer."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from flyte_llama.config import FlyteEvalConfig
-from flyte_llama.flyte_eval import Item, answer
-from flyte_llama.flyte_eval.ending import end_of_body, end_of_definition
+from flyte_llama.encoding import DocumentTokenizer
+from flyte_llama.flyte_eval import Item, answer_items
+from flyte_llama.flyte_eval.answering import end_of_body, end_of_definition
 from flyte_llama.model import load_model
-from flyte_llama.tokens import DocumentTokenizer
 
 BODIES = [
     "    return 1\n",
@@ -51,7 +51,7 @@ def test_a_definition_ends_where_the_next_statement_begins(definition: str, foll
 
 
 @pytest.mark.parametrize("text", ["", "(", '"""', "    return (", "    return '''a\nb", ")", "\n\n"])
-def test_what_has_no_end_yet_has_none(text: str):
+def test_unfinished_text_has_no_end(text: str):
     assert end_of_body(text) is None
     assert end_of_definition(text) is None
 
@@ -60,7 +60,15 @@ def item(tier: str = "body", prefix: str = "def f(n: int) -> int:\n", suffix: st
     names = dict.fromkeys(
         ("entity", "entity_kind", "repository", "url", "revision", "path", "licence", "permalink"), ""
     )
-    proven = {"decided_by": "outputs", "num_runs": 1, "expected": "{}", "mutants": (), "topics": ("tasks",), "line": 1}
+    proven = {
+        "decided_by": "outputs",
+        "num_runs": 1,
+        "expected": "{}",
+        "mutants": (),
+        "topics": ("tasks",),
+        "start": 0,
+        "line": 1,
+    }
     return Item(name=tier, tier=tier, prefix=prefix, reference="    return n\n", suffix=suffix, **names, **proven)
 
 
@@ -73,45 +81,46 @@ def test_a_model_with_infill_tokens_answers_in_both_layouts_within_its_window(mo
     tokenizer = DocumentTokenizer(all_base)
     long = item(prefix="# a line of a long prefix\n" * 200, suffix="# a line of a long suffix\n" * 200)
     config = FlyteEvalConfig(max_new_tokens=20, samples=2, temperature=1.0)
-    found = answer(model, tokenizer, [item(), long], config, window=128, batch_tokens=512)
-    assert [(own.layout, own.sample) for own in found] == [
-        (way, n) for way in ("left-to-right", "PSM") for n in (0, 1)
+    answers = answer_items(model, tokenizer, [item(), long], config, window=128, batch_tokens=512)
+    assert [(each.layout, each.sample) for each in answers] == [
+        (layout, sample) for layout in ("left-to-right", "PSM") for sample in (0, 1)
     ] * 2
-    again = answer(model, tokenizer, [item(), long], config, window=128, batch_tokens=128)
-    assert found == again
+    again = answer_items(model, tokenizer, [item(), long], config, window=128, batch_tokens=128)
+    assert answers == again
 
 
-def test_what_is_drawn_hangs_on_the_item_alone_not_on_shards(model: Any, all_base: Path):
+def test_sampled_text_depends_on_the_item_alone_not_on_shards(model: Any, all_base: Path):
     items = [item(), replace(item(), name="another", prefix="def g(a: int) -> int:\n")]
     config = FlyteEvalConfig(max_new_tokens=12, samples=2, temperature=2.0)
-    how = {"window": 128, "batch_tokens": 512}
+    sizes = {"window": 128, "batch_tokens": 512}
     together, *alone = (
-        answer(model, DocumentTokenizer(all_base), some, config, **how) for some in (items, items[:1], items[1:])
+        answer_items(model, DocumentTokenizer(all_base), some, config, **sizes)
+        for some in (items, items[:1], items[1:])
     )
     assert together == alone[0] + alone[1]
-    assert len({own.text for own in together}) > 4
+    assert len({each.text for each in together}) > 4
 
 
 def test_a_model_without_infill_tokens_answers_from_left_to_right(tiny_base: Path):
     tokenizer, model = DocumentTokenizer(tiny_base), load_model(tiny_base, dtype=torch.float32)
-    found = answer(model, tokenizer, [item()], FlyteEvalConfig(max_new_tokens=8), window=64, batch_tokens=64)
-    assert [own.layout for own in found] == ["left-to-right"]
+    answers = answer_items(model, tokenizer, [item()], FlyteEvalConfig(max_new_tokens=8), window=64, batch_tokens=64)
+    assert [each.layout for each in answers] == ["left-to-right"]
 
 
-def test_an_answer_is_cut_where_the_masked_thing_ends(tiny_base: Path, monkeypatch: pytest.MonkeyPatch):
+def test_an_answer_is_cut_where_the_masked_body_ends(tiny_base: Path, monkeypatch: pytest.MonkeyPatch):
     tokenizer, model = DocumentTokenizer(tiny_base), load_model(tiny_base, dtype=torch.float32)
-    wanted = tokenizer.encode_infix(["    return n\n\n\n@task\ndef g(n: int) -> int:\n    return n\n"])[0]
-    prompt = tokenizer.started(tokenizer.encode_batch([item().prefix])[0])
-    plain = model.forward
+    target = tokenizer.encode_infix(["    return n\n\n\n@task\ndef g(n: int) -> int:\n    return n\n"])[0]
+    prompt = tokenizer.add_start_id(tokenizer.encode_batch([item().prefix])[0])
+    forward = model.forward
 
-    def by_heart(input_ids: torch.Tensor, position_ids: torch.Tensor, **given: Any) -> Any:
-        found = plain(input_ids=input_ids, position_ids=position_ids, **given)
-        place = int(position_ids[0, -1]) - len(prompt) + 1
-        found.logits = torch.nn.functional.one_hot(torch.tensor([[int(wanted[place])]]), 400).float()
-        return found
+    def forward_to_target(input_ids: torch.Tensor, position_ids: torch.Tensor, **arguments: Any) -> Any:
+        output = forward(input_ids=input_ids, position_ids=position_ids, **arguments)
+        index = int(position_ids[0, -1]) - len(prompt) + 1
+        output.logits = torch.nn.functional.one_hot(torch.tensor([[int(target[index])]]), 400).float()
+        return output
 
-    monkeypatch.setattr(model, "forward", by_heart)
+    monkeypatch.setattr(model, "forward", forward_to_target)
     config = FlyteEvalConfig(max_new_tokens=60)
-    (found,) = answer(model, tokenizer, [item()], config, window=200, batch_tokens=200)
-    assert found.text == "    return n\n\n\n"
-    assert np.array_equal(tokenizer.started(tokenizer.encode_batch([item().prefix])[0]), prompt)
+    (only,) = answer_items(model, tokenizer, [item()], config, window=200, batch_tokens=200)
+    assert only.text == "    return n\n\n\n"
+    assert np.array_equal(tokenizer.add_start_id(tokenizer.encode_batch([item().prefix])[0]), prompt)

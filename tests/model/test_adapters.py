@@ -1,4 +1,4 @@
-"""Adapters: of the right kind and precision, gone on from, merged, and refused where they do not fit."""
+"""Adapters have the right kind and precision, can be continued and merged, and are refused if they do not fit."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from transformers import AutoModelForCausalLM
 
 from flyte_llama.config import ModelConfig
 from flyte_llama.errors import ModelError, TrainingError
-from flyte_llama.model import ADAPTER_FOLDER, ADAPTER_WEIGHTS, load_model, pin_model, prepare_base, trainable_model
-from tests.model.bases import hub_folder, learn, lora, prepared
+from flyte_llama.model import ADAPTER_FOLDER, load_model, load_trainable_model, pin_model, prepare_base
+from flyte_llama.model.adapters import ADAPTER_WEIGHTS
+from tests.model.bases import hub_folder, learn, lora, prepare
 
 IDS = torch.tensor([[5, 80, 7, 90, 11, 60] * 8, [8, 33, 21, 70, 15, 99] * 8])
 
@@ -27,10 +28,10 @@ def model(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Earlier:
-    """An adapter after six steps."""
+    """An adapter saved after six steps of training."""
 
     def __init__(self, model: Path, folder: Path) -> None:
-        trained = trainable_model(prepared(model, folder / "base"), lora())
+        trained = load_trainable_model(prepare(model, folder / "base"), lora())
         self.losses = learn(trained, IDS, steps=6, learning_rate=3e-3)
         self.folder = folder / ADAPTER_FOLDER
         trained.save_pretrained(self.folder, save_embedding_layers=False)
@@ -49,7 +50,7 @@ def logits(model: Any) -> torch.Tensor:
 
 @pytest.mark.parametrize("method", ["lora", "dora"])
 def test_adapters_are_float32_on_a_bf16_base_and_learn_alone(model: Path, tmp_path: Path, method: str):
-    trained = trainable_model(prepared(model, tmp_path / "base"), lora(method, precision="bf16"))
+    trained = load_trainable_model(prepare(model, tmp_path / "base"), lora(method, precision="bf16"))
     learning = {name: p.dtype for name, p in trained.named_parameters() if p.requires_grad}
     frozen = {p.dtype for p in trained.parameters() if not p.requires_grad}
     assert set(learning.values()) == {torch.float32}
@@ -58,37 +59,37 @@ def test_adapters_are_float32_on_a_bf16_base_and_learn_alone(model: Path, tmp_pa
     assert any("magnitude" in name for name in learning) == (method == "dora")
 
 
-def test_training_goes_on_from_an_earlier_adapter(model: Path, earlier: Earlier, tmp_path: Path):
-    base = prepared(model, tmp_path / "base", adapter=earlier.folder)
+def test_training_continues_an_earlier_adapter(model: Path, earlier: Earlier, tmp_path: Path):
+    base = prepare(model, tmp_path / "base", adapter=earlier.folder)
     assert sorted(path.name for path in (base / ADAPTER_FOLDER).iterdir()) == ["adapter_config.json", ADAPTER_WEIGHTS]
     torch.testing.assert_close(logits(load_model(base, dtype=torch.float32)), earlier.logits, rtol=0, atol=1e-4)
-    trained = trainable_model(base, lora())
+    trained = load_trainable_model(base, lora())
     torch.testing.assert_close(logits(trained), earlier.logits, rtol=0, atol=1e-5)
     losses = learn(trained, IDS, steps=6, learning_rate=3e-3)
     assert losses[0] < earlier.losses[-1]
     assert losses[-1] < losses[0] - 0.02
     trained.save_pretrained(tmp_path / "later", save_embedding_layers=False)
     original = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
-    whole = PeftModel.from_pretrained(original, str(tmp_path / "later"))
-    torch.testing.assert_close(logits(whole), logits(trained), rtol=0, atol=1e-5)
+    reloaded = PeftModel.from_pretrained(original, str(tmp_path / "later"))
+    torch.testing.assert_close(logits(reloaded), logits(trained), rtol=0, atol=1e-5)
 
 
-def test_full_training_goes_on_from_the_merged_adapter(model: Path, earlier: Earlier, tmp_path: Path):
-    trained = trainable_model(prepared(model, tmp_path / "base", adapter=earlier.folder), lora("full"))
+def test_full_training_starts_from_the_merged_adapter(model: Path, earlier: Earlier, tmp_path: Path):
+    trained = load_trainable_model(prepare(model, tmp_path / "base", adapter=earlier.folder), lora("full"))
     torch.testing.assert_close(logits(trained), earlier.logits, rtol=0, atol=1e-4)
     assert all(p.requires_grad for p in trained.parameters())
     assert not any("lora" in name for name, _ in trained.named_parameters())
 
 
-def test_an_earlier_adapter_keeps_its_own_shape_and_says_so(
+def test_an_earlier_adapter_keeps_its_shape_and_a_message_reports_it(
     model: Path, earlier: Earlier, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    base = prepared(model, tmp_path / "base", adapter=earlier.folder)
+    base = prepare(model, tmp_path / "base", adapter=earlier.folder)
     capsys.readouterr()
-    trained = trainable_model(base, lora("dora", lora={"rank": 8, "dropout": 0.0}))
+    trained = load_trainable_model(base, lora("dora", lora={"rank": 8, "dropout": 0.0}))
     assert trained.peft_config["default"].r == 4
-    (said,) = capsys.readouterr().err.splitlines()
-    assert said == "model.adapter: keeps what it was made with: rank 4, not 8; dora False, not True"
+    (message,) = capsys.readouterr().err.splitlines()
+    assert message == "model.adapter: keeps the settings that it was trained with: rank 4, not 8; dora False, not True"
 
 
 def test_an_adapter_is_pinned_by_content(model: Path, earlier: Earlier):
@@ -98,7 +99,7 @@ def test_an_adapter_is_pinned_by_content(model: Path, earlier: Earlier):
     assert pin_model(ModelConfig(name=str(model))).adapter == ""
 
 
-def damaged(earlier: Earlier, folder: Path, how: str) -> Path:
+def write_damaged(earlier: Earlier, folder: Path, how: str) -> Path:
     folder.mkdir()
     for file in earlier.folder.glob("adapter_*"):
         (folder / file.name).write_bytes(file.read_bytes())
@@ -119,38 +120,40 @@ def damaged(earlier: Earlier, folder: Path, how: str) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("how", "why"),
+    ("how", "message"),
     [
         ("pickled", "holds no adapter_model.safetensors"),
         ("other type", "is of type IA3"),
-        ("lacks a tensor", "this adapter lacks base_model"),
+        ("lacks a tensor", "this adapter lacks the tensor base_model"),
         ("misshapen", "does not fit the base"),
-        ("of another base", "this adapter lacks base_model"),
+        ("of another base", "this adapter lacks the tensor base_model"),
     ],
 )
-def test_an_adapter_that_does_not_fit_is_refused(model: Path, earlier: Earlier, tmp_path: Path, how: str, why: str):
-    with pytest.raises(ModelError, match=why):
-        trainable_model(prepared(model, tmp_path / "base", adapter=damaged(earlier, tmp_path / "bad", how)), lora())
+def test_an_adapter_that_does_not_fit_is_refused(model: Path, earlier: Earlier, tmp_path: Path, how: str, message: str):
+    with pytest.raises(ModelError, match=message):
+        load_trainable_model(
+            prepare(model, tmp_path / "base", adapter=write_damaged(earlier, tmp_path / "bad", how)), lora()
+        )
 
 
-def test_an_adapter_of_a_base_of_another_name_is_told(
+def test_an_adapter_made_for_another_base_causes_a_warning(
     model: Path, earlier: Earlier, tiny_base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     other = hub_folder(tiny_base, tmp_path / "other", tied=False)
     config = ModelConfig(name=str(other), adapter=str(earlier.folder))
     prepare_base(pin_model(config), config, [], longest_input=64, folder=tmp_path / "base")
-    assert f"was made for {model}; the base here is {other}" in capsys.readouterr().err
+    assert f"was made for {model}, but the base is {other}" in capsys.readouterr().err
 
 
-def test_a_base_that_lacks_a_weight_is_refused_not_filled_up_with_chance(model: Path, tmp_path: Path):
+def test_a_base_that_lacks_a_weight_is_refused_and_not_filled_with_random_numbers(model: Path, tmp_path: Path):
     partial = shutil.copytree(model, tmp_path / "partial")
     tensors = load_file(partial / "model.safetensors")
     del tensors["model.layers.1.mlp.up_proj.weight"]
     save_file(tensors, partial / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ModelError, match=r"1 weights are missing or misshapen, as model\.layers\.1\.mlp\.up_proj"):
+    with pytest.raises(ModelError, match=r"1 weights are missing or misshapen, such as model\.layers\.1\.mlp\.up_proj"):
         load_model(partial, dtype=torch.float32)
 
 
 def test_liger_is_refused_without_a_gpu(model: Path, tmp_path: Path):
     with pytest.raises(TrainingError, match=r"training\.liger = true: needs a GPU"):
-        trainable_model(prepared(model, tmp_path / "base"), lora(liger=True))
+        load_trainable_model(prepare(model, tmp_path / "base"), lora(liger=True))

@@ -1,28 +1,37 @@
-"""Bases are pinned, prepared as a small folder, and loaded from where they are."""
+"""Bases are pinned, prepared as a small folder, and loaded from the hub or a local folder.
+
+Each architecture that may be trained on packed rows keeps the documents of a row apart.
+"""
 
 from __future__ import annotations
 
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from flyte_llama.config import ModelConfig, ObjectiveConfig
+from flyte_llama.encoding import DocumentTokenizer, control_names
 from flyte_llama.errors import ModelError
 from flyte_llama.model import load_model, pin_model, prepare_base
-from flyte_llama.model.base import PinnedModel
-from flyte_llama.objective import control_names
-from flyte_llama.tokens import DocumentTokenizer
+from flyte_llama.model.attention import SDPA_BY_PIECE, register_sdpa_by_piece
+from flyte_llama.model.base import TESTED_ARCHITECTURES, PinnedModel, check_architecture
+from flyte_llama.model.loss import use_lean_loss
 from tests.conftest import TEXTS, TINY
+from tests.model.bases import TINY_SHAPE
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+IDS = torch.randint(2, 300, (1, 40), generator=torch.Generator().manual_seed(0))
+POSITIONS = torch.tensor([[*range(25), *range(15)]])
 
 
 @pytest.fixture
 def local_model(tiny_base: Path, tmp_path: Path) -> Path:
-    """The tiny Llama as anybody's folder in the hub's format."""
+    """The tiny Llama as a local folder in the hub's format."""
     folder = tmp_path / "mine"
     shutil.copytree(tiny_base, folder)
     (folder / "base.json").unlink()
@@ -31,7 +40,7 @@ def local_model(tiny_base: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def hub_model(local_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The tiny Llama as a downloaded hub model, in the hub's own cache layout."""
+    """The tiny Llama as a downloaded hub model, in the layout of the hub's cache."""
     import huggingface_hub.constants
 
     cache = tmp_path / "hub"
@@ -45,7 +54,7 @@ def hub_model(local_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     return "owner/tiny"
 
 
-def prepared(config: ModelConfig, folder: Path, longest_input: int = 64) -> Path:
+def prepare(config: ModelConfig, folder: Path, longest_input: int = 64) -> Path:
     prepare_base(pin_model(config), config, TEXTS, longest_input=longest_input, folder=folder)
     return folder
 
@@ -55,16 +64,26 @@ def logits(folder: Path) -> torch.Tensor:
         return load_model(folder, dtype=torch.float32)(torch.arange(20)[None]).logits
 
 
+def make_model(architecture: str, kernel: str) -> Any:
+    register_sdpa_by_piece()
+    torch.manual_seed(0)
+    model: Any = AutoModelForCausalLM.from_config(AutoConfig.for_model(architecture, **TINY_SHAPE))
+    model.set_attn_implementation(kernel)
+    return model.eval()
+
+
 def test_a_scratch_model_is_the_same_every_time(tmp_path: Path):
-    one, two = (prepared(TINY, tmp_path / name) for name in ("one", "two"))
-    assert {path.name: path.read_bytes() for path in one.iterdir()} == {p.name: p.read_bytes() for p in two.iterdir()}
-    assert (one / "model.safetensors").is_file()
+    first, second = (prepare(TINY, tmp_path / name) for name in ("one", "two"))
+    assert {path.name: path.read_bytes() for path in first.iterdir()} == {
+        p.name: p.read_bytes() for p in second.iterdir()
+    }
+    assert (first / "model.safetensors").is_file()
 
 
 def test_a_local_folder_is_pinned_by_content_and_its_weights_stay_where_they_are(local_model: Path, tmp_path: Path):
     config = ModelConfig(name=str(local_model))
     before = pin_model(config)
-    base = prepared(config, tmp_path / "base")
+    base = prepare(config, tmp_path / "base")
     assert not list(base.glob("*.safetensors"))
     torch.testing.assert_close(logits(base), logits(local_model), rtol=0, atol=0)
     (local_model / "generation_config.json").write_text("{}")
@@ -76,17 +95,17 @@ def test_a_hub_model_is_prepared_without_weights_and_loaded_at_its_commit(
 ):
     config = ModelConfig(name=hub_model, revision=COMMIT)
     assert pin_model(config) == PinnedModel(name=hub_model, revision=COMMIT)
-    base = prepared(config, tmp_path / "base")
+    base = prepare(config, tmp_path / "base")
     assert {path.name for path in base.iterdir()} >= {"config.json", "tokenizer.json", "base.json"}
     assert not [path for path in base.iterdir() if path.suffix in (".safetensors", ".bin")]
     torch.testing.assert_close(logits(base), logits(local_model), rtol=0, atol=0)
 
 
-def test_a_hub_model_that_cannot_be_had_is_named(hub_model: str, tmp_path: Path):
-    with pytest.raises(ModelError, match="owner/none at main: cannot be had from the hub"):
+def test_a_hub_model_that_cannot_be_fetched_is_named(hub_model: str, tmp_path: Path):
+    with pytest.raises(ModelError, match="owner/none at main: cannot be fetched from the hub"):
         pin_model(ModelConfig(name="owner/none"))
     with pytest.raises(ModelError, match="owner/none"):
-        prepared(ModelConfig(name="owner/none", revision=COMMIT), tmp_path / "base")
+        prepare(ModelConfig(name="owner/none", revision=COMMIT), tmp_path / "base")
 
 
 def test_a_missing_folder_is_named(tmp_path: Path):
@@ -98,22 +117,22 @@ def test_a_model_that_brings_code_is_refused(local_model: Path, tmp_path: Path):
     config = json.loads((local_model / "config.json").read_text())
     (local_model / "config.json").write_text(json.dumps({**config, "auto_map": {"AutoModel": "evil.Model"}}))
     with pytest.raises(ModelError, match="auto_map"):
-        prepared(ModelConfig(name=str(local_model)), tmp_path / "base")
+        prepare(ModelConfig(name=str(local_model)), tmp_path / "base")
 
 
-def test_a_model_of_pickles_alone_is_refused(local_model: Path):
+def test_a_model_with_only_pickled_weights_is_refused(local_model: Path):
     (local_model / "model.safetensors").rename(local_model / "pytorch_model.bin")
     with pytest.raises(ModelError, match="cannot be loaded"):
         load_model(local_model, dtype=torch.float32)
 
 
-def test_an_input_longer_than_the_model_is_refused_before_training(local_model: Path, tmp_path: Path):
+def test_an_input_longer_than_the_models_positions_is_refused_before_training(local_model: Path, tmp_path: Path):
     with pytest.raises(ModelError, match="exceeds the 256 positions"):
-        prepared(ModelConfig(name=str(local_model)), tmp_path / "base", longest_input=257)
+        prepare(ModelConfig(name=str(local_model)), tmp_path / "base", longest_input=257)
 
 
 @pytest.mark.parametrize("kind", ["fim", "causal_masked", "mlm"])
-def test_a_base_is_given_the_control_tokens_of_the_objective_and_a_scratch_model_rows_for_them(
+def test_a_base_gets_the_control_tokens_of_the_objective_and_a_scratch_model_gets_rows_for_them(
     local_model: Path, tmp_path: Path, kind: str
 ):
     objective = ObjectiveConfig.model_validate({"kind": kind, "max_spans": 3})
@@ -128,3 +147,40 @@ def test_a_base_is_given_the_control_tokens_of_the_objective_and_a_scratch_model
         if name == "scratch":
             assert rows == tokenizer.vocab_size
     assert tokenizer.vocab_size == known.vocab_size + len(names)
+
+
+@pytest.mark.parametrize("kernel", [SDPA_BY_PIECE, "sdpa", "eager"])
+@pytest.mark.parametrize("architecture", TESTED_ARCHITECTURES)
+def test_documents_of_a_row_stay_apart(architecture: str, kernel: str):
+    model = make_model(architecture, kernel)
+    other = IDS.clone()
+    other[0, :25] = 7
+    with torch.no_grad():
+        packed, changed = (model(input_ids=ids, position_ids=POSITIONS, use_cache=False).logits for ids in (IDS, other))
+        alone = model(input_ids=IDS[:, 25:], use_cache=False).logits
+    assert (packed[0, :25] - changed[0, :25]).abs().max() > 1e-3
+    torch.testing.assert_close(packed[0, 25:], changed[0, 25:], rtol=0, atol=1e-6)
+    torch.testing.assert_close(packed[0, 25:], alone[0], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", TESTED_ARCHITECTURES)
+def test_the_lean_loss_equals_the_loss_of_the_architecture(architecture: str):
+    model = make_model(architecture, "sdpa")
+    plain = model(input_ids=IDS, position_ids=POSITIONS, labels=IDS, use_cache=False).loss
+    use_lean_loss(model)
+    lean = model(input_ids=IDS, position_ids=POSITIONS, labels=IDS, use_cache=False).loss
+    torch.testing.assert_close(lean, plain, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("architecture", ["jamba", "mamba", "falcon", "opt", "gemma2", "None"])
+def test_an_untested_architecture_is_refused_with_a_list_of_the_tested_ones(architecture: str):
+    with pytest.raises(ModelError, match=rf"is a {architecture}, .* Use one of gpt_neox, llama"):
+        check_architecture(architecture, name="o/m")
+
+
+def test_a_base_of_another_architecture_is_refused_before_anything_is_encoded(tmp_path: Path):
+    (tmp_path / "falcon").mkdir()
+    (tmp_path / "falcon" / "config.json").write_text('{"model_type": "falcon"}')
+    config = ModelConfig(name=str(tmp_path / "falcon"))
+    with pytest.raises(ModelError, match="is a falcon"):
+        prepare_base(pin_model(config), config, [], longest_input=8, folder=tmp_path / "base")

@@ -1,4 +1,4 @@
-"""The lean loss is the plain loss, in value and gradient, at a fraction of its memory."""
+"""The lean loss equals the plain loss in value and gradients, and the head sees only labelled positions."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from flyte_llama.model import add_adapters, loss
+from flyte_llama.encoding import IGNORED
+from flyte_llama.model import loss
+from flyte_llama.model.adapters import add_adapters
 from flyte_llama.model.loading import load_weights
 from flyte_llama.model.loss import causal_loss, use_lean_loss
-from flyte_llama.packing import IGNORED
 from tests.model.bases import lora
 
 SHAPE: dict[str, Any] = {
@@ -37,38 +38,38 @@ def _several_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loss, "LOSS_CHUNK", 16)
 
 
-def made(architecture: str, *, tied: bool = True) -> Any:
+def make_model(architecture: str, *, tied: bool = True) -> Any:
     torch.manual_seed(0)
     return AutoModelForCausalLM.from_config(AutoConfig.for_model(architecture, **SHAPE, tie_word_embeddings=tied))
 
 
-def both(model: Any, **inputs: Any) -> tuple[Any, Any]:
-    """Plain and lean, after their backward passes."""
+def run_both(model: Any, **inputs: Any) -> tuple[Any, Any]:
+    """The model with the plain and with the lean loss, after a backward pass each; the losses must be equal."""
     plain, lean = model, copy.deepcopy(model)
     use_lean_loss(lean)
-    found = [one(**inputs, use_cache=False).loss for one in (plain, lean)]
-    for value in found:
+    losses = [model(**inputs, use_cache=False).loss for model in (plain, lean)]
+    for value in losses:
         value.backward()
-    assert found[1].item() == pytest.approx(found[0].item(), rel=1e-6)
+    assert losses[1].item() == pytest.approx(losses[0].item(), rel=1e-6)
     return plain, lean
 
 
 def assert_same_gradients(plain: Any, lean: Any) -> None:
-    for (name, one), (_, other) in zip(plain.named_parameters(), lean.named_parameters(), strict=True):
-        assert (one.grad is None) == (other.grad is None), name
-        if one.grad is not None:
-            torch.testing.assert_close(other.grad, one.grad, rtol=0, atol=1e-6, msg=name)
+    for (name, expected), (_, weight) in zip(plain.named_parameters(), lean.named_parameters(), strict=True):
+        assert (expected.grad is None) == (weight.grad is None), name
+        if expected.grad is not None:
+            torch.testing.assert_close(weight.grad, expected.grad, rtol=0, atol=1e-6, msg=name)
 
 
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("architecture", ["llama", "qwen2", "mistral", "starcoder2", "gpt_neox"])
-def test_value_and_gradients_are_those_of_the_plain_loss(architecture: str, tied: bool):
-    assert_same_gradients(*both(made(architecture, tied=tied), input_ids=IDS, labels=LABELS))
+def test_value_and_gradients_equal_the_plain_loss(architecture: str, tied: bool):
+    assert_same_gradients(*run_both(make_model(architecture, tied=tied), input_ids=IDS, labels=LABELS))
 
 
 @pytest.mark.parametrize("num_items", [7, torch.tensor(93)])
-def test_the_sum_is_divided_by_the_labels_of_the_whole_step_where_they_are_given(num_items: Any):
-    assert_same_gradients(*both(made("llama"), input_ids=IDS, labels=LABELS, num_items_in_batch=num_items))
+def test_the_sum_is_divided_by_the_labels_of_the_whole_step_if_they_are_given(num_items: Any):
+    assert_same_gradients(*run_both(make_model("llama"), input_ids=IDS, labels=LABELS, num_items_in_batch=num_items))
 
 
 def test_it_is_the_same_under_adapters_on_the_output_head_with_recomputed_activations(tiny_base: Path):
@@ -95,31 +96,31 @@ def test_it_is_the_same_under_adapters_on_the_output_head_with_recomputed_activa
 
 
 def test_rows_without_any_label_cost_nothing_and_move_nothing():
-    model = made("llama")
+    model = make_model("llama")
     use_lean_loss(model)
-    found = model(input_ids=IDS, labels=torch.full_like(IDS, IGNORED), num_items_in_batch=torch.tensor(0)).loss
-    found.backward()
-    assert found.item() == 0.0
+    value = model(input_ids=IDS, labels=torch.full_like(IDS, IGNORED), num_items_in_batch=torch.tensor(0)).loss
+    value.backward()
+    assert value.item() == 0.0
     assert all(p.grad is None or not p.grad.any() for p in model.parameters())
     assert model.lm_head.weight.grad is not None
 
 
-def test_the_head_sees_labelled_positions_alone_and_is_called_as_often_however_many_there_are():
-    seen: list[int] = []
+def test_the_head_sees_only_labelled_positions_in_the_same_number_of_calls_however_many_there_are():
+    head_calls: list[int] = []
     head = torch.nn.Linear(8, 50)
-    head.register_forward_hook(lambda module, inputs, logits: seen.append(len(logits)))
+    head.register_forward_hook(lambda module, inputs, logits: head_calls.append(len(logits)))
     hidden = torch.randn(2, 33, 8)
-    for kept in (0, 5, 33):
+    for num_labels in (0, 5, 33):
         labels = torch.full((2, 33), IGNORED)
-        labels[:, :kept] = 3
+        labels[:, :num_labels] = 3
         causal_loss(head, hidden, labels)
-        assert len(seen) == 4
-        assert (sum(seen), max(seen) <= 16) == (2 * max(kept - 1, 0), True)
-        seen.clear()
+        assert len(head_calls) == 4
+        assert (sum(head_calls), max(head_calls) <= 16) == (2 * max(num_labels - 1, 0), True)
+        head_calls.clear()
 
 
-def test_without_labels_the_forward_is_the_architectures_own():
-    plain = made("llama")
+def test_without_labels_the_forward_pass_is_unchanged():
+    plain = make_model("llama")
     lean = copy.deepcopy(plain)
     use_lean_loss(lean)
     cached = lean(input_ids=IDS, use_cache=True)

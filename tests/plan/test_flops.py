@@ -1,15 +1,18 @@
-"""FLOPs against torch's own counter on a real tiny Llama, and against the published formulae."""
+"""FLOPs against torch's counter on a real tiny Llama and against the published formulae; and the table of GPUs."""
 
 from __future__ import annotations
 
 import pytest
 import torch
+from flytekit.extras import accelerators
 from peft import LoraConfig, get_peft_model
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from flyte_llama.config import TrainingConfig
-from flyte_llama.plan import Flops, Throughput, read_shape, row_flops
+from flyte_llama.plan import ACCELERATORS, Flops, Throughput, recognise
+from flyte_llama.plan.flops import row_flops
+from flyte_llama.plan.shape import read_shape
 from tests.conftest import CODE_LLAMA_7B
 
 TOKENS = 48
@@ -21,7 +24,7 @@ CONFIG = LlamaConfig(
     num_key_value_heads=2,
     head_dim=16,
     intermediate_size=56,
-    attn_implementation="eager",  # two products that the counter sees; of sdpa on a CPU it sees nothing
+    attn_implementation="eager",  # the counter sees its two products, but nothing of sdpa on a CPU
 )
 SHAPE = read_shape(CONFIG.to_dict())
 
@@ -31,43 +34,43 @@ def training(method: str, *, checkpointing: bool = False, targets: str = "all-li
     return TrainingConfig(method=method, lora=lora, activation_checkpointing=checkpointing)
 
 
-def counted(config: TrainingConfig, tokens: int = TOKENS) -> dict[str, int]:
-    """torch's count of one document's forward and backward pass: `mm` of weights, `bmm` of attention."""
+def count_flops(config: TrainingConfig, tokens: int = TOKENS) -> dict[str, int]:
+    """torch's count for the forward and backward pass of one document: weights use `mm`, attention uses `bmm`."""
     model = LlamaForCausalLM(CONFIG).train()
     if config.method != "full":
-        named = config.lora.target_modules
-        targets = "all-linear" if named == ["all-linear"] else named
+        names = config.lora.target_modules
+        targets = "all-linear" if names == ["all-linear"] else names
         model = get_peft_model(model, LoraConfig(r=3, target_modules=targets, task_type="CAUSAL_LM"))
-        model.enable_input_require_grads()  # else the first layer's inputs would have no gradient
+        model.enable_input_require_grads()  # otherwise the inputs of the first layer have no gradient
     if config.activation_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     ids = torch.arange(tokens)[None]
     with FlopCounterMode(display=False) as counter:
         model(input_ids=ids, labels=ids, use_cache=False).loss.backward()
-    found = {str(kernel).removeprefix("aten."): count for kernel, count in counter.get_flop_counts()["Global"].items()}
-    return {"linear": sum(count for name, count in found.items() if name != "bmm"), "attention": found["bmm"]}
+    counts = {str(kernel).removeprefix("aten."): count for kernel, count in counter.get_flop_counts()["Global"].items()}
+    return {"linear": sum(count for name, count in counts.items() if name != "bmm"), "attention": counts["bmm"]}
 
 
-def planned_attention(tokens: int) -> int:
-    """Model FLOPs of attention over one causal document, written out: 3 passes of 2 products over half the pairs."""
+def attention_flops(tokens: int) -> int:
+    """Model FLOPs of attention in one causal document, written out: 3 passes with 2 products over half of the pairs."""
     heads = CONFIG.num_attention_heads * CONFIG.head_dim
     return CONFIG.num_hidden_layers * 3 * 2 * 2 * heads * tokens * tokens // 2
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])
-def test_flops_are_torchs_count_but_for_the_half_of_attention_that_a_causal_mask_hides(method: str):
+def test_flops_are_torchs_count_without_the_half_of_attention_that_a_causal_mask_hides(method: str):
     config = training(method)
-    count, flops = counted(config), row_flops(SHAPE, [TOKENS], training=config)
+    count, flops = count_flops(config), row_flops(SHAPE, [TOKENS], training=config)
     # Eager attention computes the whole square and masks half of it.
-    assert count["attention"] == 2 * planned_attention(TOKENS)
-    assert flops.model == count["linear"] + planned_attention(TOKENS)
+    assert count["attention"] == 2 * attention_flops(TOKENS)
+    assert flops.model == count["linear"] + attention_flops(TOKENS)
     assert flops.recomputed == 0
 
 
 @pytest.mark.parametrize(("method", "targets"), [("full", "all-linear"), ("lora", "all-linear"), ("lora", "q_proj")])
 def test_recomputed_flops_are_what_checkpointing_adds_to_torchs_count(method: str, targets: str):
     plain, again = (training(method, checkpointing=on, targets=targets) for on in (False, True))
-    without, with_it = counted(plain), counted(again)
+    without, with_it = count_flops(plain), count_flops(again)
     flops = row_flops(SHAPE, [TOKENS], training=again)
     attention = (with_it["attention"] - without["attention"]) // 2
     assert flops.model == row_flops(SHAPE, [TOKENS], training=plain).model
@@ -75,7 +78,7 @@ def test_recomputed_flops_are_what_checkpointing_adds_to_torchs_count(method: st
     assert flops.hardware == flops.model + flops.recomputed
 
 
-def test_a_row_of_documents_costs_what_they_cost_alone():
+def test_a_row_costs_as_much_as_its_documents_cost_alone():
     config = training("lora", checkpointing=True)
     alone = [row_flops(SHAPE, [length], training=config) for length in (5, 17, 26)]
     assert row_flops(SHAPE, [5, 17, 26], training=config) == alone[0] + alone[1] + alone[2]
@@ -85,15 +88,15 @@ def test_a_row_of_documents_costs_what_they_cost_alone():
 def test_attention_in_both_directions_costs_twice_as_much():
     config = training("full")
     more = row_flops(SHAPE, [], bidirectional=[TOKENS], training=config).model
-    assert more - row_flops(SHAPE, [TOKENS], training=config).model == planned_attention(TOKENS)
+    assert more - row_flops(SHAPE, [TOKENS], training=config).model == attention_flops(TOKENS)
 
 
-def test_the_head_costs_only_where_it_is_applied_and_what_is_done_again_is_told_apart():
+def test_the_head_costs_only_where_it_is_applied_and_recomputation_is_counted_separately():
     config = training("full")
-    all_of_it = row_flops(SHAPE, [TOKENS], training=config)
+    full = row_flops(SHAPE, [TOKENS], training=config)
     some = row_flops(SHAPE, [TOKENS], training=config, num_labels=10, recomputed_labels=5)
-    assert all_of_it.model - some.model == 6 * SHAPE.num_head * (TOKENS - 10)
-    assert some.recomputed == 2 * SHAPE.num_head * 5
+    assert full.model - some.model == 6 * SHAPE.num_head_weights * (TOKENS - 10)
+    assert some.recomputed == 2 * SHAPE.num_head_weights * 5
 
 
 @pytest.mark.parametrize(("method", "gflop"), [("full", 42.9), ("lora", 29.7)])
@@ -110,3 +113,39 @@ def test_throughput_divides_sums_once():
     assert both.mfu(peak_flops=100, num_gpus=2) == 1.0
     assert both.flops.hardware == 1000
     assert Throughput().tokens_per_s == 0
+
+
+def test_every_name_is_one_of_flytekits():
+    assert all(hasattr(accelerators, name) for name in ACCELERATORS)
+
+
+@pytest.mark.parametrize(
+    ("device", "name"),
+    [
+        ("Tesla T4", "T4"),
+        ("NVIDIA A10G", "A10G"),
+        ("NVIDIA L4", "L4"),
+        ("NVIDIA L40S", "L40S"),
+        ("NVIDIA A100-SXM4-40GB", "A100"),
+        ("A100-PCIE-40GB", "A100"),
+        ("NVIDIA A100-SXM4-80GB", "A100_80GB"),
+        ("NVIDIA A100 80GB PCIe", "A100_80GB"),
+        ("NVIDIA H100 80GB HBM3", "H100"),
+        ("NVIDIA H200", "H200"),
+    ],
+)
+def test_a_device_is_recognised_by_torchs_name_for_it(device: str, name: str):
+    accelerator = recognise(device)
+    assert accelerator is not None
+    assert accelerator.name == name
+
+
+@pytest.mark.parametrize("device", ["NVIDIA GH200 480GB", "NVIDIA H100 PCIe", "NVIDIA H200 NVL", "NVIDIA L40", "CPU"])
+def test_a_device_with_another_rate_is_not_mistaken_for_a_known_one(device: str):
+    assert recognise(device) is None
+
+
+def test_bf16_has_a_separate_peak_that_a_t4_lacks():
+    assert ACCELERATORS["T4"].peak_flops("bf16") is None
+    assert ACCELERATORS["H200"].peak_flops("bf16") == 989e12
+    assert ACCELERATORS["A100"].peak_flops("fp32") == 19.5e12

@@ -1,4 +1,4 @@
-"""The memory of a plan, part by part, against what real runs hold."""
+"""The memory of a plan, part by part, against the tensors of real runs."""
 
 from __future__ import annotations
 
@@ -14,9 +14,16 @@ from peft import LoraConfig, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from flyte_llama.config import TrainingConfig
-from flyte_llama.plan import memory, read_shape
-from flyte_llama.plan.activations import bytes_of, kept_by_layer, logit_bytes
-from flyte_llama.plan.memory import NF4_BYTES, frozen_bytes, state_bytes
+from flyte_llama.plan.memory import (
+    NF4_BYTES,
+    bytes_per_number,
+    estimate_memory,
+    frozen_bytes,
+    layer_activation_bytes,
+    logit_bytes,
+    state_bytes,
+)
+from flyte_llama.plan.shape import read_shape
 
 STATE = Path(__file__).with_name("state.py")
 TOKENS = 40
@@ -35,8 +42,8 @@ def config(num_layers: int, attention: str) -> LlamaConfig:
     )
 
 
-def saved_bytes(num_layers: int, training: TrainingConfig, num_tokens: int) -> int:
-    """What autograd keeps of a forward pass, weights and buffers left out: each storage once."""
+def measure_saved_bytes(num_layers: int, training: TrainingConfig, num_tokens: int) -> int:
+    """Bytes that autograd saves in a forward pass, each storage once, without weights and buffers."""
     model = LlamaForCausalLM(config(num_layers, training.attention)).train()
     if training.method != "full":
         lora, names = training.lora, training.lora.target_modules
@@ -53,21 +60,21 @@ def saved_bytes(num_layers: int, training: TrainingConfig, num_tokens: int) -> i
         model.gradient_checkpointing_enable({"use_reentrant": False})
     # DeepSpeed casts adapters with the rest.
     model = model.to(torch.bfloat16 if training.precision == "bf16" else torch.float32)
-    owned = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
-    kept: dict[int, torch.Tensor] = {}
+    excluded = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
+    saved: dict[int, torch.Tensor] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
-        kept.setdefault(tensor.untyped_storage().data_ptr(), tensor)
+        saved.setdefault(tensor.untyped_storage().data_ptr(), tensor)
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         model(input_ids=torch.zeros(1, num_tokens, dtype=torch.long), use_cache=False)
-    return sum(tensor.untyped_storage().nbytes() for address, tensor in kept.items() if address not in owned)
+    return sum(tensor.untyped_storage().nbytes() for address, tensor in saved.items() if address not in excluded)
 
 
-def saved_by_layer(training: TrainingConfig, num_tokens: int) -> int:
-    """Of one decoder layer: three layers less two."""
-    return saved_bytes(3, training, num_tokens) - saved_bytes(2, training, num_tokens)
+def measure_layer_bytes(training: TrainingConfig, num_tokens: int) -> int:
+    """Bytes that autograd saves for one decoder layer: the difference between three layers and two."""
+    return measure_saved_bytes(3, training, num_tokens) - measure_saved_bytes(2, training, num_tokens)
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])
@@ -83,18 +90,18 @@ def saved_by_layer(training: TrainingConfig, num_tokens: int) -> int:
     ],
     ids=str,
 )
-def test_a_layer_keeps_what_autograd_saves_of_it(precision: str, attention: str, method: dict):
+def test_a_layer_keeps_the_bytes_that_autograd_saves_for_it(precision: str, attention: str, method: dict):
     training = TrainingConfig(
         **method, precision=precision, attention=attention, activation_checkpointing=False, seq_len=TOKENS
     )
-    planned = kept_by_layer(
-        read_shape(config(1, attention).to_dict()), training, num_rows=1, mask_bytes=bytes_of(precision)
+    planned = layer_activation_bytes(
+        read_shape(config(1, attention).to_dict()), training, num_rows=1, mask_bytes=bytes_per_number(precision)
     )
-    assert planned == saved_by_layer(training, TOKENS)
+    assert planned == measure_layer_bytes(training, TOKENS)
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.05])
-def test_a_layer_with_dora_keeps_what_autograd_saves_for_each_token(dropout: float):
+def test_a_layer_with_dora_keeps_the_bytes_that_autograd_saves_for_each_token(dropout: float):
     training = TrainingConfig(
         method="dora",
         lora={"rank": 3, "dropout": dropout},
@@ -102,22 +109,23 @@ def test_a_layer_with_dora_keeps_what_autograd_saves_for_each_token(dropout: flo
         activation_checkpointing=False,
         seq_len=TOKENS,
     )
-    planned = kept_by_layer(read_shape(config(1, "sdpa").to_dict()), training, num_rows=1, mask_bytes=2)
-    # What is saved of whole weight matrices is dropped as soon as the layer has run, and does not grow with tokens.
-    assert planned == saved_by_layer(training, 2 * TOKENS) - saved_by_layer(training, TOKENS)
+    planned = layer_activation_bytes(read_shape(config(1, "sdpa").to_dict()), training, num_rows=1, mask_bytes=2)
+    # DoRA also saves whole weight matrices, but only until the layer has run. The difference cancels them, because they
+    # do not grow with the number of tokens.
+    assert planned == measure_layer_bytes(training, 2 * TOKENS) - measure_layer_bytes(training, TOKENS)
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])
-def test_a_checkpointed_layer_keeps_its_input_alone(precision: str):
+def test_a_checkpointed_layer_keeps_only_its_input(precision: str):
     training = TrainingConfig(method="full", precision=precision, attention="sdpa", activation_checkpointing=True)
-    assert saved_by_layer(training, TOKENS) == bytes_of(precision) * 32 * TOKENS
+    assert measure_layer_bytes(training, TOKENS) == bytes_per_number(precision) * 32 * TOKENS
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("stage", "precision", "processes"), [(0, "bf16", 1), (1, "fp32", 2), (2, "bf16", 2), (3, "bf16", 2)]
 )
-def test_weights_gradients_and_state_are_what_deepspeed_holds(
+def test_weights_gradients_and_state_have_the_size_that_deepspeed_holds(
     stage: int, precision: str, processes: int, tmp_path: Path
 ):
     from tests.plan.state import BUCKET, MODEL
@@ -132,13 +140,13 @@ def test_weights_gradients_and_state_are_what_deepspeed_holds(
     held = json.loads(out.read_text())
     shape = read_shape(MODEL.to_dict())
     planned = state_bytes(shape.num_parameters, 0, training, num_processes=processes)
-    # Partitions are filled up to whole elements of every tensor (stage 3) or of the whole; some tensors are scalars.
+    # DeepSpeed pads partitions, per tensor at stage 3 and in total before, and a few tensors are scalars.
     assert held["weights"] == pytest.approx(planned.weights, rel=0.01)
     assert held["optimizer"] == pytest.approx(planned.optimizer, rel=0.01)
-    size, largest = bytes_of(precision), shape.num_head
-    # At stage 2 the process keeps the gradient of a parameter whole that its share cuts.
+    size, largest = bytes_per_number(precision), shape.num_head_weights
+    # At stage 2 a process keeps the whole gradient of a parameter that lies only partly in its share.
     assert planned.gradients <= held["gradients"] <= planned.gradients + size * largest * (stage == 2)
-    # Nothing is forgotten but two buckets and what is larger than one.
+    # Nothing else is held, apart from two buckets and one tensor that is larger than a bucket.
     assert held["other"] <= size * (2 * BUCKET + largest) + 4096
 
 
@@ -146,20 +154,20 @@ def test_a_weight_in_4_bits_takes_0_516_bytes():
     assert f"{NF4_BYTES:.3f}" == "0.516"
     shape = read_shape(config(2, "sdpa").to_dict())
     assert frozen_bytes(shape, TrainingConfig(method="qlora")) == pytest.approx(
-        NF4_BYTES * shape.num_linear + 2 * (shape.num_parameters - shape.num_linear), abs=1
+        NF4_BYTES * shape.num_linear_weights + 2 * (shape.num_parameters - shape.num_linear_weights), abs=1
     )
 
 
 def test_offloading_moves_state_from_the_gpu_to_the_host():
     shape = read_shape(config(2, "sdpa").to_dict())
     plain, moved = (
-        memory(
+        estimate_memory(
             shape,
             TrainingConfig(
                 method="full", deepspeed={"zero_stage": 3, "offload_optimizer": on, "offload_parameters": on}
             ),
             num_processes=4,
-            processes_a_node=2,
+            processes_per_node=2,
         )
         for on in (False, True)
     )
@@ -168,23 +176,23 @@ def test_offloading_moves_state_from_the_gpu_to_the_host():
     assert moved.host["offloaded"] >= 2 * gone > plain.host["offloaded"] == 0
 
 
-def test_more_processes_hold_less_each_from_the_stage_on_that_splits_it():
+def test_with_more_processes_each_holds_less_of_whatever_its_stage_splits():
     shape = read_shape(config(2, "sdpa").to_dict())
     parts = {
         stage: [
-            memory(
+            estimate_memory(
                 shape,
                 TrainingConfig(method="full", deepspeed={"zero_stage": stage}),
-                num_processes=number,
-                processes_a_node=number,
+                num_processes=num_processes,
+                processes_per_node=num_processes,
             ).gpu
-            for number in (1, 8)
+            for num_processes in (1, 8)
         ]
         for stage in (0, 1, 2, 3)
     }
     split = {
-        stage: {name for name in ("weights", "gradients", "optimizer state") if eight[name] < one[name]}
-        for stage, (one, eight) in parts.items()
+        stage: {name for name in ("weights", "gradients", "optimizer state") if by_eight[name] < by_one[name]}
+        for stage, (by_one, by_eight) in parts.items()
     }
     everything = {"weights", "gradients", "optimizer state"}
     assert split == {0: set(), 1: {"optimizer state"}, 2: {"gradients", "optimizer state"}, 3: everything}

@@ -13,11 +13,14 @@ from click.testing import CliRunner, Result
 
 from flyte_llama.cli import main
 from flyte_llama.config import ExperimentConfig, TrainingConfig
+from flyte_llama.encoding.objectives import clm
+from flyte_llama.encoding.packing import pack
+from flyte_llama.encoding.pieces import Piece
 from flyte_llama.errors import TrainingError
-from flyte_llama.objective import Piece, clm
-from flyte_llama.packing import pack, write_rows
-from flyte_llama.plan import Cluster, Corpus, Plan, make_plan, model_shape, read_shape, refuse_if_too_large, row_flops
-from tests.conftest import CODE_LLAMA_7B
+from flyte_llama.plan import Cluster, Plan, TokenCount, make_plan, model_shape, refuse_if_too_large
+from flyte_llama.plan.flops import row_flops
+from flyte_llama.plan.shape import read_shape
+from tests.conftest import CODE_LLAMA_7B, write_rows
 
 ONE_H200 = Cluster(gpu="H200", gpus_a_node=1)
 
@@ -30,14 +33,14 @@ def experiment(**training: Any) -> dict[str, Any]:
     }
 
 
-def planned(cluster: Cluster = ONE_H200, corpus: Corpus | None = None, **training: Any) -> Plan:
+def plan_7b(cluster: Cluster = ONE_H200, corpus: TokenCount | None = None, **training: Any) -> Plan:
     config = ExperimentConfig.model_validate(experiment(**training))
     return make_plan(config, read_shape(CODE_LLAMA_7B), cluster, corpus)
 
 
-def test_code_llama_7b_is_trained_whole_on_one_h200_and_not_on_one_h100():
-    assert planned(method="full").fits
-    (problem,) = planned(Cluster(gpu="H100", gpus_a_node=1), method="full").problems
+def test_full_fine_tuning_of_code_llama_7b_fits_one_h200_but_not_one_h100():
+    assert plan_7b(method="full").fits
+    (problem,) = plan_7b(Cluster(gpu="H100", gpus_a_node=1), method="full").problems
     assert problem.startswith("memory of a GPU: ")
     assert "Fits with method: lora." in problem
 
@@ -57,25 +60,25 @@ def test_code_llama_7b_is_trained_whole_on_one_h200_and_not_on_one_h100():
 )
 def test_a_plan_that_does_not_fit_says_what_would(cluster: Cluster, training: dict, fix: str):
     zero = {"zero_stage": training.pop("zero_stage", 2)}
-    (problem,) = planned(cluster, deepspeed=zero, **training).problems
+    (problem,) = plan_7b(cluster, deepspeed=zero, **training).problems
     assert fix in problem
 
 
-def test_what_a_fix_promises_is_so():
-    fixed = planned(Cluster(gpu="A100_80GB", gpus_a_node=8), method="full", deepspeed={"zero_stage": 3})
+def test_a_promised_fix_does_fit():
+    fixed = plan_7b(Cluster(gpu="A100_80GB", gpus_a_node=8), method="full", deepspeed={"zero_stage": 3})
     assert fixed.fits
     assert sum(fixed.gpu_bytes.values()) <= fixed.gpu_capacity_bytes
 
 
 def test_every_problem_is_named_at_once():
     cluster = Cluster(gpu="T4", gpus_a_node=3, host_bytes=2**30, storage_bytes=2**30)
-    corpus = Corpus(num_tokens=100, num_rows=1, seq_len=128)
-    problems = planned(cluster, corpus, method="full", seq_len=20_000).problems
+    corpus = TokenCount(num_tokens=100, num_rows=1, seq_len=128)
+    problems = plan_7b(cluster, corpus, method="full", seq_len=20_000).problems
     starts = (
-        "training.global_batch_size = 8: cannot be shared out over 3",
+        "training.global_batch_size = 8: cannot be split evenly over 3",
         "training.seq_len = 20000: exceeds the 16384 positions",
-        "training.precision = 'bf16': T4 has none",
-        "training.seq_len = 20000: the rows are of 128 tokens",
+        "training.precision = 'bf16': T4 does not support it",
+        "training.seq_len = 20000: the rows have 128 tokens",
         "memory of a GPU",
         "memory of a node",
         "disk of a node",
@@ -85,8 +88,8 @@ def test_every_problem_is_named_at_once():
 
 
 def test_time_and_cost_follow_from_flops_peak_and_price():
-    corpus = Corpus(num_tokens=8 * 4096, num_rows=8, seq_len=4096)
-    plan = planned(Cluster(gpu="H200", gpus_a_node=2, dollars_an_hour=10.0), corpus, epochs=3)
+    corpus = TokenCount(num_tokens=8 * 4096, num_rows=8, seq_len=4096)
+    plan = plan_7b(Cluster(gpu="H200", gpus_a_node=2, dollars_an_hour=10.0), corpus, epochs=3)
     training = TrainingConfig()
     flops = 24 * row_flops(read_shape(CODE_LLAMA_7B), [4096], training=training, num_labels=4095).model
     assert (plan.num_steps, plan.num_tokens, plan.model_flops) == (3, 24 * 4096, flops)
@@ -95,8 +98,8 @@ def test_time_and_cost_follow_from_flops_peak_and_price():
     assert plan.dollars == pytest.approx([hours * 20 for hours in plan.hours])
 
 
-def test_without_a_corpus_the_tokens_are_those_of_max_steps_or_not_made_up():
-    known, unknown = planned(max_steps=10), planned()
+def test_without_a_corpus_the_tokens_come_from_max_steps_or_are_marked_as_unknown():
+    known, unknown = plan_7b(max_steps=10), plan_7b()
     assert (known.tokens_are_known, known.num_steps, known.num_tokens) == (True, 10, 10 * 8 * 4096)
     assert (unknown.tokens_are_known, unknown.num_steps, unknown.num_tokens) == (False, None, 1_000_000)
 
@@ -105,13 +108,13 @@ def test_training_refuses_what_cannot_fit_before_it_loads_anything():
     shape = read_shape(CODE_LLAMA_7B)
     full = TrainingConfig(method="full")
     refuse_if_too_large(shape, full, device_bytes=140 * 2**30, num_processes=1)
-    with pytest.raises(TrainingError, match=r"GiB are needed, 80\.0 are there\. Fits with"):
+    with pytest.raises(TrainingError, match=r"needs \d+\.\d GiB, has 80\.0 GiB\. Fits with"):
         refuse_if_too_large(shape, full, device_bytes=80 * 2**30, num_processes=1)
 
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """`flyte-llama plan` on a base of Code Llama's 7B shape."""
+    """`flyte-llama plan` on a base with the shape of Code Llama 7B."""
     monkeypatch.setenv("FLYTE_LLAMA_GPU", "H200")
     monkeypatch.setenv("FLYTE_LLAMA_GPU_COUNT", "2")
     base = tmp_path / "7b"
@@ -126,13 +129,13 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     return run
 
 
-def test_the_command_plans_for_the_settings_unless_told_otherwise(run: Any):
+def test_the_command_plans_for_the_settings_unless_an_option_overrides_them(run: Any):
     for options, expected in (((), ("H200", 2, 1)), (("--gpu", "L4", "--gpus", "4", "--nodes", "2"), ("L4", 4, 2))):
         plan = Plan.model_validate_json(run("--json", *options).stdout)
         assert (plan.gpu, plan.gpus_a_node, plan.nodes) == expected
 
 
-def test_the_command_prints_parts_that_sum_to_what_is_needed_and_ends_with_0_if_it_fits(run: Any):
+def test_the_command_prints_the_plan_and_exits_with_0_if_it_fits(run: Any):
     done = run("--tokens", "1000000")
     assert done.exit_code == 0
     assert "parameters  6,738,546,688; 39,976,960 trained (0.59%), method lora" in done.stdout
@@ -140,7 +143,7 @@ def test_the_command_prints_parts_that_sum_to_what_is_needed_and_ends_with_0_if_
     assert done.stdout.endswith("\nfits\n")
 
 
-def test_the_command_ends_with_2_and_the_problems_if_it_does_not_fit(run: Any):
+def test_the_command_prints_the_problems_and_exits_with_2_if_it_does_not_fit(run: Any):
     done = run("--gpu", "A10G", "--gpus", "1", method="full")
     assert done.exit_code == 2
     assert "1 problem:\n  - memory of a GPU: " in done.stdout
@@ -151,7 +154,7 @@ def test_the_command_counts_the_rows_it_is_given(run: Any, tmp_path: Path):
     rows = list(pack(pieces, seq_len=128, pad_id=0))
     shape, training = read_shape(CODE_LLAMA_7B), TrainingConfig(seq_len=128)
     flops = row_flops(shape, [40, 100, 60], training=training, num_labels=197).model
-    # Two epochs of rows that are stored, and read once each, are as much work as one that is read twice.
+    # Reading two stored epochs once takes as much as reading one stored epoch twice.
     for name, epochs in (("one", [rows]), ("two", [rows, rows])):
         write_rows(tmp_path / name, epochs, seq_len=128)
         done = run("--json", "--rows", str(tmp_path / name), seq_len=128, global_batch_size=2, epochs=2)
@@ -159,7 +162,7 @@ def test_the_command_counts_the_rows_it_is_given(run: Any, tmp_path: Path):
         assert (plan.num_tokens, plan.num_steps, plan.model_flops) == (400, 2, 2 * flops)
 
 
-def test_rows_that_see_both_ways_take_twice_the_attention(run: Any, tmp_path: Path):
+def test_bidirectional_rows_take_twice_the_attention(run: Any, tmp_path: Path):
     ids = np.arange(100, dtype=np.int32)
     for name, both_ways in (("causal", False), ("both", True)):
         rows = list(pack([[Piece(ids, ids, bidirectional=both_ways)]], seq_len=128, pad_id=0))
@@ -168,26 +171,26 @@ def test_rows_that_see_both_ways_take_twice_the_attention(run: Any, tmp_path: Pa
         Plan.model_validate_json(run("--json", "--rows", str(tmp_path / name), seq_len=128, global_batch_size=2).stdout)
         for name in ("causal", "both")
     ]
-    # 2 rows of 3 passes' 2 · layers · size · length² more.
+    # 2 rows, 3 passes, and in each pass 2 · layers · size · length² more.
     assert plans[1].model_flops - plans[0].model_flops == 2 * 3 * 2 * 32 * 4096 * 100**2
 
 
-def test_the_command_says_what_is_wrong_with_its_surroundings(run: Any, monkeypatch: pytest.MonkeyPatch):
+def test_the_command_names_the_setting_that_is_wrong(run: Any, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("FLYTE_LLAMA_GPU", "K80")
-    assert "FLYTE_LLAMA_GPU = K80: has no figures here" in run().stderr
+    assert "FLYTE_LLAMA_GPU = K80: has no known figures" in run().stderr
     monkeypatch.setenv("FLYTE_LLAMA_GPU", "H200")
     monkeypatch.setenv("FLYTE_LLAMA_GPU_STORAGE", "much")
-    assert "FLYTE_LLAMA_GPU_STORAGE = 'much': is no amount of bytes" in run().stderr
+    assert "FLYTE_LLAMA_GPU_STORAGE = 'much': is not an amount of bytes" in run().stderr
     assert run("--tokens", "5", "--rows", "rows").exit_code == 2
 
 
 @pytest.mark.parametrize("path", sorted(Path("configs").glob("*.yaml")), ids=lambda path: path.stem)
-def test_shipped_configurations_fit_the_gpus_that_they_are_registered_for(path: Path):
+def test_shipped_configurations_fit_the_gpus_they_are_registered_for(path: Path):
     config = ExperimentConfig.model_validate(yaml.safe_load(path.read_text()))
     sizes = {"13b": (5120, 40, 40, 13824), "34b": (8192, 48, 64, 22016)}
-    found = [size for name, size in sizes.items() if name in path.stem]
+    matching = [size for name, size in sizes.items() if name in path.stem]
     names = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
-    shape = read_shape(CODE_LLAMA_7B | dict(zip(names, found[0], strict=True)) if found else CODE_LLAMA_7B)
+    shape = read_shape(CODE_LLAMA_7B | dict(zip(names, matching[0], strict=True)) if matching else CODE_LLAMA_7B)
     is_local = config.model.is_scratch
     cluster = Cluster(
         gpu="A100_80GB", gpus_a_node=1 if is_local else 8, host_bytes=800 * 2**30, storage_bytes=400 * 2**30

@@ -1,4 +1,4 @@
-"""The dataset card and page: every number in them is recomputed here from the tables that the corpus left."""
+"""The dataset card and page. The tests recompute their numbers from the tables that `build_corpus` wrote."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import yaml
 from flyte_llama.config import CorpusConfig, SourceConfig
 from flyte_llama.corpus import CorpusCard, build_corpus
 from flyte_llama.documents import Amount, write_documents
-from flyte_llama.report import dataset_card, dataset_page
+from flyte_llama.report import dataset_page
+from flyte_llama.report.dataset import dataset_card
 from tests.conftest import document, lines_of, source_count, words_of
 
 TRAIN, HELDOUT = "https://example.com/o/train", "https://example.com/o/<heldout>"
@@ -41,36 +42,39 @@ SKIPPED = {"generated": Amount(files=3, num_bytes=1234), "type": Amount(files=2,
 
 @pytest.fixture
 def card(tmp_path: Path) -> CorpusCard:
-    for name, (url, own) in zip(("t", "h"), READ.items(), strict=True):
-        entries = source_count(own).entries + SKIPPED["generated"] + SKIPPED["type"]
-        count = source_count(own, skipped=SKIPPED, entries=entries, redacted={"email": len(own)}, url=url)
-        write_documents(tmp_path / name, own, source=count.model_dump())
+    for name, (url, documents) in zip(("t", "h"), READ.items(), strict=True):
+        entries = source_count(documents).entries + SKIPPED["generated"] + SKIPPED["type"]
+        count = source_count(documents, skipped=SKIPPED, entries=entries, redacted={"email": len(documents)}, url=url)
+        write_documents(tmp_path / name, documents, source=count.model_dump())
     config = CorpusConfig(train=[SourceConfig(url=TRAIN)], heldout=[SourceConfig(url="https://example.com/o/h")])
-    places = {"train": tmp_path / "train", "heldout": tmp_path / "heldout"}
-    return build_corpus([tmp_path / "t", tmp_path / "h"], [HELDOUT], config, released=None, **places)
+    folders = {"train": tmp_path / "train", "heldout": tmp_path / "heldout"}
+    return build_corpus([tmp_path / "t", tmp_path / "h"], [HELDOUT], config, released=None, **folders)
 
 
 def rows_of(markdown: str, heading: str, first_cell: str) -> list[list[str]]:
-    """The cells of the table under a heading that begins with a column of this name, without its header."""
+    """The cells, without the header, of the table under this heading that has this name in its first column."""
     section = markdown.split(f"\n## {heading}\n")[1].split("\n## ")[0]
     table = section.split(f"| {first_cell} |")[1].split("\n\n")[0]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
 
 
-def number(cell: str) -> int:
+def parse_number(cell: str) -> int:
     return int(cell.replace(",", ""))
 
 
 @pytest.mark.parametrize(("heading", "folder"), [("Train", "train"), ("Held out", "heldout")])
 @pytest.mark.parametrize(("title", "column"), [("language", "language"), ("kind", "kind"), ("licence", "licence")])
-def test_documents_and_bytes_by_column_are_those_of_the_table(
+def test_documents_and_bytes_by_column_agree_with_the_table(
     card: CorpusCard, tmp_path: Path, heading: str, folder: str, title: str, column: str
 ):
     files, sizes = Counter(), Counter()
     for row in pq.read_table(tmp_path / folder / "documents.parquet").to_pylist():
         files[row[column]] += 1
         sizes[row[column]] += len(row["text"].encode())
-    shown = {name: (number(many), number(size)) for name, many, size in rows_of(dataset_card(card), heading, title)}
+    shown = {
+        name: (parse_number(count), parse_number(size))
+        for name, count, size in rows_of(dataset_card(card), heading, title)
+    }
     assert shown == {name: (files[name], sizes[name]) for name in files}
 
 
@@ -78,11 +82,11 @@ def test_documents_and_bytes_by_column_are_those_of_the_table(
 def test_the_funnel_leads_from_all_files_to_the_tables_rows(
     card: CorpusCard, tmp_path: Path, heading: str, folder: str, url: str
 ):
-    steps = {row[0]: [number(cell) for cell in row[1:]] for row in rows_of(dataset_card(card), heading, "step")}
-    read = sum(len(one.text.encode()) for one in READ[url])
-    assert steps["files"] == [0, 0, len(READ[url]) + 5, read + 1311]
+    steps = {row[0]: [parse_number(cell) for cell in row[1:]] for row in rows_of(dataset_card(card), heading, "step")}
+    num_bytes = sum(len(document.text.encode()) for document in READ[url])
+    assert steps["files"] == [0, 0, len(READ[url]) + 5, num_bytes + 1311]
     assert steps["generated, vendored, lock, minified"][:2] == [3, 1234]
-    assert steps["other types"] == [2, 77, len(READ[url]), read]
+    assert steps["other types"] == [2, 77, len(READ[url]), num_bytes]
     left = pq.read_table(tmp_path / folder / "documents.parquet").to_pylist()
     last = list(steps.values())[-1]
     assert last[2:] == [len(left), sum(len(row["text"].encode()) for row in left)]
@@ -92,21 +96,21 @@ def test_the_funnel_leads_from_all_files_to_the_tables_rows(
         assert steps["exact copies"][:2] == [len(exact), sum(exact)]
 
 
-def test_leaks_sources_and_placeholders_are_those_planted(card: CorpusCard):
+def test_the_planted_leaks_sources_and_placeholders_are_counted(card: CorpusCard):
     markdown = dataset_card(card)
-    assert "40 of 160 held-out words stood in such a run; after it, 0. 1 train files\nlost" in markdown
-    assert f"lost {len(LEAK) + 1} bytes" in markdown
+    assert "It covered 40 of 160 held-out words before the removal, and\n0 after it." in markdown
+    assert f"removed from\n1 train files ({len(LEAK) + 1} bytes)" in markdown
     shown = rows_of(markdown, "Sources", "source")
-    assert [(row[0], row[2], number(row[4]), number(row[5])) for row in shown] == [
+    assert [(row[0], row[2], parse_number(row[4]), parse_number(row[5])) for row in shown] == [
         ("o/train", "train", 9, 4),
         ("o/<heldout>", "held out", 7, 2),
     ]
-    assert rows_of(markdown, "Train", "placeholders in place of") == [["email", "4"]]
-    strata = rows_of(markdown, "Leakage", "held-out documents, by their leaked text")
-    assert [(row[0], number(row[1])) for row in strata] == [("partial", 1), ("clean", 1)]
+    assert rows_of(markdown, "Train", "redacted") == [["email", "4"]]
+    strata = rows_of(markdown, "Leakage", "held-out documents, by leaked text")
+    assert [(row[0], parse_number(row[1])) for row in strata] == [("partial", 1), ("clean", 1)]
 
 
-def test_the_front_matter_is_what_the_hub_reads(card: CorpusCard):
+def test_the_front_matter_has_the_fields_of_the_hub(card: CorpusCard):
     front = yaml.safe_load(dataset_card(card).split("---\n")[1])
     assert front["license"] == "apache-2.0"
     assert front["size_categories"] == ["n<1K"]
@@ -116,11 +120,11 @@ def test_the_front_matter_is_what_the_hub_reads(card: CorpusCard):
 def test_the_page_is_well_formed_escapes_names_and_draws_every_length(card: CorpusCard):
     page = dataset_page(card)
     body = page[page.index("<body>") : page.index("</html>")]
-    tree = ElementTree.fromstring(body)  # noqa: S314  # our own text
+    tree = ElementTree.fromstring(body)  # noqa: S314  # HTML made by this test
     texts = [element.text or "" for element in tree.iter()]
     assert "o/<heldout>" in texts
     drawn = Counter(text.split()[0] for text in texts if text.endswith(" documents") and len(text.split()) == 2)
-    lengths = [number for side in (card.train, card.heldout) for number in side.lengths]
+    lengths = [count for side in (card.train, card.heldout) for count in side.lengths]
     assert drawn == Counter(map(str, lengths))
     assert sum(lengths) == card.train.documents.files + card.heldout.documents.files
     assert "http" not in page.replace("https://example.com", "")

@@ -1,4 +1,4 @@
-"""Repositories that no porcelain would make: objects are written as they are, and refs point at them."""
+"""Repositories that no ordinary git command makes: objects are written unchecked, and refs point at them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import zlib
 from pathlib import Path
 
 from flyte_llama.config import DocumentsConfig, SourceConfig
-from flyte_llama.documents import Amount, Collected, collect
+from flyte_llama.documents import Amount
+from flyte_llama.documents.read import SourceDocuments, collect
 from flyte_llama.sources import Entry, PinnedSource, open_tree, pin
 
 FILE, SYMLINK, FOLDER, SUBMODULE = b"100644", b"120000", b"40000", b"160000"
@@ -18,7 +19,7 @@ Row = tuple[bytes, bytes, str]
 
 
 class RawRepository:
-    """A bare repository whose objects are unchecked; `path` is its URL."""
+    """A bare repository with unchecked objects; `path` is its URL."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -33,7 +34,7 @@ class RawRepository:
         return self.git("hash-object", "-w", "--stdin", stdin=data)
 
     def tree(self, rows: list[Row]) -> str:
-        """In the order given, whatever the names."""
+        """Write a tree with the rows in this order, whatever their names, and return its id."""
         data = b"".join(mode + b" " + name + b"\0" + bytes.fromhex(object_id) for mode, name, object_id in rows)
         return self.git("hash-object", "-w", "-t", "tree", "--literally", "--stdin", stdin=data)
 
@@ -48,23 +49,23 @@ class RawRepository:
     def commit_files(
         self, files: dict[bytes, bytes], *parents: str, time: int = 1_700_000_000, ref: str = "refs/heads/main"
     ) -> str:
-        """A flat tree of files; names are sorted as git wants them."""
+        """Commit a flat tree of files, with the names sorted as git requires, and return the commit."""
         rows = [(FILE, name, self.blob(files[name])) for name in sorted(files)]
         return self.commit(self.tree(rows), *parents, time=time, ref=ref)
 
-    def loose(self, object_id: str) -> Path:
+    def loose_path(self, object_id: str) -> Path:
         return self.path / "objects" / object_id[:2] / object_id[2:]
 
     def corrupt(self, object_id: str, data: bytes | None = None) -> None:
-        """Make the object's file hold `data`, or an object that its id does not name."""
-        self.loose(object_id).chmod(0o600)
-        self.loose(object_id).write_bytes(zlib.compress(b"blob 5\0other") if data is None else data)
+        """Replace the content of the object's file by `data`, or by an object that has another id."""
+        self.loose_path(object_id).chmod(0o600)
+        self.loose_path(object_id).write_bytes(zlib.compress(b"blob 5\0other") if data is None else data)
 
-    def pinned(self, ref: str | None = None) -> PinnedSource:
+    def pin(self, ref: str | None = None) -> PinnedSource:
         return pin(SourceConfig(url=str(self.path), ref=ref, accept_unknown_licence=True))
 
 
-def entries_of(pinned: PinnedSource) -> list[Entry]:
+def list_entries(pinned: PinnedSource) -> list[Entry]:
     with open_tree(pinned) as tree:
         return list(tree.entries())
 
@@ -74,8 +75,8 @@ def read_files(pinned: PinnedSource) -> dict[str, bytes]:
         return {entry.path: tree.read(entry).data for entry in tree.entries() if entry.mode.startswith("100")}
 
 
-def collect_all(pinned: PinnedSource) -> Collected:
-    """Collected with the default rules; nothing may be lost."""
+def collect_all(pinned: PinnedSource) -> SourceDocuments:
+    """Collect a source with the default rules, and check that every entry is counted."""
     with open_tree(pinned) as tree:
         collected = collect(pinned, tree, DocumentsConfig())
     count = collected.count
@@ -84,14 +85,14 @@ def collect_all(pinned: PinnedSource) -> Collected:
     return collected
 
 
-def skipped(collected: Collected) -> dict[str, int]:
-    """Reason → number of files."""
+def count_skipped(collected: SourceDocuments) -> dict[str, int]:
+    """Return reason → number of files skipped for it."""
     return {reason: amount.files for reason, amount in collected.count.skipped.items()}
 
 
-def children_of(marker: str) -> list[str]:
-    """Command lines of live processes that were started with the marker in their environment or arguments."""
-    found = []
+def find_processes(marker: str) -> list[str]:
+    """Return the command lines of live processes with the marker in their environment or arguments."""
+    commands = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
             state = (process / "stat").read_text().rpartition(") ")[2][0]
@@ -99,12 +100,17 @@ def children_of(marker: str) -> list[str]:
         except OSError:
             continue
         if marker.encode() in text and state != "Z":
-            found.append((process / "cmdline").read_text().replace("\0", " "))
-    return found
+            commands.append((process / "cmdline").read_text().replace("\0", " "))
+    return commands
 
 
-def wrapped_git(folder: Path, script: str) -> str:
-    """A PATH on which `git` is a shell script; in it `$REAL` is the true git."""
+def cpu_s() -> float:
+    """CPU time of this process and its finished children; a wall clock would include the machine's other work."""
+    return sum(os.times()[:4])
+
+
+def wrap_git(folder: Path, script: str) -> str:
+    """Write a shell script named `git` and return a PATH that starts with it; in the script `$REAL` is the real git."""
     folder.mkdir()
     (folder / "git").write_text(f"#!/bin/sh\nREAL={shutil.which('git')}\n{script}\n")
     (folder / "git").chmod(0o755)

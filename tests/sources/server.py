@@ -1,4 +1,4 @@
-"""git's own smart HTTP server (`git http-backend`) on a loopback port, with a door that a test sets."""
+"""git's smart HTTP server (`git http-backend`) on a loopback port, with a behaviour that a test sets."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ from pathlib import Path
 
 
 @dataclass
-class Door:
-    """What the server does before it lets git answer."""
+class Behaviour:
+    """How the server treats a request before git answers it, and a record of the requests."""
 
     token: str | None = None
-    """The password that it demands; None lets everyone in."""
+    """The password that it demands; None admits everyone."""
 
     status: int | None = None
-    """Answer everything with this status."""
+    """Answer every request with this status."""
 
     redirect: str | None = None
-    """Send everyone there; a URL without path."""
+    """Redirect every request to this URL, which has no path."""
 
     hang_at: str | None = None
-    """Never answer this method."""
+    """Never answer requests with this method."""
 
     body: bytes = b"no\x1b[2J\r\n"
-    """What it says with a status."""
+    """The body of every answer that does not come from git."""
 
     num_requests: int = 0
 
-    seen: list[str] = field(default_factory=list)
-    """The authorizations that came, decoded."""
+    authorizations: list[str] = field(default_factory=list)
+    """The authorizations received, decoded."""
 
 
 @contextmanager
-def serve(root: Path, door: Door) -> Iterator[str]:
-    """The URL under which the repositories of `root` are served until the context ends."""
-    over = threading.Event()
+def serve(root: Path, behaviour: Behaviour) -> Iterator[str]:
+    """Serve the repositories under `root` until the context ends; yield the server's URL."""
+    finished = threading.Event()
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:  # http.server's name
@@ -54,31 +54,33 @@ def serve(root: Path, door: Door) -> Iterator[str]:
             pass
 
         def _answer(self) -> None:
-            door.num_requests += 1
-            given = self.headers.get("Authorization", "")
-            if given.startswith("Basic "):
-                door.seen.append(base64.b64decode(given.removeprefix("Basic ")).decode())
-            if door.hang_at == self.command:
-                over.wait()
+            behaviour.num_requests += 1
+            header = self.headers.get("Authorization", "")
+            if header.startswith("Basic "):
+                behaviour.authorizations.append(base64.b64decode(header.removeprefix("Basic ")).decode())
+            if behaviour.hang_at == self.command:
+                finished.wait()
                 return
-            if door.redirect:
-                self._say(302, b"", Location=door.redirect + self.path)
-            elif door.status:
-                self._say(door.status, door.body)
-            elif door.token is not None and not (door.seen and given and door.seen[-1].endswith(f":{door.token}")):
-                # A hostile server repeats what it was given.
-                self._say(401, door.body + given.encode(), **{"WWW-Authenticate": 'Basic realm="git"'})
+            if behaviour.redirect:
+                self._respond(302, b"", Location=behaviour.redirect + self.path)
+            elif behaviour.status:
+                self._respond(behaviour.status, behaviour.body)
+            elif behaviour.token is not None and not (
+                behaviour.authorizations and header and behaviour.authorizations[-1].endswith(f":{behaviour.token}")
+            ):
+                # A hostile server repeats the credentials that it received.
+                self._respond(401, behaviour.body + header.encode(), **{"WWW-Authenticate": 'Basic realm="git"'})
             else:
-                self._backend()
+                self._run_backend()
 
-        def _say(self, status: int, body: bytes, **headers: str) -> None:
+        def _respond(self, status: int, body: bytes, **headers: str) -> None:
             self.send_response(status)
             for name, value in {"Content-Type": "text/plain", "Content-Length": str(len(body)), **headers}.items():
                 self.send_header(name, value)
             self.end_headers()
             self.wfile.write(body)
 
-        def _backend(self) -> None:
+        def _run_backend(self) -> None:
             path, _, query = self.path.partition("?")
             environment = {
                 "GIT_PROJECT_ROOT": str(root),
@@ -92,14 +94,14 @@ def serve(root: Path, door: Door) -> Iterator[str]:
                 "REMOTE_ADDR": "127.0.0.1",
                 "PATH": os.environ["PATH"],
             }
-            sent = self._body()
+            sent = self._read_body()
             done = subprocess.run(["git", "http-backend"], input=sent, env=environment, capture_output=True, check=True)
             head, _, body = done.stdout.partition(b"\r\n\r\n")
             headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n"))
             status = int(headers.pop("Status", "200").split()[0])
-            self._say(status, body, **headers)
+            self._respond(status, body, **headers)
 
-        def _body(self) -> bytes:
+        def _read_body(self) -> bytes:
             if self.headers.get("Transfer-Encoding") != "chunked":
                 return self.rfile.read(int(self.headers.get("Content-Length", 0)))
             body = b""
@@ -114,6 +116,6 @@ def serve(root: Path, door: Door) -> Iterator[str]:
     try:
         yield f"http://127.0.0.1:{server.server_port}"
     finally:
-        over.set()
+        finished.set()
         server.shutdown()
         server.server_close()

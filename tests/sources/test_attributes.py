@@ -1,8 +1,7 @@
-"""What `.gitattributes` say is what git says, for any name and pattern, in a time that a repository does not decide."""
+"""`.gitattributes` mean what git makes of them, for any name and pattern, and a repository cannot stretch the time."""
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,7 @@ import pytest
 from flyte_llama.config import SourceConfig
 from flyte_llama.sources import open_tree, pin
 from tests.conftest import MakeRepo
-from tests.sources.hostile import RawRepository
+from tests.sources.hostile import RawRepository, cpu_s
 
 GENERATED, VENDORED = "linguist-generated", "linguist-vendored"
 
@@ -20,7 +19,7 @@ def attributes(url: Path) -> dict[str, dict[str, str]]:
         return tree.attributes([entry.path for entry in tree.entries()], [GENERATED, VENDORED])
 
 
-def test_folders_rule_over_those_above_the_last_line_wins_and_macros_are_known(make_repo: MakeRepo):
+def test_inner_folders_override_outer_ones_the_last_line_wins_and_macros_work(make_repo: MakeRepo):
     files = {
         ".gitattributes": "# a comment\n* text=auto\ngen/** linguist-generated=true\n*.css -linguist-vendored\n"
         '[attr]made linguist-generated linguist-vendored\n*.rb made\n"a b/*.go" linguist-generated\n'
@@ -37,8 +36,8 @@ def test_folders_rule_over_those_above_the_last_line_wins_and_macros_are_known(m
         "folder/a.go": "1",
         "plain.go": "1",
     }
-    said = attributes(make_repo("r", files))
-    assert {path: found for path, found in said.items() if ".gitattributes" not in path} == {
+    by_path = attributes(make_repo("r", files))
+    assert {path: values for path, values in by_path.items() if ".gitattributes" not in path} == {
         "gen/a.go": {GENERATED: "true"},
         "gen/hand/a.go": {GENERATED: "false"},
         "gen/hand/lib/a.go": {GENERATED: "false", VENDORED: "set"},
@@ -49,23 +48,23 @@ def test_folders_rule_over_those_above_the_last_line_wins_and_macros_are_known(m
     }
 
 
-def test_hostile_patterns_and_names_are_git_s_to_match(tmp_path: Path):
+def test_hostile_patterns_and_names_are_matched_by_git(tmp_path: Path):
     raw = RawRepository(tmp_path / "raw")
     patterns = b"*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*b linguist-generated\n[ linguist-generated\n\\ linguist-generated\n"
     names = [b"a" * 250, b"back\\slash.py", b"new\nline.py", b"latin-\xfc.py", b"con.py", b"[", b"a" * 100 + b"b"]
     raw.commit_files({b".gitattributes": patterns, **dict.fromkeys(names, b"x\n")})
-    start = time.monotonic()
+    start = cpu_s()
     assert attributes(raw.path) == {"a" * 100 + "b": {GENERATED: "set"}}
-    assert time.monotonic() - start < 30
+    assert cpu_s() - start < 30
 
 
 def test_ten_thousand_paths_are_answered(make_repo: MakeRepo):
-    files = {f"{number % 100}/{'n' * 40}{number}.py": "x" for number in range(10_000)}
-    said = attributes(make_repo("r", {".gitattributes": "*.py linguist-generated\n", **files}))
-    assert said == {path: {GENERATED: "set"} for path in files}
+    files = {f"{index % 100}/{'n' * 40}{index}.py": "x" for index in range(10_000)}
+    by_path = attributes(make_repo("r", {".gitattributes": "*.py linguist-generated\n", **files}))
+    assert by_path == {path: {GENERATED: "set"} for path in files}
 
 
 @pytest.mark.parametrize("name", ["flytekit"])
-def test_a_package_has_none(name: str):
+def test_a_package_has_no_attributes(name: str):
     with open_tree(pin(SourceConfig(url=f"package:{name}"))) as tree:
         assert tree.attributes(["a"], [GENERATED]) == {}

@@ -1,4 +1,4 @@
-"""A token opens a private repository, and appears nowhere: neither does a credential of the user's own."""
+"""A token opens a private repository and appears nowhere; neither do the user's credentials."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from urllib.parse import urlsplit
 import pytest
 
 from flyte_llama.config import DocumentsConfig, SourceConfig
-from flyte_llama.documents import collect, write_documents
+from flyte_llama.documents import write_documents
+from flyte_llama.documents.read import collect
 from flyte_llama.errors import SourceError
 from flyte_llama.sources import first_commits, open_tree, pin
 from flyte_llama.sources.credential import GIT_HOST, GIT_TOKEN, credential_for
 from tests.conftest import MakeRepo
-from tests.sources.hostile import wrapped_git
-from tests.sources.server import Door, serve
+from tests.sources.hostile import wrap_git
+from tests.sources.server import Behaviour, serve
 
 CANARY = "canary-7f3a9c51e2"
 ANOTHER = "another-0d41"
@@ -31,12 +32,12 @@ def _the_host_is_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def root(make_repo: MakeRepo) -> Path:
-    """Of the server; holds the repository `o/r/.git`."""
+    """Root folder of the server; it holds the repository `o/r/.git`."""
     return make_repo("o/r", {"a.py": "x = 1\n"}).parent.parent
 
 
 def read_everything(url: str, folder: Path) -> dict[str, int]:
-    """The whole line of a source: pinned, collected, written, its history."""
+    """Take a source all the way: pin, collect and write it, and read its history."""
     pinned = pin(SourceConfig(url=url, accept_unknown_licence=True), timeout_s=20)
     assert CANARY not in pinned.model_dump_json()
     with open_tree(pinned) as tree:
@@ -49,19 +50,19 @@ def read_everything(url: str, folder: Path) -> dict[str, int]:
 def errors(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[list[BaseException]]:
-    """A test puts the errors that it caught into it; in the end the canary is looked for wherever it could be.
+    """A list for the errors that a test catches; afterwards the canary is searched for everywhere.
 
-    In git's arguments and the configuration of our repositories, the log, both outputs, the errors with their chains,
-    and what the test wrote to `out`.
+    It must be absent from git's arguments, the configuration of the fetched repositories, the log, both outputs, the
+    errors with their chains, and the files that the test wrote to `out`.
     """
     caplog.set_level(logging.DEBUG)
     log = tmp_path / "arguments"
     script = f'(printf "%s\\n" "$@"; cat "$GIT_DIR/config") >> {log} 2>/dev/null; exec $REAL "$@"'
-    monkeypatch.setenv("PATH", wrapped_git(tmp_path / "bin", script))
+    monkeypatch.setenv("PATH", wrap_git(tmp_path / "bin", script))
     errors: list[BaseException] = []
     yield errors
-    said = capfd.readouterr()
-    texts = [caplog.text, said.out, said.err, log.read_text()]
+    captured = capfd.readouterr()
+    texts = [caplog.text, captured.out, captured.err, log.read_text()]
     assert "ls-remote" in texts[-1]
     for error in errors:
         chain: BaseException | None = error
@@ -78,17 +79,17 @@ def test_the_token_opens_a_private_repository_and_appears_nowhere(
     root: Path, tmp_path: Path, errors: list[BaseException], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv(GIT_TOKEN, CANARY + "\n")
-    door = Door(token=CANARY)
-    with serve(root, door) as url:
+    behaviour = Behaviour(token=CANARY)
+    with serve(root, behaviour) as url:
         assert set(read_everything(f"{url}/o/r/.git", tmp_path / "out")) == {"a.py"}
-    assert set(door.seen) == {f"x-access-token:{CANARY}"}
+    assert set(behaviour.authorizations) == {f"x-access-token:{CANARY}"}
 
 
 def test_a_refused_token_is_an_error_without_it(
     root: Path, tmp_path: Path, errors: list[BaseException], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv(GIT_TOKEN, CANARY)
-    with serve(root, Door(token=ANOTHER)) as url:
+    with serve(root, Behaviour(token=ANOTHER)) as url:
         with pytest.raises(SourceError, match=f"refused the token in {GIT_TOKEN}") as caught:
             pin(SourceConfig(url=f"{url}/o/r/.git"))
         errors.append(caught.value)
@@ -97,7 +98,7 @@ def test_a_refused_token_is_an_error_without_it(
 
 def test_without_a_token_the_error_says_what_to_set(root: Path):
     with (
-        serve(root, Door(token=CANARY)) as url,
+        serve(root, Behaviour(token=CANARY)) as url,
         pytest.raises(SourceError, match=f"set {GIT_TOKEN} and its {GIT_HOST}, or git's") as caught,
     ):
         pin(SourceConfig(url=f"{url}/o/r/.git"))
@@ -106,23 +107,23 @@ def test_without_a_token_the_error_says_what_to_set(root: Path):
 
 def test_a_redirect_to_another_host_does_not_get_the_token(root: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv(GIT_TOKEN, CANARY)
-    thief = Door(token=CANARY)
-    with serve(root, thief) as other, serve(root, Door(redirect=other)) as url, pytest.raises(SourceError):
+    thief = Behaviour(token=CANARY)
+    with serve(root, thief) as other, serve(root, Behaviour(redirect=other)) as url, pytest.raises(SourceError):
         pin(SourceConfig(url=f"{url}/o/r/.git"))
-    assert thief.seen == []
+    assert thief.authorizations == []
 
 
 def test_an_instead_of_to_another_host_does_not_get_the_token(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv(GIT_TOKEN, CANARY)
-    thief = Door(token=CANARY)
+    thief = Behaviour(token=CANARY)
     with serve(root, thief) as url:
         (tmp_path / "gitconfig").write_text(f'[url "{url}/"]\n\tinsteadOf = https://example.invalid/\n')
         monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
         with pytest.raises(SourceError):
             pin(SourceConfig(url="https://example.invalid/o/r/.git"))
-    assert thief.seen == []
+    assert thief.authorizations == []
 
 
 @pytest.mark.parametrize(
@@ -142,7 +143,7 @@ def test_an_instead_of_to_another_host_does_not_get_the_token(
         ("/srv/r", None),
     ],
 )
-def test_only_https_and_this_machine_are_given_the_token(url: str, origin: str | None, monkeypatch: pytest.MonkeyPatch):
+def test_only_https_and_this_machine_get_the_token(url: str, origin: str | None, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv(GIT_TOKEN, CANARY)
     monkeypatch.setenv(GIT_HOST, urlsplit(url).hostname or "")
     config, environment = credential_for(url)
@@ -157,37 +158,35 @@ def test_the_token_is_for_one_host_alone(host: str | None, monkeypatch: pytest.M
     monkeypatch.delenv(GIT_HOST)
     if host:
         monkeypatch.setenv(GIT_HOST, host)
-    given = {name for name in ("github.com", "gitlab.example.com", "evil.example.com") if asks_for(name)}
-    assert given == {(host or "github.com").lower()}
+    hosts = {name for name in ("github.com", "gitlab.example.com", "evil.example.com") if gets_token(name)}
+    assert hosts == {(host or "github.com").lower()}
 
 
-def asks_for(host: str) -> bool:
+def gets_token(host: str) -> bool:
     return bool(credential_for(f"https://{host}/o/r").config)
 
 
 @pytest.mark.parametrize("token", ["q7 z", "q7\nusername=b", "q7\x1b", "q7ü"])
-def test_a_token_that_is_none_is_refused_without_being_shown(token: str, monkeypatch: pytest.MonkeyPatch):
+def test_an_invalid_token_is_refused_without_being_shown(token: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv(GIT_TOKEN, token)
-    with pytest.raises(SourceError, match="no access token") as caught:
+    with pytest.raises(SourceError, match="not an access token") as caught:
         pin(SourceConfig(url="https://127.0.0.1:9/o/r"))
     assert token not in caught.value.message
 
 
-def test_the_users_own_helper_is_not_asked_to_store_the_token(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_the_users_helper_is_not_asked_to_store_the_token(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     store = tmp_path / "stored"
     (tmp_path / "gitconfig").write_text(f"[credential]\n\thelper = store --file={store}\n")
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
     monkeypatch.setenv(GIT_TOKEN, CANARY)
-    with serve(root, Door(token=CANARY)) as url:
+    with serve(root, Behaviour(token=CANARY)) as url:
         read_everything(f"{url}/o/r/.git", tmp_path / "out")
     assert not store.exists()
 
 
 @pytest.mark.parametrize("way", ["helper", "askpass", "insteadOf"])
 @pytest.mark.parametrize("right", [True, False])
-def test_a_credential_of_the_users_works_without_a_token_and_appears_nowhere(
+def test_a_users_credential_works_without_a_token_and_appears_nowhere(
     way: str,
     right: bool,
     root: Path,
@@ -197,9 +196,9 @@ def test_a_credential_of_the_users_works_without_a_token_and_appears_nowhere(
 ):
     monkeypatch.setenv("CANARY", CANARY)
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
-    door = Door(token=CANARY if right else ANOTHER)
-    with serve(root, door) as url:
-        asked, config = f"{url}/o/r/.git", ""
+    behaviour = Behaviour(token=CANARY if right else ANOTHER)
+    with serve(root, behaviour) as url:
+        source_url, config = f"{url}/o/r/.git", ""
         if way == "helper":
             config = '[credential]\n\thelper = "!f() { echo username=u; echo password=$CANARY; }; f"\n'
         elif way == "askpass":
@@ -209,19 +208,19 @@ def test_a_credential_of_the_users_works_without_a_token_and_appears_nowhere(
         else:
             with_password = url.replace("://", f"://u:{CANARY}@")
             config = f'[url "{with_password}/"]\n\tinsteadOf = https://example.invalid/\n'
-            asked = "https://example.invalid/o/r/.git"
+            source_url = "https://example.invalid/o/r/.git"
         (tmp_path / "gitconfig").write_text(config)
         if right:
-            assert set(read_everything(asked, tmp_path / "out")) == {"a.py"}
+            assert set(read_everything(source_url, tmp_path / "out")) == {"a.py"}
         else:
             with pytest.raises(SourceError, match="It asks for credentials") as caught:
-                read_everything(asked, tmp_path / "out")
+                read_everything(source_url, tmp_path / "out")
             errors.append(caught.value)
-    assert door.seen[-1].endswith(f":{CANARY}")
+    assert behaviour.authorizations[-1].endswith(f":{CANARY}")
 
 
-def test_of_a_url_of_the_users_configuration_only_the_host_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    with serve(tmp_path, Door(status=404)) as url:
+def test_only_the_host_of_a_url_in_the_users_configuration_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    with serve(tmp_path, Behaviour(status=404)) as url:
         (tmp_path / "gitconfig").write_text(f'[url "{url}/{CANARY}/"]\n\tinsteadOf = https://example.invalid/\n')
         monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
         with pytest.raises(SourceError, match=f"{url}/…") as caught:

@@ -9,20 +9,16 @@ import pytest
 
 from flyte_llama.config import SourceConfig
 from flyte_llama.errors import SourceError
-from flyte_llama.sources import PinnedSource, open_tree, pin
+from flyte_llama.sources import open_tree, pin
 from flyte_llama.sources.entry import git_blob_id
 from tests.conftest import MakeRepo, commit_files, git
-
-
-def read_all(pinned: PinnedSource) -> dict[str, bytes]:
-    with open_tree(pinned) as tree:
-        return {entry.path: tree.read(entry).data for entry in tree.entries() if entry.mode.startswith("100")}
+from tests.sources.hostile import read_files
 
 
 def test_every_file_comes_back_byte_for_byte(make_repo: MakeRepo):
     files = {"a.py": b"x = 1\r\n", "docs/ü ñ.md": "ü".encode(), "bin": bytes(range(256)) * 300, "empty": b""}
     pinned = pin(SourceConfig(url=str(make_repo("r", files))))
-    assert read_all(pinned) == files
+    assert read_files(pinned) == files
     with open_tree(pinned) as tree:
         for entry in tree.entries():
             blob = tree.read(entry)
@@ -40,20 +36,20 @@ def test_a_branch_a_tag_a_full_ref_and_a_commit_are_pinned(make_repo: MakeRepo):
     for ref, commit in expected.items():
         pinned = pin(SourceConfig(url=str(repo), ref=ref))
         assert pinned.revision == commit, ref
-        assert read_all(pinned) == {"a": b"1" if commit == first else b"2"}
+        assert read_files(pinned) == {"a": b"1" if commit == first else b"2"}
     assert pin(SourceConfig(url=str(repo))).ref == "refs/heads/main"
 
 
-def test_what_is_pinned_is_read_even_if_the_branch_moved_since(make_repo: MakeRepo):
+def test_the_pinned_commit_is_read_even_if_the_branch_moved_since(make_repo: MakeRepo):
     repo = make_repo("r", {"a": "1"})
     pinned = pin(SourceConfig(url=str(repo)))
     commit_files(repo, {"a": "2"})
-    assert read_all(pinned) == {"a": b"1"}
+    assert read_files(pinned) == {"a": b"1"}
 
 
 def test_a_file_url_and_a_path_read_the_same(make_repo: MakeRepo):
     repo = make_repo("r", {"a": "1"})
-    assert read_all(pin(SourceConfig(url=f"file://{repo}"))) == read_all(pin(SourceConfig(url=str(repo))))
+    assert read_files(pin(SourceConfig(url=f"file://{repo}"))) == read_files(pin(SourceConfig(url=str(repo))))
 
 
 def test_the_users_insteadof_is_honoured(make_repo: MakeRepo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -61,10 +57,10 @@ def test_the_users_insteadof_is_honoured(make_repo: MakeRepo, tmp_path: Path, mo
     (tmp_path / "gitconfig").write_text(f'[url "{repo}"]\n\tinsteadOf = https://example.invalid/o/r\n')
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
     pinned = pin(SourceConfig(url="https://example.invalid/o/r"))
-    assert (pinned.name, read_all(pinned)) == ("o/r", {"a": b"1"})
+    assert (pinned.name, read_files(pinned)) == ("o/r", {"a": b"1"})
 
 
-def test_a_missing_ref_names_those_there_are(make_repo: MakeRepo):
+def test_a_missing_ref_lists_the_available_refs(make_repo: MakeRepo):
     repo = make_repo("r", {"a": "1"})
     git(repo, "tag", "v1")
     with pytest.raises(SourceError, match=r"no ref 'v9'\. Available: main, v1"):
@@ -90,7 +86,7 @@ def test_an_unborn_and_a_missing_repository_are_named(tmp_path: Path):
 def test_a_commit_that_is_not_there_is_an_error_at_reading(make_repo: MakeRepo):
     pinned = pin(SourceConfig(url=str(make_repo("r", {"a": "1"})), ref="1" * 40))
     with pytest.raises(SourceError, match="git cannot read it"):
-        read_all(pinned)
+        read_files(pinned)
 
 
 def test_symlinks_and_submodules_are_listed_by_their_modes_and_point_nowhere(make_repo: MakeRepo):
@@ -112,7 +108,7 @@ def test_hooks_and_filters_of_the_remote_never_run(make_repo: MakeRepo, tmp_path
     hook.parent.mkdir(exist_ok=True)
     hook.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
     hook.chmod(0o755)
-    assert read_all(pin(SourceConfig(url=str(repo))))["a.txt"] == b"id $Id$\n"
+    assert read_files(pin(SourceConfig(url=str(repo))))["a.txt"] == b"id $Id$\n"
     assert not (tmp_path / "ran").exists()
 
 

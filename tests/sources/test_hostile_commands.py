@@ -1,4 +1,4 @@
-"""Nothing that a URL, a ref, a repository or its configuration says is ever run."""
+"""Nothing in a URL, a ref, a repository or its configuration is ever run."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from flyte_llama.config import SourceConfig
 from flyte_llama.errors import SourceError
 from flyte_llama.sources import PinnedSource, first_commits, open_tree, pin
 from tests.conftest import MakeRepo, git
-from tests.sources.hostile import FILE, RawRepository, read_files, wrapped_git
+from tests.sources.hostile import FILE, RawRepository, read_files, wrap_git
 
 COMMIT = "1" * 40
 
 
 @pytest.fixture
 def ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The file that every attack here makes if it succeeds; the working directory is empty."""
+    """The file that every attack here creates if it succeeds; the working directory is empty."""
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     return tmp_path / "ran"
@@ -49,7 +49,7 @@ def test_a_url_that_would_run_something_runs_nothing(url: str, ran: Path):
     url = url.format(ran=ran)
     with pytest.raises((ValidationError, SourceError)):
         pin(SourceConfig(url=url), timeout_s=5)
-    # A pinned source that came around the configuration's check.
+    # A pinned source that bypassed the check of the configuration.
     pinned = PinnedSource(name="o/r", url=url, ref="refs/heads/main", revision=COMMIT)
     with pytest.raises(SourceError), open_tree(pinned, timeout_s=5):
         pass
@@ -127,7 +127,7 @@ def test_hooks_and_commands_of_a_repositorys_configuration_never_run(make_repo: 
     assert not ran.exists()
 
 
-def test_hooks_of_the_users_template_do_not_reach_our_repositories(
+def test_hooks_of_the_users_template_do_not_reach_the_fetched_repository(
     raw: RawRepository, ran: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     hook = tmp_path / "template/hooks/reference-transaction"
@@ -135,15 +135,15 @@ def test_hooks_of_the_users_template_do_not_reach_our_repositories(
     hook.write_text(f"#!/bin/sh\ntouch {ran}\n")
     hook.chmod(0o755)
     monkeypatch.setenv("GIT_TEMPLATE_DIR", str(tmp_path / "template"))
-    assert read_files(raw.pinned()) == {"a.py": b"x = 1\n"}
+    assert read_files(raw.pin()) == {"a.py": b"x = 1\n"}
     assert not ran.exists()
 
 
-def test_a_partial_clone_that_lacks_a_blob_does_not_ask_its_own_remote(raw: RawRepository, ran: Path):
-    """Its upload-pack would fetch the blob from a remote whose command the repository chooses."""
+def test_a_partial_clone_that_lacks_a_blob_does_not_ask_its_remote(raw: RawRepository, ran: Path):
+    """Its upload-pack would fetch the blob from a remote, with a command that the repository configures."""
     blob = raw.blob(b"gone = 1\n")
     raw.commit(raw.tree([(FILE, b"gone.py", blob)]))
-    raw.loose(blob).unlink()
+    raw.loose_path(blob).unlink()
     for key, value in {
         "core.repositoryFormatVersion": "1",
         "extensions.partialClone": "origin",
@@ -153,40 +153,40 @@ def test_a_partial_clone_that_lacks_a_blob_does_not_ask_its_own_remote(raw: RawR
     }.items():
         raw.git("config", key, value)
     with pytest.raises(SourceError):
-        read_files(raw.pinned())
+        read_files(raw.pin())
     assert not ran.exists()
 
 
-def test_the_repository_of_a_hook_that_we_run_in_is_not_touched(
+def test_inside_a_hook_the_users_repository_is_not_touched(
     raw: RawRepository, make_repo: MakeRepo, monkeypatch: pytest.MonkeyPatch
 ):
-    """As when `pyflyte run` is called from a pre-push hook, where git sets these."""
-    own = make_repo("own", {"own.py": "y = 2\n"})
-    before = sorted(path.relative_to(own) for path in own.rglob("*"))
+    """A pre-push hook may call `pyflyte run`, and git sets these variables there."""
+    users_repo = make_repo("own", {"own.py": "y = 2\n"})
+    before = sorted(path.relative_to(users_repo) for path in users_repo.rglob("*"))
     for name, value in {
         "GIT_DIR": ".git",
         "GIT_WORK_TREE": ".",
         "GIT_INDEX_FILE": ".git/index",
         "GIT_PREFIX": "",
     }.items():
-        monkeypatch.setenv(name, str(own / value) if value else value)
-    monkeypatch.setenv("GIT_OBJECT_DIRECTORY", str(own / ".git/objects"))
+        monkeypatch.setenv(name, str(users_repo / value) if value else value)
+    monkeypatch.setenv("GIT_OBJECT_DIRECTORY", str(users_repo / ".git/objects"))
     pinned = pin(SourceConfig(url=str(raw.path)))
     assert read_files(pinned) == {"a.py": b"x = 1\n"}
     assert set(first_commits(pinned)) == {"a.py"}
-    assert sorted(path.relative_to(own) for path in own.rglob("*")) == before
+    assert sorted(path.relative_to(users_repo) for path in users_repo.rglob("*")) == before
 
 
-def test_the_configuration_of_the_repository_we_stand_in_is_not_used(
+def test_the_configuration_of_the_current_repository_is_not_used(
     raw: RawRepository, make_repo: MakeRepo, ran: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    own = make_repo("own", {"own.py": "y = 2\n"})
-    git(own, "config", "url./nowhere/.insteadOf", str(raw.path.parent) + "/")
-    monkeypatch.chdir(own)
+    users_repo = make_repo("own", {"own.py": "y = 2\n"})
+    git(users_repo, "config", "url./nowhere/.insteadOf", str(raw.path.parent) + "/")
+    monkeypatch.chdir(users_repo)
     assert read_files(pin(SourceConfig(url=str(raw.path)))) == {"a.py": b"x = 1\n"}
 
 
-def test_a_user_whose_defaults_are_unusual_reads_the_same(
+def test_unusual_defaults_of_the_user_change_nothing(
     raw: RawRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     (tmp_path / "gitconfig").write_text(
@@ -197,14 +197,14 @@ def test_a_user_whose_defaults_are_unusual_reads_the_same(
     )
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
     monkeypatch.setenv("GIT_DEFAULT_HASH", "sha256")
-    pinned = raw.pinned()
+    pinned = raw.pin()
     assert read_files(pinned) == {"a.py": b"x = 1\n"}
     assert first_commits(pinned) == {"a.py": 1_700_000_000}
 
 
-def test_git_is_given_no_terminal(raw: RawRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_git_gets_no_terminal(raw: RawRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv(
-        "PATH", wrapped_git(tmp_path / "bin", f'(: < /dev/tty) 2>/dev/null && touch {tmp_path}/tty; exec $REAL "$@"')
+        "PATH", wrap_git(tmp_path / "bin", f'(: < /dev/tty) 2>/dev/null && touch {tmp_path}/tty; exec $REAL "$@"')
     )
-    assert read_files(raw.pinned()) == {"a.py": b"x = 1\n"}
+    assert read_files(raw.pin()) == {"a.py": b"x = 1\n"}
     assert not (tmp_path / "tty").exists()

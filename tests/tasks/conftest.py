@@ -1,4 +1,4 @@
-"""The package as registration sees it."""
+"""The package in the form that registration sends."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ SETTINGS = SerializationSettings(
 
 
 class Registered(NamedTuple):
+    """The serialised entities, each by its short name (a launch plan by its full name)."""
+
     tasks: dict[str, TaskSpec]
     workflows: dict[str, object]
     launch_plans: dict[str, LaunchPlan]
@@ -27,11 +29,11 @@ class Registered(NamedTuple):
 
 @pytest.fixture(scope="session")
 def registered() -> Registered:
-    return serialised()
+    return serialise_package()
 
 
-def serialised() -> Registered:
-    """Everything that `pyflyte register flyte_llama` would send, by short name."""
+def serialise_package() -> Registered:
+    """Everything that `pyflyte register flyte_llama` would send."""
     repo.serialize_load_only(["flyte_llama"], SETTINGS, ".")
     entities = repo.serialize_get_control_plane_entities(SETTINGS, ".", Options())
     tasks, workflows, launch_plans = {}, {}, {}

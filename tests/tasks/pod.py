@@ -1,4 +1,4 @@
-"""Run a task from its serialised spec, as its pod would: the container's own command, placeholders filled in."""
+"""Run a task from its serialised spec as a pod would: the container's command, with the placeholders filled in."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from flytekit.models.task import TaskSpec
 
 @dataclass
 class Pod:
-    """One attempt at a task; what it says stands in `folder/log`."""
+    """One attempt at a task. Its output goes to `folder/log`."""
 
     folder: Path
     process: subprocess.Popen[bytes]
@@ -25,13 +25,13 @@ class Pod:
         return (self.folder / "log").read_text(errors="replace")
 
     def workers(self) -> list[int]:
-        """Processes that train."""
-        found = subprocess.run(["pgrep", "-P", str(self.process.pid)], capture_output=True, text=True).stdout.split()
-        commands = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in found}
+        """The ids of the processes that train."""
+        children = subprocess.run(["pgrep", "-P", str(self.process.pid)], capture_output=True, text=True).stdout.split()
+        commands = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in children}
         return [int(pid) for pid, command in commands.items() if b"spawn_main" in command]
 
     def end(self) -> None:
-        """Leave nothing of it running."""
+        """Kill the process and all its children."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
 
@@ -52,15 +52,16 @@ def start_pod(
     index: int | None = None,
     previous: Path | None = None,
 ) -> Pod:
-    """Start one attempt; of a mapped task, on item `index`. Its checkpoints go to `folder/checkpoint`.
+    """Start one attempt; its checkpoints go to `folder/checkpoint`.
 
     Args:
-        previous: Folder of the attempt before.
+        index: For a map task, the index of its item.
+        previous: The folder of the previous attempt.
     """
     for name in ("out", "raw"):
         (folder / name).mkdir(parents=True)
     (folder / "inputs.pb").write_bytes(inputs.SerializeToString())
-    places = {
+    values = {
         "{{.input}}": folder / "inputs.pb",
         "{{.outputPrefix}}": folder / "out",
         "{{.rawOutputDataPrefix}}": folder / "raw",
@@ -68,7 +69,7 @@ def start_pod(
         "{{.prevCheckpointPrefix}}": previous / "checkpoint" if previous else '""',
     }
     container = spec.template.container
-    command = [str(places.get(argument, argument)) for argument in container.args]
+    command = [str(values.get(argument, argument)) for argument in container.args]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {
         **os.environ,
@@ -91,10 +92,10 @@ def run_in_pod(
     index: int | None = None,
     previous: Path | None = None,
 ) -> literals_pb2.LiteralMap:
-    """The task's outputs."""
+    """Run the task to its end, and return its outputs."""
     pod = start_pod(spec, inputs, folder, index=index, previous=previous)
     try:
-        returned = pod.process.wait(timeout=300)
+        returned = pod.process.wait(timeout=900)
     finally:
         pod.end()
     error, outputs = pod.error(), pod.outputs()

@@ -1,4 +1,4 @@
-"""A training task in pods that are taken away, one attempt after the other, as Flyte would start them."""
+"""A training task in pods that are taken away; attempts are started one after the other, as Flyte would."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from flyte_llama.documents import write_documents
 from tests.conftest import TEXTS, document
 from tests.tasks.conftest import Registered
 from tests.tasks.pod import Pod, start_pod
-from tests.training.runs import SETTINGS, packed_rows, tell
+from tests.training.runs import SETTINGS, launch_runs, write_packed_rows
 
 pytestmark = pytest.mark.slow
-# Long enough for a signal to come before the end.
+# Enough steps for the signal to arrive before training ends.
 LONG = SETTINGS | {"max_steps": 60, "global_batch_size": 16, "checkpoint_every_steps": 5, "log_every_steps": 5}
 
 
@@ -37,20 +37,20 @@ def config_literal(config: TrainingConfig) -> literals_pb2.Literal:
     return TypeEngine.to_literal(context, config, kind, TypeEngine.to_literal_type(kind)).to_flyte_idl()
 
 
-def uploaded(pod: Pod) -> list[int]:
-    """Steps whose checkpoints the bucket holds."""
+def steps_in_bucket(pod: Pod) -> list[int]:
+    """The steps that have a checkpoint in the bucket."""
     return sorted(int(path.name.removeprefix("step-")) for path in (pod.folder / "checkpoint").glob("node-0/step-*"))
 
 
-def wait_until(pod: Pod, seen: Callable[[], object], seconds: float = 90) -> None:
+def wait_until(pod: Pod, condition: Callable[[], object], seconds: float = 90) -> None:
     end = time.monotonic() + seconds
-    while not seen():
+    while not condition():
         assert pod.process.poll() is None, pod.log()[-3000:]
         assert time.monotonic() < end, pod.log()[-3000:]
         time.sleep(0.02)
 
 
-def test_attempts_that_are_taken_away_hand_their_checkpoints_on_and_the_last_comes_out_the_same(
+def test_interrupted_attempts_pass_on_their_checkpoints_and_the_last_gives_the_same_model(
     registered: Registered,
     tiny_base: Path,
     tmp_path: Path,
@@ -58,9 +58,9 @@ def test_attempts_that_are_taken_away_hand_their_checkpoints_on_and_the_last_com
     request: pytest.FixtureRequest,
 ):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    rows = packed_rows(tiny_base, tmp_path / "rows")
-    told = tell(tiny_base, rows, [{"out": tmp_path / "whole", "settings": LONG}])
-    assert told.returncode == 0, told.stderr[-3000:]
+    rows = write_packed_rows(tiny_base, tmp_path / "rows")
+    done = launch_runs(tiny_base, rows, [{"out": tmp_path / "whole", "settings": LONG}])
+    assert done.returncode == 0, done.stderr[-3000:]
     spec = next(spec for name, spec in registered.tasks.items() if name.startswith("fine_tune"))
     training = config_literal(TrainingConfig(**LONG))
     heldout = tmp_path / "heldout"
@@ -69,41 +69,42 @@ def test_attempts_that_are_taken_away_hand_their_checkpoints_on_and_the_last_com
     values = {"training": training, **{name: folder_literal(folder) for name, folder in folders.items()}}
     inputs = literals_pb2.LiteralMap(literals=values)
 
-    def attempt(number: int) -> Pod:
-        pod = start_pod(spec, inputs, tmp_path / str(number), previous=tmp_path / str(number - 1))
+    def attempt(index: int) -> Pod:
+        pod = start_pod(spec, inputs, tmp_path / str(index), previous=tmp_path / str(index - 1))
         request.addfinalizer(pod.end)
         return pod
 
-    # The attempt before saved nothing: there is no such folder. The pod's own process is told to end.
+    # The first attempt has no previous folder to read. The pod's main process gets the signal.
     pod = attempt(0)
-    wait_until(pod, lambda: uploaded(pod))
+    wait_until(pod, lambda: steps_in_bucket(pod))
     pod.process.send_signal(signal.SIGTERM)
-    pod.process.wait(timeout=60)
+    pod.process.wait(timeout=300)
     assert "left no checkpoint, so training starts at step 0" in pod.log()
     assert "interrupted after step" in pod.log()
     assert pod.outputs() is None
-    first = uploaded(pod)
+    first = steps_in_bucket(pod)
     assert len(first) == 2
 
-    # Now a process that trains, as soon as it knows from where it goes on.
+    # In the second attempt a training process gets the signal, as soon as it has resumed.
     pod = attempt(1)
-    wait_until(pod, lambda: "going on after step" in pod.log())
-    assert uploaded(pod) == first[-1:]
+    wait_until(pod, lambda: "resuming after step" in pod.log())
+    assert steps_in_bucket(pod) == first[-1:]
     (worker,) = pod.workers()
     os.kill(worker, signal.SIGTERM)
-    pod.process.wait(timeout=60)
+    pod.process.wait(timeout=300)
     error = pod.error()
     assert error is not None
     assert error.kind == errors_pb2.ContainerError.RECOVERABLE
     assert "interrupted after step" in error.message
     assert pod.outputs() is None
-    assert uploaded(pod)[0] == first[-1] < uploaded(pod)[-1]
+    assert steps_in_bucket(pod)[0] == first[-1] < steps_in_bucket(pod)[-1]
 
+    # The third attempt runs to the end, and its model equals the model of an uninterrupted run.
     pod = attempt(2)
-    assert pod.process.wait(timeout=120) == 0, pod.log()[-3000:]
+    assert pod.process.wait(timeout=300) == 0, pod.log()[-3000:]
     outputs = pod.outputs()
     assert outputs is not None
-    made = outputs.literals["model"]
-    weights = Path(made.scalar.blob.uri) / "model.safetensors"
+    model = outputs.literals["model"]
+    weights = Path(model.scalar.blob.uri) / "model.safetensors"
     whole = tmp_path / "whole" / "model.safetensors"
     assert hashlib.sha256(weights.read_bytes()).digest() == hashlib.sha256(whole.read_bytes()).digest()

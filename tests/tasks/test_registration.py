@@ -1,4 +1,4 @@
-"""What registration sends: images, resources, accelerators, secrets, retries, caches, schedules."""
+"""The specs sent at registration: images, resources, accelerators, secrets, retries, caches, schedules."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ TASKS = {
 def test_a_task_asks_for_what_it_needs(registered: Registered, name: str):
     cpu, gpu, memory, retries, cached, interruptible = TASKS[name]
     template = next(spec.template for full, spec in registered.tasks.items() if full.startswith(name))
-    asked = {entry.name: entry.value for entry in template.container.resources.requests}
-    assert (asked[CPU], asked.get(GPU), asked[MEMORY]) == (cpu, gpu, memory)
-    assert STORAGE in asked
-    assert asked == {entry.name: entry.value for entry in template.container.resources.limits}
+    requests = {entry.name: entry.value for entry in template.container.resources.requests}
+    assert (requests[CPU], requests.get(GPU), requests[MEMORY]) == (cpu, gpu, memory)
+    assert STORAGE in requests
+    assert requests == {entry.name: entry.value for entry in template.container.resources.limits}
     assert template.container.image == "registry.example.com/flyte-llama:test"
     assert template.metadata.retries.retries == retries
     assert template.metadata.interruptible == interruptible
@@ -63,7 +63,7 @@ def test_a_task_asks_for_what_it_needs(registered: Registered, name: str):
     assert bool(template.metadata.discovery_version) == cached
     if gpu:
         assert template.extended_resources.gpu_accelerator.device == "nvidia-a100-80gb"
-        assert template.extended_resources.shared_memory.mount_path == "/dev/shm"  # noqa: S108  # no temporary file
+        assert template.extended_resources.shared_memory.mount_path == "/dev/shm"  # noqa: S108  # a mount path
 
 
 def test_every_task_is_in_the_table(registered: Registered):
@@ -78,13 +78,13 @@ def test_training_on_one_node_is_an_ordinary_task_without_an_operator(registered
 NODES = """
 from flyteidl.plugins.kubeflow.pytorch_pb2 import DistributedPyTorchTrainingTask
 from google.protobuf.json_format import ParseDict
-from tests.tasks.conftest import serialised
-found = serialised()
-spec = found.tasks["fine_tune_on_nodes"].template
+from tests.tasks.conftest import serialise_package
+registered = serialise_package()
+spec = registered.tasks["fine_tune_on_nodes"].template
 job = ParseDict(spec.custom, DistributedPyTorchTrainingTask())
 print(spec.type, job.worker_replicas.replicas, job.elastic_config.min_replicas, job.elastic_config.max_replicas)
 print(job.elastic_config.nproc_per_node, job.elastic_config.max_restarts, spec.container.env["FLYTE_LLAMA_NODES"])
-nodes = found.workflows["train_flyte_llama"].template.nodes
+nodes = registered.workflows["train_flyte_llama"].template.nodes
 print([node.task_node.reference_id.name.split(".")[-1] for node in nodes if "fine_tune" in str(node.task_node)])
 """
 
@@ -111,7 +111,7 @@ def test_the_refresh_runs_weekly_skips_while_one_runs_and_needs_no_input(registe
     assert not [name for name, parameter in plan.default_inputs.parameters.items() if parameter.required]
 
 
-def test_no_secret_is_asked_for_and_no_plan_activated_unless_the_environment_says_so(registered: Registered):
+def test_no_secret_is_requested_and_no_plan_activated_by_default(registered: Registered):
     from flyte_llama.workflows import weekly_refresh
 
     assert not any(spec.template.security_context for spec in registered.tasks.values())
@@ -119,12 +119,12 @@ def test_no_secret_is_asked_for_and_no_plan_activated_unless_the_environment_say
 
 
 def test_the_environment_decides_on_gpus_secrets_and_activation():
-    # Read at registration, so in a process of its own; what is printed comes from the serialised specs.
+    # The environment is read at import, so this needs a new process; it prints the serialised specs.
     program = (
         "import re\n"
-        "from tests.tasks.conftest import serialised\n"
+        "from tests.tasks.conftest import serialise_package\n"
         "from flyte_llama.workflows import weekly_refresh\n"
-        "for name, spec in sorted(serialised().tasks.items()):\n"
+        "for name, spec in sorted(serialise_package().tasks.items()):\n"
         "    context = spec.template.security_context\n"
         "    for secret in context.secrets if context else []:\n"
         "        print(re.sub('_[0-9a-f]{32}.*', '', name), secret.group, secret.key, secret.env_var)\n"
@@ -193,7 +193,7 @@ def test_the_environment_decides_on_gpus_secrets_and_activation():
 def test_pyflyte_packages_and_registers_without_a_cluster(command: list[str], tmp_path: Path):
     arguments = [argument.format(out=tmp_path / "package.tgz") for argument in command]
     pyflyte = Path(sys.executable).with_name("pyflyte")
-    done = subprocess.run([pyflyte, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([pyflyte, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "flyte_llama.weekly_refresh" in done.stdout
     assert "flyte_llama.tasks.training.fine_tune" in done.stdout

@@ -1,4 +1,7 @@
-"""Starts of `story.py`, which trains a tiny Llama in processes of its own, and what a test asks of them."""
+"""Launches `story.py`, which trains a tiny Llama in separate processes, and reads its results.
+
+Also gives the rows, the environment and the time limit of every launch in these tests.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +15,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from flyte_llama.objective import clm
-from flyte_llama.packing import pack, write_rows
-from flyte_llama.tokens import DocumentTokenizer
+from flyte_llama.encoding import DocumentTokenizer
+from flyte_llama.encoding.objectives import clm
+from flyte_llama.encoding.packing import pack
 from flyte_llama.training import TrainingSummary
-from tests.conftest import TEXTS
+from tests.conftest import TEXTS, write_rows
+
+TIMEOUT_S = 900
+"""Ends a launch that hangs. A process that waits for another in vain does so for two hours (`processes`)."""
 
 STORY = Path(__file__).with_name("story.py")
-# Dropout and accumulation, so that both have to be gone on with; an order that begins a second epoch at step 7.
+# Dropout and accumulation, so that a resumed run must restore both. The second epoch begins at step 7.
 SETTINGS: dict[str, Any] = {
     "method": "lora",
     "lora": {"rank": 4, "dropout": 0.1},
@@ -37,56 +43,57 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-def packed_rows(base: Path, folder: Path, texts: Sequence[str] = tuple(TEXTS * 10)) -> Path:
+def write_packed_rows(base: Path, folder: Path, texts: Sequence[str] = tuple(TEXTS * 10)) -> Path:
     tokenizer = DocumentTokenizer(base)
-    pieces = [clm(ids, seq_len=64) for ids in map(tokenizer.framed, tokenizer.encode(texts))]
+    pieces = [clm(ids, seq_len=64) for ids in map(tokenizer.add_bos_eos, tokenizer.encode(texts))]
     write_rows(folder, [pack(pieces, seq_len=64, pad_id=tokenizer.eos_id)], seq_len=64, objective="clm")
     return folder
 
 
-def tell(
+def launch_runs(
     base: Path, rows: Path, runs: Sequence[dict[str, Any]], *, processes: int = 1
 ) -> subprocess.CompletedProcess[str]:
-    """Train the runs one after the other, in one launch; without `checkpoints` they lie beside `out`."""
+    """Train the runs one after the other in one launch. `checkpoints` is a folder next to `out` by default."""
     command = _command(["--standalone", "--nproc_per_node", str(processes)], base, rows, runs)
-    return subprocess.run(command, capture_output=True, text=True, env=_environment(), timeout=170)
+    return subprocess.run(command, capture_output=True, text=True, env=launch_environment(), timeout=TIMEOUT_S)
 
 
-def tell_on_two_nodes(base: Path, rows: Path, runs: Sequence[dict[str, Any]]) -> str:
-    """The same by two launchers, each of which takes itself for a node and has one process; what both said."""
+def launch_runs_on_two_nodes(base: Path, rows: Path, runs: Sequence[dict[str, Any]]) -> str:
+    """Train the runs with two launchers that act as two nodes of one process each, and return both their output."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    place = ["--nnodes", "2", "--nproc_per_node", "1", "--master_addr", "localhost", "--master_port", str(port)]
-    pipe, environment = subprocess.PIPE, _environment()
+    node_options = ["--nnodes", "2", "--nproc_per_node", "1", "--master_addr", "localhost", "--master_port", str(port)]
+    pipe, environment = subprocess.PIPE, launch_environment()
     launchers = [
         subprocess.Popen(
-            _command([*place, "--node_rank", number], base, rows, runs),
+            _command([*node_options, "--node_rank", node_rank], base, rows, runs),
             stdout=pipe,
             stderr=subprocess.STDOUT,
             env=environment,
         )
-        for number in ("0", "1")
+        for node_rank in ("0", "1")
     ]
     try:
-        said = "".join(launcher.communicate(timeout=170)[0].decode() for launcher in launchers)
+        output = "".join(launcher.communicate(timeout=TIMEOUT_S)[0].decode() for launcher in launchers)
     finally:
         for launcher in launchers:
             launcher.kill()
-    assert [launcher.returncode for launcher in launchers] == [0, 0], said[-3000:]
-    return said
+    assert [launcher.returncode for launcher in launchers] == [0, 0], output[-3000:]
+    return output
 
 
-def _command(place: Sequence[str], base: Path, rows: Path, runs: Sequence[dict[str, Any]]) -> list[str]:
-    whole = [
+def _command(options: Sequence[str], base: Path, rows: Path, runs: Sequence[dict[str, Any]]) -> list[str]:
+    with_paths = [
         {**run, "out": str(run["out"]), "checkpoints": str(run.get("checkpoints", f"{run['out']}-checkpoints"))}
         for run in runs
     ]
-    launcher = [sys.executable, "-m", "torch.distributed.run", *place]
-    return [*launcher, str(STORY), str(base), str(rows), json.dumps(whole)]
+    launcher = [sys.executable, "-m", "torch.distributed.run", *options]
+    return [*launcher, str(STORY), str(base), str(rows), json.dumps(with_paths)]
 
 
-def _environment() -> dict[str, str]:
+def launch_environment() -> dict[str, str]:
+    """One thread per process, as a launcher sets it."""
     return {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 

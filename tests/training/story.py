@@ -1,7 +1,7 @@
-"""Runs one after the other in one process of a launcher: `story.py BASE ROWS RUNS_JSON`; each run may have a fault.
+"""Trains runs one after the other in one process of a launcher: `story.py BASE ROWS RUNS_JSON`.
 
-A run is `{"out": …, "checkpoints": …, "settings": {…}, "fault": {"kind": …, "step": …, "rank": …}}`. What came of it
-stands in `out`: `summary.json`, or `error.txt`; the story then goes on.
+A run is `{"out": …, "checkpoints": …, "settings": {…}, "fault": {"kind": …, "step": …, "rank": …}}`; the fault may be
+null. Each run writes `summary.json` or `error.txt` to `out`, and then the next run starts.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from flyte_llama.training.processes import process_group
 
 
 @contextmanager
-def planted(fault: dict[str, Any] | None) -> Iterator[None]:
-    """SIGTERM or SIGKILL to this process or a loss that is no number, in the last micro-batch of a step; or a limit on
-    the size of files, as a full disk would set one."""
+def plant(fault: dict[str, Any] | None) -> Iterator[None]:
+    """Make a run fail: by SIGTERM, SIGKILL or a NaN loss in the last micro-batch of a step, or, like a full disk, by a
+    limit on the size of files."""
     from flyte_llama.training.trainer import PackedTrainer
 
     compute_loss, limits = PackedTrainer.compute_loss, resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -38,7 +38,7 @@ def planted(fault: dict[str, Any] | None) -> Iterator[None]:
         if trainer.state.global_step == fault["step"] - 1 and trainer.args.process_index == fault["rank"] and last:
             if fault["kind"] == "nan":
                 return loss * float("nan")
-            # Twice, as whoever ends a pod may do.
+            # Twice, as a pod that is shut down may receive it.
             for _ in range(2):
                 os.kill(os.getpid(), getattr(signal, fault["kind"]))
         return loss
@@ -61,13 +61,13 @@ if __name__ == "__main__":
             out = Path(run["out"])
             out.mkdir(parents=True, exist_ok=True)
             torch.distributed.barrier()
-            ended, text = "error.txt", ""
-            with planted(run.get("fault")):
+            result_file, text = "error.txt", ""
+            with plant(run.get("fault")):
                 try:
                     training = TrainingConfig(**run["settings"])
-                    places = {"heldout": [], "checkpoints": Path(run["checkpoints"])}
-                    summary = fine_tune(base, rows, out, training, **places)
-                    ended, text = "summary.json", summary.model_dump_json()
+                    options = {"heldout": [], "checkpoints": Path(run["checkpoints"])}
+                    summary = fine_tune(base, rows, out, training, **options)
+                    result_file, text = "summary.json", summary.model_dump_json()
                 except FlyteLlamaError as error:
                     text = f"{type(error).__name__}: {error.message}"
-            (out / (ended if rank == 0 else f"{rank}-{ended}")).write_text(text)
+            (out / (result_file if rank == 0 else f"{rank}-{result_file}")).write_text(text)

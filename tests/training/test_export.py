@@ -1,4 +1,4 @@
-"""What was written is loaded elsewhere and must be the model that was trained."""
+"""The written files, loaded in a fresh process, must be the model that was trained."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from flyte_llama.config import EvaluationConfig, TrainingConfig
+from flyte_llama.encoding import DocumentTokenizer
 from flyte_llama.errors import TrainingError
-from flyte_llama.evaluation import token_nats
+from flyte_llama.inference import token_nats
 from flyte_llama.model import load_model
-from flyte_llama.tokens import DocumentTokenizer
-from flyte_llama.training.export import SAMPLE_DOCUMENTS, SAMPLE_TOKENS, heldout_sample, verify
+from flyte_llama.training.export import SAMPLE_DOCUMENTS, SAMPLE_TOKENS, heldout_sample, verify_artefacts
 from tests.conftest import TEXTS, document, lines_of, words_of
 
 TRAINING = TrainingConfig(method="full", precision="fp32")
@@ -24,7 +24,7 @@ CONFIG = EvaluationConfig(window=64, stride=32, batch_tokens=256)
 
 @pytest.fixture
 def written(tiny_base: Path, tmp_path: Path) -> Path:
-    """A fine-tuned folder: the tiny Llama and its tokenizer."""
+    """A folder like a fine-tuned one: the tiny Llama and its tokenizer."""
     folder = shutil.copytree(tiny_base, tmp_path / "model")
     (folder / "base.json").unlink()
     return folder
@@ -50,25 +50,25 @@ def change(folder: Path, how: str) -> None:
 @pytest.mark.parametrize(
     ("how", "why"),
     [
-        ("partial", r"the written model is not whole: .*: 1 weights are missing or misshapen"),
-        ("not finite", "the written model is not whole: .* not finite"),
-        ("another", "the trained model one of"),
+        ("partial", r"the written model is incomplete or damaged: .*: 1 weights are missing or misshapen"),
+        ("not finite", "the written model is incomplete or damaged: .* not finite"),
+        ("another", "but the trained model has"),
     ],
 )
 def test_a_model_that_is_not_the_trained_one_is_an_error(
     written: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch, how: str, why: str
 ):
-    # As in the processes of a launcher: the fresh one must not wait for a group.
+    # Variables set by a launcher: the fresh process must not take them over and wait for a process group.
     for name, value in {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}.items():
         monkeypatch.setenv(name, value)
     ids = sample(tiny_base)
     nats = token_nats(load_model(written, dtype=torch.float32), ids, CONFIG)
     change(written, how)
     with pytest.raises(TrainingError, match=why):
-        verify(tiny_base, written, TRAINING, ids, nats, CONFIG)
+        verify_artefacts(tiny_base, written, TRAINING, ids, nats, CONFIG)
 
 
-def test_the_sample_takes_turns_among_repositories_and_never_grows_beyond_its_bounds(tiny_base: Path):
+def test_the_sample_takes_turns_among_repositories_and_stays_within_its_limits(tiny_base: Path):
     tokenizer = DocumentTokenizer(tiny_base)
     long = lines_of(words_of(2000))
     many = [document(f"{n} {long}", url="https://example.com/o/big", path=f"{n:03}") for n in range(100)]
@@ -76,6 +76,6 @@ def test_the_sample_takes_turns_among_repositories_and_never_grows_beyond_its_bo
     ids = heldout_sample([*many, *few], tokenizer)
     assert len(ids) == SAMPLE_DOCUMENTS
     assert sum(map(len, ids)) <= SAMPLE_TOKENS
-    assert [tokenizer.decode(one[1:].tolist()) for one in (ids[1], ids[3])] == ["small 0", "small 1"]
+    assert [tokenizer.decode(sequence[1:].tolist()) for sequence in (ids[1], ids[3])] == ["small 0", "small 1"]
     shuffled = heldout_sample([*few[::-1], *many[::-1]], tokenizer)
-    assert [one.tolist() for one in shuffled] == [one.tolist() for one in ids]
+    assert [sequence.tolist() for sequence in shuffled] == [sequence.tolist() for sequence in ids]

@@ -1,0 +1,154 @@
+"""The command `flyte-llama plan`: the configuration, the settings and the size of the corpus → a plan and its text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import pyarrow as pa
+
+from flyte_llama.config import ExperimentConfig, TrainingConfig
+from flyte_llama.encoding import TABLE
+from flyte_llama.errors import ConfigError
+from flyte_llama.plan import ACCELERATORS, Cluster, ModelShape, Plan, TokenCount, corpus_flops, make_plan, model_shape
+from flyte_llama.progress import bytes_text
+from flyte_llama.settings import read_settings
+from flyte_llama.storage import verify
+
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
+
+
+def make_plan_from_settings(
+    config: ExperimentConfig,
+    *,
+    gpu: str | None,
+    gpus: int | None,
+    nodes: int | None,
+    tokens: int | None,
+    rows: Path | None,
+    price: float | None,
+) -> Plan:
+    """Return the plan of a run; an argument left None comes from the environment's settings.
+
+    Raises:
+        ConfigError: if the settings name a GPU without known figures, or an invalid amount of bytes.
+        DataError: if the rows are damaged.
+        ModelError: if the model's config.json cannot be read, or its architecture cannot be planned for.
+    """
+    settings = read_settings()
+    name = gpu or settings.gpu
+    if name not in ACCELERATORS:
+        raise ConfigError(f"FLYTE_LLAMA_GPU = {name}: has no known figures. Use one of {', '.join(ACCELERATORS)}.")
+    cluster = Cluster(
+        gpu=name,
+        gpus_a_node=gpus or settings.gpu_count,
+        nodes=nodes or settings.nodes,
+        # The registered memory of a pod is for the registered number of GPUs; for another number it is unknown.
+        host_bytes=_parse_bytes("GPU_MEMORY", settings.gpu_memory) if gpus in (None, settings.gpu_count) else None,
+        storage_bytes=_parse_bytes("GPU_STORAGE", settings.gpu_storage),
+        dollars_an_hour=price,
+    )
+    shape = model_shape(config.model)
+    return make_plan(config, shape, cluster, _token_count(config, shape, tokens, rows))
+
+
+def count_packed_rows(folder: Path, shape: ModelShape, training: TrainingConfig) -> TokenCount:
+    """Return the size of a folder of packed rows: the first epoch's rows, and their share of all tokens and FLOPs."""
+    manifest = verify(folder)
+    with pa.memory_map(str(folder / TABLE)) as source, pa.ipc.open_stream(source) as stream:
+        table = stream.read_all().select(["length", "bidirectional"])
+    pieces: dict[bool, list[int]] = {False: [], True: []}
+    for lengths, both_ways in zip(table["length"].to_pylist(), table["bidirectional"].to_pylist(), strict=True):
+        pieces[both_ways] += lengths
+    rows_per_epoch = manifest["rows_per_epoch"]
+    share = rows_per_epoch[0] / sum(rows_per_epoch)
+    flops = corpus_flops(shape, training, pieces[False], bidirectional=pieces[True])
+    return TokenCount(
+        num_tokens=round(manifest["num_tokens"] * share),
+        num_rows=rows_per_epoch[0],
+        seq_len=manifest["seq_len"],
+        flops=flops.times(share),
+    )
+
+
+def plan_text(plan: Plan, config: ExperimentConfig) -> str:
+    """Return the plan as aligned text, with its problems at the end."""
+    training, num_gpus = config.training, plan.gpus_a_node * plan.nodes
+    share = plan.num_trainable / plan.num_parameters
+    lines = [
+        f"parameters  {plan.num_parameters:,}; {plan.num_trainable:,} trained ({share:.2%}), method {training.method}",
+        f"on          {num_gpus} x {plan.gpu}, {plan.nodes} node{'s' if plan.nodes > 1 else ''}; "
+        f"ZeRO-{training.deepspeed.zero_stage}, {training.precision}, {training.micro_batch_size} x "
+        f"{training.seq_len:,} tokens at once per GPU",
+        "",
+        *_memory_lines("memory of a GPU", plan.gpu_bytes, plan.gpu_capacity_bytes),
+        "",
+        *_memory_lines("memory of a node", plan.host_bytes, plan.host_capacity_bytes),
+        "",
+        *_run_lines(plan),
+        f"disk        {bytes_text(plan.disk_bytes)}{_capacity_text(plan.storage_bytes)}: base, "
+        f"{training.keep_checkpoints} checkpoints and one being written of {bytes_text(plan.checkpoint_bytes)} each, "
+        "the fine-tuned model",
+        "",
+    ]
+    if plan.fits:
+        return "\n".join([*lines, "fits"])
+    count = f"{len(plan.problems)} problem{'s' if len(plan.problems) > 1 else ''}:"
+    return "\n  - ".join(["\n".join([*lines, count]), *plan.problems])
+
+
+def _parse_bytes(name: str, text: str) -> int:
+    """The number of bytes in a Kubernetes quantity, such as 400Gi."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(\w*)", text)
+    if not match or match[2] not in _UNITS:
+        raise ConfigError(f"FLYTE_LLAMA_{name} = {text!r}: is not an amount of bytes. Write it like 400Gi.")
+    return int(float(match[1]) * _UNITS[match[2]])
+
+
+def _token_count(
+    config: ExperimentConfig, shape: ModelShape, tokens: int | None, rows: Path | None
+) -> TokenCount | None:
+    seq_len = config.training.seq_len
+    if tokens is not None:
+        return TokenCount(num_tokens=tokens, num_rows=-(-tokens // seq_len), seq_len=seq_len)
+    return count_packed_rows(rows, shape, config.training) if rows is not None else None
+
+
+def _memory_lines(title: str, parts: dict[str, int], capacity: int | None) -> Iterable[str]:
+    yield title
+    for name, num_bytes in parts.items():
+        if num_bytes:
+            yield f"  {name:<22}{bytes_text(num_bytes):>12}"
+    yield f"  {'at most':<22}{bytes_text(sum(parts.values())):>12}{_capacity_text(capacity)}"
+
+
+def _capacity_text(capacity: int | None) -> str:
+    return f" of {bytes_text(capacity)}" if capacity is not None else ""
+
+
+def _run_lines(plan: Plan) -> Iterable[str]:
+    if plan.tokens_are_known:
+        yield f"tokens      {plan.num_tokens:,} in {plan.num_steps:,} steps"
+    else:
+        yield f"tokens      not known before encoding: per {plan.num_tokens:,} (give --tokens or --rows)"
+    yield (
+        f"arithmetic  {_flop_text(plan.model_flops)} of the model, {_flop_text(plan.recomputed_flops)} recomputed to "
+        "save memory"
+    )
+    if plan.hours is None or plan.dollars is None:
+        return
+    low, high = plan.mfu
+    fast, slow = plan.hours
+    unit, scale = ("h", 1) if slow >= 1 else ("min", 60) if slow * 60 >= 1 else ("s", 3600)
+    yield f"time        {fast * scale:,.1f} to {slow * scale:,.1f} {unit} at an assumed MFU of {high:.0%} to {low:.0%}"
+    price = f"{plan.dollars_an_hour:,.2f} per GPU hour (--price)"
+    yield f"cost        {plan.dollars[0]:,.2f} to {plan.dollars[1]:,.2f} dollars at {price}"
+
+
+def _flop_text(flops: int) -> str:
+    """The number in the largest unit that it reaches."""
+    for name, unit in (("EFLOP", 10**18), ("PFLOP", 10**15), ("TFLOP", 10**12)):
+        if flops >= unit:
+            return f"{flops / unit:,.1f} {name}"
+    return f"{flops / 10**9:,.1f} GFLOP"

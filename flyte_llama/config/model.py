@@ -1,0 +1,80 @@
+"""The base model: its name and revision, an adapter to continue, and the shape of a model from scratch."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Any
+
+from pydantic import Field, field_validator
+
+from flyte_llama.config.stage import StageConfig
+
+# A model whose name begins with one of these is a folder.
+_PATH_PREFIXES = ("/", "./", "../", "~")
+
+
+class ScratchConfig(StageConfig):
+    """The shape of a Llama trained from scratch, with as many key-value heads as heads."""
+
+    vocab_size: int = Field(4096, ge=300)
+    """Entries of the byte-level BPE tokenizer that is trained on the corpus; 256 of them are single bytes."""
+
+    hidden_size: int = Field(256, ge=8)
+    num_layers: int = Field(4, ge=1)
+    num_heads: int = Field(4, ge=1)
+    intermediate_size: int = Field(688, ge=8)
+
+    max_positions: int = Field(1024, ge=8)
+    """Longest input, in tokens."""
+
+
+class ModelConfig(StageConfig):
+    """The base model to start from."""
+
+    name: str = Field("codellama/CodeLlama-7b-hf", min_length=1)
+    """A Hugging Face Hub id, the path of a folder in the hub's format (starts with `/`, `./`, `../` or `~`), or
+    `scratch`."""
+
+    revision: str | None = None
+    """Branch, tag or commit of a hub model; resolved to a commit before anything is loaded. null is `main`."""
+
+    released: str = ""
+    """Release date of the base model, as "2023-08-24" with the quotes. A held-out file first committed later cannot
+    have been in its training data, so the history of held-out git sources is read. Empty reads no history."""
+
+    adapter: str | None = Field(None, min_length=1)
+    """A LoRA adapter to continue training: a hub id, or the `adapter/` folder that an earlier run wrote. The base is
+    then the model with this adapter. null starts a new adapter."""
+
+    adapter_revision: str | None = None
+    """Branch, tag or commit of a hub adapter; resolved like `revision`."""
+
+    scratch: ScratchConfig = ScratchConfig()
+    """Used only if `name` is `scratch`."""
+
+    seed: int = Field(0, ge=0)
+    """Seed of the initial weights of a scratch model."""
+
+    @field_validator("released", mode="before")
+    @classmethod
+    def _date_as_text(cls, day: Any) -> Any:
+        """Accept a date object too, because YAML parses an unquoted date into one."""
+        text = day.isoformat() if isinstance(day, date) else day
+        if isinstance(text, str) and text:
+            try:
+                date.fromisoformat(text)
+            except ValueError:
+                raise ValueError("is not a date. Write YYYY-MM-DD") from None
+        return text
+
+    @property
+    def is_scratch(self) -> bool:
+        return self.name == "scratch"
+
+    @property
+    def is_local(self) -> bool:
+        return self.name.startswith(_PATH_PREFIXES)
+
+    @property
+    def adapter_is_local(self) -> bool:
+        return self.adapter is not None and self.adapter.startswith(_PATH_PREFIXES)

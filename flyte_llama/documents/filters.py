@@ -1,0 +1,155 @@
+"""Filters that need the whole tree: attributes, Helm charts, licences, and the user's opt-outs.
+
+`SourceFilters` is made once for a tree and then gives, for each entry, the reason to drop it or None: `entry_reason`
+before its bytes are read, `text_reason` after its text is known. What the text itself shows is up to `text`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from posixpath import basename, dirname
+
+from pathspec import GitIgnoreSpec
+
+from flyte_llama.config import DocumentsConfig
+from flyte_llama.config.corpus import OPT_OUT_LINE
+from flyte_llama.config.source_url import is_package
+from flyte_llama.documents.generated import ATTRIBUTES, name_reason, parse_attributes, path_reason
+from flyte_llama.documents.languages import is_binary, kind_of, language_of
+from flyte_llama.documents.licences import Licences, is_permissive, states_licence
+from flyte_llama.documents.text import NOTEBOOK
+from flyte_llama.errors import SourceError
+from flyte_llama.sources import Entry, PinnedSource, Tree
+from flyte_llama.sources.entry import REGULAR_MODES, SUBMODULE_MODE, SYMLINK_MODE
+
+# `.gitattributes`, `Chart.yaml` and licence files are short; a longer file under such a name is something else.
+_MAX_METADATA_BYTES = 200_000
+_MAX_LICENCE_TEXTS = 2000
+# A notebook may be this many times larger than other files: most of it is outputs, which are dropped.
+_NOTEBOOK_FACTOR = 20
+# Index pages, such as Sphinx's, are written by hand even if the pages they list are generated.
+_INDEX_PAGES = ("index.rst", "index.md")
+
+
+class SourceFilters:
+    """Filters for the files of one pinned tree.
+
+    Raises:
+        SourceError: if the configuration does not allow the licence of the source.
+    """
+
+    def __init__(self, pinned: PinnedSource, tree: Tree, entries: Sequence[Entry], config: DocumentsConfig) -> None:
+        self._config = config
+        small = [entry for entry in entries if entry.mode in REGULAR_MODES and entry.num_bytes <= _MAX_METADATA_BYTES]
+        has_attributes = any(basename(entry.path) == ".gitattributes" for entry in small)
+        paths = [entry.path for entry in entries] if has_attributes else []
+        self._attributes = tree.attributes(paths, tuple(ATTRIBUTES)) if paths else {}
+        self._charts = {dirname(entry.path) for entry in small if basename(entry.path) == "Chart.yaml"}
+        self._languages: dict[str, str | None] = {}
+        self._allowed: dict[str, bool] = {}
+        self._opt_outs = _opt_out_patterns(pinned.name, config.opt_out)
+        self._accept_unknown = pinned.accept_unknown_licence
+        of_package = is_package(pinned.url)
+        licence_entries = [entry for entry in small if states_licence(entry.path, of_package=of_package)]
+        self.licences = Licences(_licence_texts(pinned, tree, licence_entries))
+        # A source that is opted out completely needs no licence.
+        if not all(self._opt_outs.match_file(entry.path) for entry in entries):
+            self._check_licence(pinned)
+
+    def entry_reason(self, entry: Entry) -> str | None:
+        """Return the reason to drop a file before its bytes are read, or None."""
+        if entry.mode not in REGULAR_MODES:
+            return {SYMLINK_MODE: "symlink", SUBMODULE_MODE: "submodule"}.get(entry.mode, "mode")
+        reason = name_reason(entry.path) or ("opt_out" if self._opt_outs.match_file(entry.path) else None)
+        reason = reason or self.attributes_reason(entry.path) or self.path_reason(entry.path)
+        if reason:
+            return reason
+        language = self.language(entry.path)
+        if language is None:
+            return "binary" if is_binary(entry.path) else "type"
+        if kind_of(entry.path, language) not in self._config.kinds:
+            return "kind"
+        max_bytes = self._config.max_bytes * (_NOTEBOOK_FACTOR if language == NOTEBOOK else 1)
+        return "too_large" if entry.num_bytes > max_bytes else None
+
+    def text_reason(self, num_bytes: int, licence: str) -> str | None:
+        """Return the reason to drop a file for the size of its text or for its licence, or None.
+
+        Only a notebook can fail by size here: the size of its text is not known before it is converted.
+        """
+        if num_bytes > self._config.max_bytes:
+            return "too_large"
+        allowed = self._is_allowed(licence) if licence else self._accept_unknown
+        return None if allowed else "not_permitted"
+
+    def is_written(self, path: str) -> bool:
+        """Whether `.gitattributes` declares that people wrote the file (linguist-generated=false)."""
+        return self._attribute_flags(path).get("generated") is False
+
+    def language(self, path: str) -> str | None:
+        """Return the language by the path and the tree's Helm charts; None for types that are left out."""
+        if path not in self._languages:
+            self._languages[path] = language_of(path, self._charts)
+        return self._languages[path]
+
+    def licence(self, path: str) -> str:
+        """Return the SPDX expression of the nearest folder that states a licence; empty if unknown."""
+        return self.licences.of_folder(dirname(path))
+
+    def attributes_reason(self, path: str) -> str | None:
+        """Return `generated` or `vendored` if `.gitattributes` marks the file as such, or None."""
+        flags = self._attribute_flags(path)
+        return _unless_index_page(path, next((reason for reason, applies in flags.items() if applies), None))
+
+    def path_reason(self, path: str) -> str | None:
+        """Return the reason to drop a file for its path, unless `.gitattributes` denies that reason, or None."""
+        reason = path_reason(path)
+        denied = reason is not None and self._attribute_flags(path).get(reason) is False
+        return None if denied else _unless_index_page(path, reason)
+
+    def _attribute_flags(self, path: str) -> dict[str, bool]:
+        return parse_attributes(self._attributes.get(path, {}))
+
+    def _is_allowed(self, licence: str) -> bool:
+        if licence not in self._allowed:
+            self._allowed[licence] = is_permissive(licence, self._config.licences)
+        return self._allowed[licence]
+
+    def _check_licence(self, pinned: PinnedSource) -> None:
+        licence, where = self.licences.of_folder(), ", ".join(self.licences.files)
+        if not licence and not self._accept_unknown:
+            problem = f"no licence is recognised in {where}" if where else "it states no licence"
+            raise SourceError(
+                f"{pinned.url}: {problem}. Remove the source, or, if you may use it, give it "
+                "accept_unknown_licence: true."
+            )
+        if licence and not self._is_allowed(licence):
+            raise SourceError(
+                f"{pinned.url}: is under {licence} ({where}), which is not allowed. Remove the source, or, if you may "
+                "use it, add the licence to corpus.documents.licences."
+            )
+
+
+def _licence_texts(pinned: PinnedSource, tree: Tree, entries: Iterable[Entry]) -> dict[str, str]:
+    """Return path → text; files with equal bytes are read once."""
+    by_key: dict[str, str] = {}
+    by_path = {}
+    for entry in entries:
+        if len(by_key) > _MAX_LICENCE_TEXTS:
+            raise SourceError(f"{pinned.url}: has more than {_MAX_LICENCE_TEXTS:,} licence texts. Remove the source.")
+        if entry.key not in by_key:
+            by_key[entry.key] = tree.read(entry).data.decode("utf-8", "replace")
+        by_path[entry.path] = by_key[entry.key]
+    return by_path
+
+
+def _unless_index_page(path: str, reason: str | None) -> str | None:
+    """Return the reason, or None if an index page would be dropped as `generated`."""
+    return None if reason == "generated" and basename(path) in _INDEX_PAGES else reason
+
+
+def _opt_out_patterns(repository: str, lines: Iterable[str]) -> GitIgnoreSpec:
+    """Return the opt-out patterns for one repository; its bare name opts out all of it."""
+    matches = [match for match in map(OPT_OUT_LINE.fullmatch, lines) if match]
+    of_repository = [match for match in matches if match["name"].casefold() == repository.casefold()]
+    return GitIgnoreSpec.from_lines(match["pattern"] or "*" for match in of_repository)

@@ -1,0 +1,126 @@
+"""E-mail addresses and public IP addresses.
+
+Addresses that belong to nobody are left alone: addresses reserved for documentation and tests (RFC 2606, 5737, 3849),
+no-reply senders, private networks and ssh's `git@host`. So are texts that only look like an address: a matrix product,
+a decorator, a package or an image with its version, four numbers of one digit each (a version or a public resolver).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+
+from flyte_llama.documents.redaction.detector import MASK, Span
+
+_DOMAIN = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,62})\.){1,8}(?P<top>[A-Za-z]{2,24})(?![A-Za-z0-9_(\[=@]|[.-]\w)")
+_MAX_LOCAL = 64
+_RESERVED = re.compile(
+    r"(?:.*\.)?(?:example\.(?:com|org|net)|example|invalid|test|localhost)|(?:.*\.)?noreply\..*", re.IGNORECASE
+)
+_NOBODY = re.compile(r"git|(?:.*[._+-])?(?:no|do-?not)[._-]?reply(?:[._+-].*)?", re.IGNORECASE)
+# `icon@2x.png`, and a Python matrix product such as `q@self.weight`.
+_NO_DOMAIN = re.compile(r"\d+x\.|self\.|cls\.", re.IGNORECASE)
+_MASKED_DOMAIN = re.compile(rf"[{MASK}.]+")
+
+# With every digit written as 0, an IPv4 address contains `0.0`, and with every hex digit written as 0 an IPv6 address
+# contains `0000:`: literals, which C searches for.
+_DIGITS = bytes(ord("0") if chr(byte) in "0123456789" else byte for byte in range(256))
+_HEX_DIGITS = bytes(ord("0") if chr(byte) in "0123456789abcdefABCDEF" else byte for byte in range(256))
+_FOUR_NUMBERS = re.compile(rb"0\.0{1,3}\.0{1,3}\.0")
+_QUAD = re.compile(r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w]|[.-]\w)", re.ASCII)
+# IANA allocates addresses from 2000::/3 only ("IPv6 Global Unicast Address Space"), so the first group has four digits.
+_IPV6 = re.compile(r"(?<![\w:.])[23][0-9A-Fa-f]{3}(?::[0-9A-Fa-f]{0,4}){2,7}(?![\w:]|\.\d)", re.ASCII)
+# The text before four numbers if they are not an address but a version, a section, an X.500 object identifier, or a
+# product token such as `Chrome/120.0.0.0`.
+_VERSION = re.compile(
+    r"""(?:\b(?:version|ver|release|rev|tag|section|rfc|oid|objectidentifier)["'`]?\s?[:=(]?|"""
+    r"""[=<>~!]=|(?:^|[\s,(\[])["']?[<>]|[\w-]/|[\^~§])\s?["'`]?$""",
+    re.IGNORECASE,
+)
+# The text before a name that is not a mailbox: the user of a URL, or the last part of a path, as in
+# `go get host/module@branch.name`.
+_NOT_A_MAILBOX = re.compile(r"""://[^\s/"'<>]*$|[\w.-]/$""")
+_MAX_BEFORE = 128
+
+
+def find_emails(text: str) -> list[Span]:
+    """The spans of people's e-mail addresses, in order and without overlaps."""
+    spans: list[Span] = []
+    at = text.find("@")
+    while at >= 0:
+        if at and (text[at - 1].isalnum() or text[at - 1] in "_-+"):
+            domain = _DOMAIN.match(text, at + 1)
+            begin = _local_start(text, at) if domain else at
+            if domain and begin < at and _is_person(text, begin, at, domain[0]):
+                # Addresses that run into each other, as in `jane@corp.iojohn@corp.io`, are masked as one.
+                if spans and begin < spans[-1][1]:
+                    begin = spans.pop()[0]
+                spans.append((begin, domain.end()))
+        at = text.find("@", at + 1)
+    return spans
+
+
+def mask_email(address: str) -> str:
+    """The address with its shape kept, so that it still reads as one: `jane.roe@corp.io` → `xxxx.xxx@xxxx.xx`."""
+    return re.sub(r"[^@.]", MASK, address)
+
+
+def find_ip_addresses(text: str, view: bytes) -> list[Span]:
+    """The spans of public IPv4 and IPv6 addresses, in order; `view` is the text's view (`detector.latin1_view`)."""
+    spans = []
+    for dots in _FOUR_NUMBERS.finditer(view.translate(_DIGITS)):
+        begin = dots.start()
+        while begin and view[begin - 1] in b"0123456789":
+            begin -= 1
+        quad = _QUAD.match(text, begin)
+        if quad and _is_public(quad[0]) and not _is_version(text, begin):
+            spans.append(quad.span())
+    if b":" in view:
+        hex_digits = view.translate(_HEX_DIGITS)
+        at = hex_digits.find(b"0000:")
+        while at >= 0:
+            address = _IPV6.match(text, at)
+            if address and _is_public(address[0]):
+                spans.append(address.span())
+            at = hex_digits.find(b"0000:", address.end() if address else at + 5)
+    return sorted(spans)
+
+
+def mask_ip_address(address: str) -> str:
+    """The address with every digit as 0: not a valid address, or the unspecified one (`0.0.0.0`)."""
+    return re.sub(r"[0-9A-Fa-f]", "0", address)
+
+
+def _local_start(text: str, at: int) -> int:
+    """Where the part of an e-mail address before its `@` begins; `at` if it has none."""
+    begin = at
+    while begin and at - begin < _MAX_LOCAL and (text[begin - 1].isalnum() or text[begin - 1] in "._+-%"):
+        begin -= 1
+    # In source code, the n of `\njane@corp.io` belongs to the line break, not to the address.
+    if begin and text[begin - 1] == "\\" and text[begin] in "nrt":
+        begin += 1
+    while begin < at and not text[begin].isalnum():
+        begin += 1
+    return begin
+
+
+def _is_person(text: str, begin: int, at: int, domain: str) -> bool:
+    if _RESERVED.fullmatch(domain) or _MASKED_DOMAIN.fullmatch(domain) or _NO_DOMAIN.match(domain):
+        return False
+    if _NOBODY.fullmatch(text, begin, at):
+        return False
+    before = text[max(begin - _MAX_BEFORE, 0) : begin]
+    return _NOT_A_MAILBOX.search(before) is None
+
+
+def _is_public(address: str) -> bool:
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    has_one_digit_each = len(address) == len("1.1.1.1") and "." in address
+    return parsed.is_global and not parsed.is_multicast and not has_one_digit_each
+
+
+def _is_version(text: str, begin: int) -> bool:
+    return _VERSION.search(text[max(begin - _MAX_BEFORE, 0) : begin]) is not None

@@ -1,0 +1,228 @@
+"""The typed report of one to three models measured on the same text. It holds every figure once.
+
+    base/        scores, completions, grades ┐
+    published/   scores, completions, grades ├─ make_report → EvaluationReport
+    fine-tuned/  scores, completions, grades ┘
+
+`evaluation.measure.join_parts` writes the folders, one per model. The report has figures and samples, but no prose:
+`sentences`, `tables` and `plots` turn its figures into text and pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from flyte_llama.config import Frozen
+from flyte_llama.corpus import CorpusCard
+from flyte_llama.errors import EvaluationError
+from flyte_llama.evaluation import (
+    GENERAL,
+    HELDOUT,
+    Change,
+    Comparison,
+    Line,
+    Memorisation,
+    align_scores,
+    compare,
+    measure_memorisation,
+    read_scores,
+    repository_names,
+)
+from flyte_llama.evaluation.completion import read_completions
+from flyte_llama.flyte_eval import read_grades
+from flyte_llama.model import PinnedModel
+from flyte_llama.report.plots import Histogram, PositionLosses, make_histogram, sum_by_position
+from flyte_llama.report.writing import (
+    CompletionSummary,
+    FlyteEvalSummary,
+    Sample,
+    choose_completion_samples,
+    choose_grade_samples,
+    summarise_completions,
+    summarise_grades,
+)
+from flyte_llama.training import TrainingSummary
+
+MAX_MODELS = 3
+
+
+class MeasuredModel(NamedTuple):
+    """A model and the folder of its measurements."""
+
+    name: str
+    """The name that the report gives it."""
+
+    identity: PinnedModel
+    folder: Path
+    """Holds the sealed folders `scores` and, if they were measured, `completions` and `grades`."""
+
+
+class Protocol(Frozen):
+    """How the figures were measured. All models of a report must share it, or their figures do not compare."""
+
+    measure: str
+    """`perplexity`, or `pseudo-perplexity` for an encoder."""
+
+    window: int
+    stride: int
+    precision: str
+
+
+class ReportedModel(Frozen):
+    """A model as the report names it, and its tokenizer."""
+
+    name: str
+    """`base`, `published` or `fine-tuned`; in a report of `flyte-llama evaluate`, its model is `evaluated`."""
+
+    identity: PinnedModel
+    tokenizer_sha256: str
+    start: str
+    """The token that precedes a document's first token: `bos`, or `eos` if the tokenizer has no bos."""
+
+
+class EvaluationReport(Frozen):
+    """All figures of an evaluation, the samples, and the corpus and training run they belong to."""
+
+    models: list[ReportedModel]
+    """One to three: the base, the published model if there is one, and last the model that the report is about."""
+
+    protocol: Protocol
+    heldout: Comparison
+    general: Comparison | None
+    """General code, unlike the corpus, to measure forgetting; None if not measured."""
+
+    memorisation: Memorisation | None
+    """None if train text was not measured, or too little of it is comparable with the held-out text."""
+
+    positions: list[PositionLosses]
+    histogram: Histogram
+    completions: list[CompletionSummary]
+    flyte_eval: list[FlyteEvalSummary]
+    samples: list[Sample]
+    corpus: CorpusCard | None
+    training: TrainingSummary | None
+
+    @property
+    def overall(self) -> Line:
+        """All held-out text together."""
+        return self.heldout.overall
+
+    @property
+    def same_tokens(self) -> bool:
+        """Whether the models split text into the same tokens, so that their perplexities compare."""
+        return self.heldout.same_tokens and len({model.tokenizer_sha256 for model in self.models}) == 1
+
+    @property
+    def change(self) -> Change | None:
+        """The change from the base; None if the report has one model."""
+        return self.overall.changes[0] if self.overall.changes else None
+
+    @property
+    def change_from_published(self) -> Change | None:
+        """The change from the published model; None if none was measured."""
+        return self.overall.changes[1] if len(self.overall.changes) > 1 else None
+
+    @property
+    def is_better(self) -> bool:
+        """Whether the model needs significantly fewer bits than its base for the held-out text."""
+        return self.change is not None and needs_fewer_bits(self.change)
+
+    @property
+    def beats_published(self) -> bool | None:
+        """Whether it needs significantly fewer bits than the published model; None if none was measured."""
+        change = self.change_from_published
+        return None if change is None else needs_fewer_bits(change)
+
+    @property
+    def forgotten(self) -> float | None:
+        """Additional bits per byte that the model needs for general code, compared with its base; negative if fewer."""
+        return self.general.overall.changes[0].difference if self.general and self.general.overall.changes else None
+
+    def __repr__(self) -> str:
+        """One line, since `pyflyte run` prints the report."""
+        figures = self.overall.figures
+        perplexities = " → ".join(f"{figure.perplexity:.2f}" for figure in figures)
+        bits = " → ".join(f"{figure.bits_per_byte:.3f}" for figure in figures)
+        return f"EvaluationReport({self.protocol.measure} {perplexities}, bits per byte {bits})"
+
+
+def make_report(
+    models: Sequence[MeasuredModel], *, corpus: CorpusCard | None, training: TrainingSummary | None
+) -> EvaluationReport:
+    """Return the report of one to three models, in the order base, published model, model that the report is about.
+
+    Raises:
+        DataError: if a folder is damaged.
+        EvaluationError: if the models were not measured in the same way on the same documents.
+    """
+    # read the scores, and refuse models that cannot be compared
+    names = [model.name for model in models]
+    if not 1 <= len(set(names)) == len(names) <= MAX_MODELS:
+        raise EvaluationError(f"a report needs one to {MAX_MODELS} models with different names, not {names}.")
+    read = {model.name: read_scores(model.folder / "scores") for model in models}
+    protocols = {name: _protocol(manifest) for name, (_, manifest) in read.items()}
+    first, *others = names
+    for name in others:
+        if protocols[name] != protocols[first]:
+            raise EvaluationError(
+                f"{first} and {name} were measured differently: {protocols[first]} and {protocols[name]}. "
+                "Measure both again with the same settings."
+            )
+
+    # compare the models document by document
+    scores = align_scores({name: model_scores for name, (model_scores, _) in read.items()})
+    compared = compare(scores)
+    if compared is None:
+        raise EvaluationError("no held-out document was measured. Hold out a source that contains documents.")
+    heldout = {
+        name: [score for score in model_scores if score.role == HELDOUT] for name, model_scores in scores.items()
+    }
+
+    # read the texts that the models wrote
+    completions = {name: read_completions(folder) for name, folder in _folders(models, "completions").items()}
+    grades = {name: read_grades(folder) for name, folder in _folders(models, "grades").items()}
+
+    return EvaluationReport(
+        models=[
+            ReportedModel(
+                name=model.name,
+                identity=model.identity,
+                tokenizer_sha256=read[model.name][1]["tokenizer_sha256"],
+                start=read[model.name][1]["start"],
+            )
+            for model in models
+        ],
+        protocol=protocols[first],
+        heldout=compared,
+        general=compare(scores, role=GENERAL),
+        memorisation=measure_memorisation(scores),
+        positions=sum_by_position(heldout),
+        histogram=make_histogram(heldout),
+        completions=summarise_completions(completions),
+        flyte_eval=summarise_grades(grades),
+        samples=choose_completion_samples(completions, repository_names(scores)) + choose_grade_samples(grades),
+        corpus=corpus,
+        training=training,
+    )
+
+
+def needs_fewer_bits(change: Change) -> bool:
+    """Whether the 95 % interval over documents lies below 0."""
+    return change.documents is not None and change.documents.high < 0
+
+
+def needs_more_bits(change: Change) -> bool:
+    """Whether the 95 % interval over documents lies above 0."""
+    return change.documents is not None and change.documents.low > 0
+
+
+def _protocol(manifest: dict[str, Any]) -> Protocol:
+    """Return the part of the scores' manifest that must be equal for all models."""
+    return Protocol(**{name: manifest[name] for name in Protocol.model_fields})
+
+
+def _folders(models: Sequence[MeasuredModel], name: str) -> dict[str, Path]:
+    """Return model → its folder of this name. Models without one are left out."""
+    return {model.name: model.folder / name for model in models if (model.folder / name).is_dir()}

@@ -1,0 +1,290 @@
+"""The texts that models wrote, completions and answers to FlyteEval, as summaries in figures and as samples to read.
+
+The input is model → its rows, and the last model is the one that the report is about. No figure is computed from the
+samples. Whether a completion is exact or an answer passes was decided when the model was measured, not here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from flyte_llama.config import Frozen
+from flyte_llama.documents import draw
+from flyte_llama.evaluation import Interval, wilson_interval
+from flyte_llama.evaluation.completion import Completion
+from flyte_llama.evaluation.intervals import REPLICATES, percentile_interval
+from flyte_llama.flyte_eval import LEVELS, Grade
+
+_SAMPLES = 3
+"""Samples of each kind, good and bad."""
+
+_LONG_ENOUGH = 20
+"""Characters. Shorter texts are right or wrong by chance, so they show little."""
+
+
+class CompletionSummary(Frozen):
+    """One model's completions of one task and layout."""
+
+    model: str
+    task: str
+    layout: str
+    num_cases: int
+    num_exact: int
+    exact_interval: Interval
+    similarity: float
+    """Mean edit similarity, from 0 to 1."""
+
+    num_stopped: int
+    """Completions that the model ended, rather than the token limit."""
+
+
+class PassAt(Frozen):
+    """pass@k of all items."""
+
+    k: int
+    share: float
+
+
+class GroupResult(Frozen):
+    """pass@1 of the items of one tier or topic."""
+
+    name: str
+    num_items: int
+    pass_at_1: float
+
+
+class LevelCount(Frozen):
+    """The number of answers with this as their highest level."""
+
+    rung: str
+    num_answers: int
+
+
+class FlyteEvalSummary(Frozen):
+    """One model's answers in one layout."""
+
+    model: str
+    layout: str
+    num_items: int
+    num_answers: int
+    pass_at: list[PassAt]
+    interval: Interval
+    """95 % interval of pass@1: Wilson's with one answer per item, a bootstrap over items with several."""
+
+    rungs: list[LevelCount]
+    """From the lowest level to the highest."""
+
+    by_tier: list[GroupResult]
+    by_topic: list[GroupResult]
+
+
+class Writing(Frozen):
+    """The text that one model wrote, and whether it is right."""
+
+    model: str
+    text: str
+    verdict: str
+
+
+class Sample(Frozen):
+    """One prompt with the expected text and the text of each model."""
+
+    title: str
+    is_good: bool
+    """Whether the last model, the subject of the report, did well."""
+
+    prefix: str
+    wanted: str
+    written: list[Writing]
+
+
+def summarise_completions(completions: Mapping[str, Sequence[Completion]]) -> list[CompletionSummary]:
+    """Return one summary per task, layout and model, in this order."""
+    groups: dict[tuple[str, str, int], list[Completion]] = defaultdict(list)
+    for index, rows in enumerate(completions.values()):
+        for row in rows:
+            groups[row.task, row.layout, index].append(row)
+    # Groups are sorted by the model's index, not its name, so that models keep their order.
+    models = list(completions)
+    return [
+        CompletionSummary(
+            model=models[index],
+            task=task,
+            layout=layout,
+            num_cases=len(group),
+            num_exact=sum(row.exact for row in group),
+            exact_interval=wilson_interval(sum(row.exact for row in group), len(group)),
+            similarity=math.fsum(row.similarity for row in group) / len(group),
+            num_stopped=sum(row.stopped for row in group),
+        )
+        for (task, layout, index), group in sorted(groups.items())
+    ]
+
+
+def summarise_grades(grades: Mapping[str, Sequence[Grade]]) -> list[FlyteEvalSummary]:
+    """Return one summary per layout and model, in this order."""
+    summaries = []
+    for layout in sorted({row.layout for rows in grades.values() for row in rows}):
+        for model, rows in grades.items():
+            in_layout = [row for row in rows if row.layout == layout]
+            if in_layout:
+                summaries.append(_summarise_layout(model, layout, in_layout))
+    return summaries
+
+
+def choose_completion_samples(
+    completions: Mapping[str, Sequence[Completion]], names: Mapping[str, str]
+) -> list[Sample]:
+    """Choose the last model's completions closest to the expected text, then its farthest ones.
+
+    Each group has at most one completion per file. The order of the rows does not matter.
+
+    Args:
+        names: URL → the name to show, as of `repository_names`; a repository not in it is shown by its plain name.
+    """
+    if not completions:
+        return []
+    by_key = {model: {_key(row): row for row in rows} for model, rows in completions.items()}
+    *_, last_rows = completions.values()
+    subject = [row for row in last_rows if len(row.wanted) >= _LONG_ENOUGH]
+    good = _one_per_file(sorted(subject, key=lambda row: (-row.similarity, _key(row))))
+    bad = _one_per_file(sorted(subject, key=lambda row: (row.similarity, _key(row))))
+    shown = [(True, row) for row in good if row.similarity >= 0.5] + [(False, row) for row in bad if not row.exact]
+    return [
+        Sample(
+            title=f"{row.task}, {row.layout}: {names.get(row.url, row.repository)} {row.path}, byte {row.begin}",
+            is_good=is_good,
+            prefix=row.prefix,
+            wanted=row.wanted,
+            written=[
+                Writing(
+                    model=model,
+                    text=completion.written,
+                    verdict="exact" if completion.exact else f"similarity {completion.similarity:.2f}",
+                )
+                for model, rows_by_key in by_key.items()
+                if (completion := rows_by_key.get(_key(row)))
+            ],
+        )
+        for is_good, row in shown
+    ]
+
+
+def choose_grade_samples(grades: Mapping[str, Sequence[Grade]]) -> list[Sample]:
+    """Choose items that the last model passed, then items that it failed, by a hash of their names.
+
+    With several answers to an item, the first is shown.
+    """
+    if not grades:
+        return []
+    by_item = {
+        model: {(row.item, row.layout): row for row in rows if row.sample == 0} for model, rows in grades.items()
+    }
+    *_, last_rows = by_item.values()
+    subject = sorted(last_rows.values(), key=lambda row: (draw(row.item), row.layout))
+    passed = [row for row in subject if row.passed][:_SAMPLES]
+    failed = [row for row in subject if not row.passed][:_SAMPLES]
+    return [
+        Sample(
+            title=f"{row.tier}, {row.layout}: {row.item}",
+            is_good=row.passed,
+            prefix=row.prefix,
+            wanted=row.wanted,
+            written=[
+                Writing(model=model, text=grade.written, verdict=_verdict(grade))
+                for model, rows_by_item in by_item.items()
+                if (grade := rows_by_item.get((row.item, row.layout)))
+            ],
+        )
+        for row in passed + failed
+    ]
+
+
+def pass_at_k(answers: int, passed: int, k: int) -> float:
+    """Return the probability that at least one of k answers, drawn without replacement, passes.
+
+    Chen et al. 2021 (arXiv 2107.03374), equation 1.
+    """
+    return 1 - math.comb(answers - passed, k) / math.comb(answers, k)
+
+
+def level_sort_key(level: str) -> tuple[int, str]:
+    """Return a sort key for levels, from the lowest; unknown names come last."""
+    return LEVELS.index(level) if level in LEVELS else len(LEVELS), level
+
+
+def _summarise_layout(model: str, layout: str, rows: Sequence[Grade]) -> FlyteEvalSummary:
+    items: dict[str, list[Grade]] = defaultdict(list)
+    for row in sorted(rows, key=lambda row: (row.item, row.sample)):
+        items[row.item].append(row)
+    # pass@k needs k answers to every item: report the usual values of k, and the largest one possible.
+    fewest = min(len(answers) for answers in items.values())
+    usual_ks = [k for k in (1, 5, 10, 100) if k <= fewest]
+    pass_at = []
+    for k in sorted({*usual_ks, fewest}):
+        probabilities = [pass_at_k(len(answers), _num_passed(answers), k) for answers in items.values()]
+        pass_at.append(PassAt(k=k, share=math.fsum(probabilities) / len(items)))
+    levels = Counter(row.rung for row in rows)
+    return FlyteEvalSummary(
+        model=model,
+        layout=layout,
+        num_items=len(items),
+        num_answers=len(rows),
+        pass_at=pass_at,
+        interval=_pass_interval([(_num_passed(answers), len(answers)) for answers in items.values()]),
+        rungs=[LevelCount(rung=level, num_answers=levels[level]) for level in sorted(levels, key=level_sort_key)],
+        by_tier=_pass_by_name(items, lambda row: [row.tier]),
+        by_topic=_pass_by_name(items, lambda row: row.topics),
+    )
+
+
+def _num_passed(rows: Sequence[Grade]) -> int:
+    return sum(row.passed for row in rows)
+
+
+def _pass_interval(items: Sequence[tuple[int, int]]) -> Interval:
+    """Return the 95 % interval of pass@1.
+
+    Args:
+        items: (passed, answers) of each item.
+    """
+    if all(answers == 1 for _, answers in items):
+        return wilson_interval(sum(passed for passed, _ in items), len(items))
+    shares = np.array([passed / answers for passed, answers in items])
+    # Answers to one item resemble each other, so items are resampled, not answers.
+    drawn = np.random.default_rng(0).integers(0, len(shares), size=(REPLICATES, len(shares)))
+    return percentile_interval(shares[drawn].mean(axis=1), cases=max(2, len(shares)))
+
+
+def _pass_by_name(items: Mapping[str, list[Grade]], names: Callable[[Grade], Sequence[str]]) -> list[GroupResult]:
+    """Return pass@1 of the items of each name. An item with several topics counts under each of them."""
+    shares: dict[str, list[float]] = defaultdict(list)
+    for answers in items.values():
+        for name in names(answers[0]):
+            shares[name].append(_num_passed(answers) / len(answers))
+    return [
+        GroupResult(name=name, num_items=len(item_shares), pass_at_1=math.fsum(item_shares) / len(item_shares))
+        for name, item_shares in sorted(shares.items())
+    ]
+
+
+def _key(row: Completion) -> tuple[str, str, str, str, str, int]:
+    return row.repository, row.url, row.path, row.task, row.layout, row.begin
+
+
+def _one_per_file(rows: Sequence[Completion]) -> list[Completion]:
+    """Return the first row of each file, `_SAMPLES` rows at most."""
+    files: dict[tuple[str, str], Completion] = {}
+    for row in rows:
+        files.setdefault((row.url, row.path), row)
+    return list(files.values())[:_SAMPLES]
+
+
+def _verdict(row: Grade) -> str:
+    if row.passed:
+        return f"passed: {row.rung}"
+    return f"failed: {row.rung}{f' ({row.error})' if row.error else ''}"

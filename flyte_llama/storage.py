@@ -1,0 +1,157 @@
+"""Sealed folders, and the Parquet tables in them: a folder is read as it was written, or not at all.
+
+`manifest.json` lists each data file with its size and sha256, and is written last:
+
+    scores/
+      scores.parquet
+      manifest.json    {"files": {"scores.parquet": {"num_bytes": …, "rows": …, "sha256": …}}, "window": 512, …}
+
+A folder without a manifest is unfinished; a file that differs from its entry is damaged. Neither is read, and neither
+is a table of an earlier version that lacks a column. What the rows mean is up to the rooms that write them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from flyte_llama.errors import DataError
+
+MANIFEST = "manifest.json"
+_SELF_DIGEST = "sha256_of_the_rest"
+
+
+def seal(folder: Path, rows: Mapping[str, int] | None = None, **facts: Any) -> None:
+    """Write the manifest of a folder, with `facts` about the whole folder next to the list of files.
+
+    Every file is synced to disk before the manifest is written. So if the machine stops at any moment, `verify` accepts
+    either the complete folder or nothing.
+
+    Args:
+        rows: File name → number of its rows. None seals all files in the folder and its subfolders, without row counts.
+    """
+    names = rows if rows is not None else dict.fromkeys(list_files(folder))
+    files = {}
+    for name, count in sorted(names.items()):
+        sync_to_disk(folder / name)
+        entry = {"num_bytes": (folder / name).stat().st_size, "sha256": sha256_file(folder / name)}
+        files[name] = entry if count is None else {"rows": count, **entry}
+    # A new file is safe only once the list of names in its folder is on disk too.
+    for inner in {(folder / name).parent for name in files}:
+        sync_to_disk(inner)
+    # The digest must match the parsed file, so convert to JSON and back first: it turns tuples into lists, for example.
+    content = json.loads(json.dumps({"files": files, **facts}))
+    text = json.dumps({**content, _SELF_DIGEST: _sha256_of(content)}, indent=2, ensure_ascii=False, sort_keys=True)
+    (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
+    sync_to_disk(folder / MANIFEST)
+    sync_to_disk(folder)
+
+
+def verify(folder: Path, *, strict: bool = False) -> dict[str, Any]:
+    """Return the manifest of a folder, after checking that every file is as it was sealed.
+
+    Args:
+        strict: Also raise if the folder contains a file that the manifest does not list, or if the manifest has no
+            digest of itself.
+
+    Raises:
+        DataError: names the first file that is missing or differs.
+    """
+    path = folder / MANIFEST
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        digest, files = manifest.pop(_SELF_DIGEST, None), manifest["files"]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise DataError(f"{path}: unreadable manifest ({error}). Write the folder again.") from None
+    # Early manifests had no digest of themselves, and such folders are still in caches.
+    if digest != _sha256_of(manifest) and (strict or digest is not None):
+        raise DataError(f"{path}: has changed since it was sealed, so it is damaged. Write the folder again.")
+    for name, sealed in files.items():
+        file = folder / name
+        if not file.is_file():
+            raise DataError(f"{file}: is in the manifest but missing. Write the folder again.")
+        if file.stat().st_size != sealed["num_bytes"] or sha256_file(file) != sealed["sha256"]:
+            raise DataError(f"{file}: differs from its manifest, so it is damaged. Write the folder again.")
+    unlisted = sorted(list_files(folder) - files.keys()) if strict else []
+    if unlisted:
+        raise DataError(f"{folder / unlisted[0]}: is not in the manifest. Remove it, or write the folder again.")
+    return manifest
+
+
+def write_table(folder: Path, name: str, rows: Sequence[Any], schema: pa.Schema, **facts: Any) -> None:
+    """Write a table to the file `name` and seal the folder, with `facts` in its manifest.
+
+    Args:
+        rows: Instances of one dataclass; the schema has a column for each field.
+    """
+    table = pa.Table.from_pylist([asdict(row) for row in rows], schema=schema)
+    seal(folder, {name: write_unsealed_table(folder, name, table)}, **facts)
+
+
+def write_unsealed_table(folder: Path, name: str, table: pa.Table, *, row_group_size: int | None = None) -> int:
+    """Write a table to a folder that is sealed later, with all its tables, and return the number of rows."""
+    folder.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, folder / name, compression="zstd", row_group_size=row_group_size)
+    return table.num_rows
+
+
+def read_table(folder: Path, name: str, columns: Sequence[str]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Return the rows as dictionaries of these columns, in the order they were written, and the folder's manifest.
+
+    Raises:
+        DataError: if the folder is unfinished or damaged, or an earlier version wrote the table without a column.
+    """
+    manifest = verify(folder)
+    check_columns(folder / name, columns)
+    return pq.read_table(folder / name, columns=list(columns)).to_pylist(), manifest
+
+
+def check_columns(file: Path, columns: Sequence[str]) -> None:
+    """Raise DataError if the table lacks one of these columns."""
+    present = pq.read_schema(file).names
+    missing = [name for name in columns if name not in present]
+    if missing:
+        raise DataError(
+            f"{file}: has no column {', '.join(missing)}, so an earlier version of Flyte Llama wrote it. Measure again."
+        )
+
+
+def list_files(folder: Path) -> set[str]:
+    """The relative paths of all files in a folder and its subfolders, except the manifest."""
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
+    return names - {MANIFEST}
+
+
+def sha256_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_folder(folder: Path) -> str:
+    """The sha256 of every file's relative path and content; the name of the folder does not matter."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            digest.update(f"{path.relative_to(folder).as_posix()}\0{sha256_file(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def sync_to_disk(path: Path) -> None:
+    """Wait until a file's content, or a folder's list of names, is on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sha256_of(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,127 @@
+"""Checkpoints of a run on several nodes, written and looked up by all its processes together.
+
+Each node has a separate disk, where its first process seals the files written by all processes of the node. The run
+resumes from the newest step that is whole on every node. The Trainer, not this module, writes a checkpoint's content.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from flyte_llama.errors import TrainingError
+from flyte_llama.progress import say
+from flyte_llama.training.checkpoints import Checkpoints
+from flyte_llama.training.metrics import METRICS, Curve
+from flyte_llama.training.processes import barrier, is_first_of_node, node_rank, on_each_node
+
+Upload = Callable[[Path], None]
+"""Called with the folder of a sealed checkpoint, `…/node-N/step-N`; uploads it to where the next attempt will look."""
+
+
+class NodeCheckpoints:
+    """The checkpoints of all nodes. All processes must call every method, and an error in one is raised in all.
+
+    `last` is the step of the newest checkpoint known to be whole, or None.
+    """
+
+    def __init__(self, checkpoints: Checkpoints, curve: Curve, upload: Upload | None) -> None:
+        self._checkpoints = checkpoints
+        self._curve = curve
+        self._upload = upload
+        self.last: int | None = None
+
+    def unsealed_folder(self, step: int) -> Path:
+        """Where the Trainer writes the checkpoint of a step."""
+        return self._checkpoints.unsealed_folder(step)
+
+    def resume(self) -> Path | None:
+        """Return the newest checkpoint that is whole on every node, or None to start from scratch.
+
+        Damaged checkpoints are set aside, later ones are removed, and the curve continues from the returned one.
+
+        Raises:
+            TrainingError: if the checkpoint belongs to another run.
+        """
+        on_each_node(self._checkpoints.prepare)
+        # Each round asks every node for its newest whole step. While they differ, the oldest of the answers becomes the
+        # limit of the next round, until all agree or a node has none.
+        at_most: int | None = None
+        while True:
+            limit = at_most
+            newest = on_each_node(lambda: self._checkpoints.newest(at_most=limit))  # noqa: B023  # called at once
+            if None in newest:
+                on_each_node(self._report_if_all_damaged)
+                return self._resume_after(None)
+            steps = [step for step in newest if step is not None]
+            if min(steps) == max(steps):
+                return self._resume_after(steps[0])
+            at_most = min(steps)
+
+    def check_room(self, expected_bytes: int, *, count: int) -> None:
+        """Check that the disk of every node has room for `count` more checkpoints."""
+        on_each_node(lambda: self._checkpoints.check_room(expected_bytes, count=count))
+
+    def write(self, step: int, save: Callable[[], None], *, expected_bytes: int) -> None:
+        """Let all processes `save` into `unsealed`, then seal the checkpoint and upload it.
+
+        Raises:
+            TrainingError: naming the folder, if it cannot be written; earlier checkpoints are untouched.
+        """
+        if step == self.last:
+            return
+        self.check_room(expected_bytes, count=1)
+        try:
+            save()
+        except (OSError, RuntimeError) as error:
+            raise self._write_error(step, error) from error
+        barrier()  # every process writes some of the files
+        on_each_node(lambda: self._seal(step))
+        self.last = step
+
+    def last_checkpoint_text(self) -> str:
+        """Where the last checkpoint is, as a sentence for a message."""
+        if self.last is None:
+            return "There is no checkpoint yet."
+        return f"The last checkpoint is from step {self.last}: {self._checkpoints.sealed_folder(self.last)}."
+
+    def _resume_after(self, step: int | None) -> Path | None:
+        """Drop everything after `step` on every node and continue its curve; None means to start from scratch."""
+        on_each_node(lambda: self._checkpoints.remove_after(step))
+        self.last = step
+        if step is None:
+            return None
+        checkpoint = self._checkpoints.sealed_folder(step)
+        self._curve.resume_from(checkpoint)
+        on_each_node(lambda: self._upload(checkpoint) if self._upload else None)
+        return checkpoint
+
+    def _seal(self, step: int) -> None:
+        try:
+            self._curve.copy_into(self._checkpoints.unsealed_folder(step))
+            checkpoint = self._checkpoints.seal(step)
+        except OSError as error:
+            raise self._write_error(step, error) from error
+        if self._upload:
+            self._upload(checkpoint)
+
+    def _write_error(self, step: int, error: Exception) -> TrainingError:
+        return TrainingError(
+            f"{self._checkpoints.unsealed_folder(step)}: the checkpoint of step {step} could not be written: "
+            f"{error or type(error).__name__}. {self.last_checkpoint_text()} "
+            "Check whether the disk is full, and start again: the run resumes from there."
+        )
+
+    def _report_if_all_damaged(self) -> None:
+        if any(path.name.endswith(".damaged") for path in self._checkpoints.folder.iterdir()):
+            say(f"{self._checkpoints.folder}: no checkpoint is whole, so the run starts again at step 0")
+
+
+def node_folder(folder: Path) -> Path:
+    """The folder of this node's checkpoints, inside the folder of the run's checkpoints."""
+    return folder / f"node-{node_rank()}"
+
+
+def open_curve(folder: Path) -> Curve:
+    """An empty curve; the first process of each node also writes it to a file."""
+    return Curve(node_folder(folder) / METRICS if is_first_of_node() else None)

@@ -1,0 +1,90 @@
+"""Trials before a long run: the largest micro-batch that fits the GPUs.
+
+Each trial is a training run in separate processes, so that running out of memory ends only the trial. Learning rates
+and ranks are compared by `evaluation.sweep`, which needs a score on held-out text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from flyte_llama.config import Frozen, TrainingConfig, batch_problems
+from flyte_llama.errors import ConfigError, OutOfMemoryError
+from flyte_llama.plan import Accelerator, ModelShape, refuse_if_too_large
+from flyte_llama.training.launch import TrainingJob, launch_training
+
+TRIAL_STEPS = 4
+"""Optimizer steps in a trial of a micro-batch size. Its speed leaves out the first, which includes set-up."""
+
+
+class BatchTrial(Frozen):
+    """The result of trying one micro-batch size."""
+
+    micro_batch_size: int
+    fits: bool
+    tokens_per_s: float | None = None
+    """Over all processes together, without padding; None if the size does not fit."""
+
+    peak_memory_bytes: int | None = None
+    """Peak of the first process, in GPU memory, or in host memory if there is no GPU."""
+
+
+def batch_candidates(
+    training: TrainingConfig, *, num_processes: int, shape: ModelShape | None = None, gpu: Accelerator | None = None
+) -> list[TrainingConfig]:
+    """The configuration with each micro-batch size (1, 2, 4, …) that divides the global batch and fits the GPU.
+
+    Args:
+        shape: None skips the check of memory.
+        gpu: None skips it too.
+
+    Raises:
+        ConfigError: if not even one row per process is possible.
+    """
+    by_size = [training.model_copy(update={"micro_batch_size": 2**power}) for power in range(12)]
+    for problem in batch_problems(by_size[0], num_processes):
+        raise ConfigError(problem)
+    candidates = [candidate for candidate in by_size if not batch_problems(candidate, num_processes)]
+    if shape is None or gpu is None:
+        return candidates
+    for num_fitting, candidate in enumerate(candidates):
+        try:
+            refuse_if_too_large(shape, candidate, device_bytes=gpu.memory_bytes, num_processes=num_processes)
+        except OutOfMemoryError as error:
+            if num_fitting == 0:
+                raise ConfigError(error.message) from None
+            return candidates[:num_fitting]
+    return candidates
+
+
+def try_batch(base: Path, rows: Path, training: TrainingConfig, folder: Path, *, num_processes: int) -> BatchTrial:
+    """Train a few steps with one micro-batch per process, and return whether it fits, its speed and its peak memory."""
+    size = training.micro_batch_size
+    trial = training.model_copy(
+        update={
+            "global_batch_size": size * num_processes,
+            "max_steps": TRIAL_STEPS,
+            "log_every_steps": 1,
+            "checkpoint_every_steps": 0,
+            "report_to": [],
+        }
+    )
+    try:
+        summary = launch_training(
+            TrainingJob(base=base, rows=rows, training=trial), folder, num_processes=num_processes
+        )
+    except OutOfMemoryError:
+        return BatchTrial(micro_batch_size=size, fits=False)
+    first, last = summary.losses[0], summary.losses[-1]
+    return BatchTrial(
+        micro_batch_size=size,
+        fits=True,
+        tokens_per_s=(last.num_tokens - first.num_tokens) / (last.wall_s - first.wall_s),
+        peak_memory_bytes=last.peak_memory_bytes,
+    )
+
+
+def best_batch(trials: Sequence[BatchTrial]) -> BatchTrial | None:
+    """The trial with the largest micro-batch that fits; None if none fits."""
+    return max((trial for trial in trials if trial.fits), key=lambda trial: trial.micro_batch_size, default=None)

@@ -1,0 +1,80 @@
+"""Decoded text encodes to the same bytes again; bytes without text give a reason."""
+
+from __future__ import annotations
+
+import codecs
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flyte_llama.documents.text import Decoded, decode_text
+
+CYRILLIC = "# Этот модуль читает файлы и возвращает их содержимое без изменений.\nx = 1\nprint(x)  # вывод\n"
+JAPANESE = "# このモジュールはファイルを読み込み、その内容を変更せずに返します。\nvalue = 1\nprint(value)\n"
+GERMAN = "# Die Größe überprüfen, bevor für jede Datei gezählt wird: schön, daß es geht.\nx = 1\nprint(x)\n"
+
+
+@given(st.binary(max_size=200))
+def test_whatever_is_decoded_encodes_to_the_same_bytes(data: bytes):
+    decoded = decode_text(data, "python")
+    if isinstance(decoded, Decoded):
+        assert decoded.text.encode(decoded.encoding) == data[decoded.skipped_bytes :]
+        assert "\0" not in decoded.text
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=100))
+def test_utf8_is_never_taken_for_anything_else(text: str):
+    if text.strip() and not text.startswith("\ufeff") and text.encode().strip():
+        assert decode_text(text.encode(), "go") == Decoded(text, "utf-8", 0)
+
+
+@pytest.mark.parametrize(
+    ("mark", "encoding"),
+    [
+        (codecs.BOM_UTF8, "utf-8"),
+        (codecs.BOM_UTF16_LE, "utf-16-le"),
+        (codecs.BOM_UTF16_BE, "utf-16-be"),
+        (codecs.BOM_UTF32_LE, "utf-32-le"),
+        (codecs.BOM_UTF32_BE, "utf-32-be"),
+    ],
+)
+def test_a_byte_order_mark_names_the_encoding_and_is_not_text(mark: bytes, encoding: str):
+    assert decode_text(mark + GERMAN.encode(encoding), "go") == Decoded(GERMAN, encoding, len(mark))
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [(GERMAN, "cp1252"), (CYRILLIC, "cp1251"), (JAPANESE, "shift_jis"), (JAPANESE, "euc_jp")],
+)
+def test_text_of_older_encodings_is_read(text: str, encoding: str):
+    decoded = decode_text(text.encode(encoding), "go")
+    assert isinstance(decoded, Decoded)
+    assert decoded.text == text
+
+
+def test_python_files_may_declare_their_encoding():
+    text = "# -*- coding: koi8-r -*-\n" + CYRILLIC
+    assert decode_text(text.encode("koi8-r"), "python") == Decoded(text, "koi8-r", 0)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "empty"),
+        (b" \r\n\t", "empty"),
+        (b"a\0b", "binary"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "lfs_pointer"),
+        (bytes(range(128, 256)) * 4, "encoding"),
+        (codecs.BOM_UTF16_LE + b"a", "encoding"),
+        (codecs.BOM_UTF8 + b"\xff", "encoding"),
+        (codecs.BOM_UTF8, "empty"),
+        (codecs.BOM_UTF16_LE + "\n".encode("utf-16-le"), "empty"),
+    ],
+)
+def test_bytes_that_are_not_text_give_a_reason(data: bytes, reason: str):
+    assert decode_text(data, "python") == reason
+
+
+def test_a_line_of_five_megabytes_is_text():
+    assert decode_text(b"x" * 5_000_000, "go") == Decoded("x" * 5_000_000, "utf-8", 0)

@@ -1,0 +1,83 @@
+"""The rows of a run, epoch by epoch, with their manifest and message."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flyte_llama.config import ObjectiveConfig, RunLength
+from flyte_llama.encoding import IGNORED, DocumentTokenizer, open_rows, write_epochs
+from flyte_llama.encoding.pieces import KeyedText
+from flyte_llama.errors import DataError
+from tests.conftest import TEXTS
+
+MANY = [KeyedText(str(n), text) for n, text in enumerate(TEXTS * 10)]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(all_base: Path) -> DocumentTokenizer:
+    return DocumentTokenizer(all_base)
+
+
+def run_length(*, epochs: float = 1.0, max_steps: int = 0, global_batch_size: int = 4) -> RunLength:
+    return RunLength(epochs=epochs, max_steps=max_steps, global_batch_size=global_batch_size)
+
+
+def write_and_open(
+    folder: Path, tokenizer: DocumentTokenizer, *, kind: str = "fim", **length: Any
+) -> tuple[list[dict], dict[str, Any]]:
+    write_epochs(folder, MANY, ObjectiveConfig(kind=kind), tokenizer, seq_len=64, run_length=run_length(**length))
+    rows, manifest = open_rows(folder)
+    return list(rows), manifest
+
+
+def test_a_random_objective_is_written_once_for_each_epoch_that_is_read(tmp_path: Path, tokenizer: DocumentTokenizer):
+    rows, manifest = write_and_open(tmp_path / "two", tokenizer, epochs=2.0)
+    first, second = manifest["rows_per_epoch"]
+    assert first + second == len(rows) >= 4 * run_length(epochs=2.0).num_steps(first) - 4
+    assert rows[:first] != rows[first:]
+    # A last batch that is not full does not cause another epoch.
+    _, manifest = write_and_open(tmp_path / "one", tokenizer, epochs=1.0, global_batch_size=first - 1)
+    assert len(manifest["rows_per_epoch"]) == 1
+    longer, manifest = write_and_open(tmp_path / "many", tokenizer, max_steps=40)
+    assert len(longer) - manifest["rows_per_epoch"][-1] < 160 <= len(longer)
+    assert longer[: len(rows)] == rows
+
+
+def test_plain_language_modelling_is_written_once_however_often_it_is_read(
+    tmp_path: Path, tokenizer: DocumentTokenizer
+):
+    rows, manifest = write_and_open(tmp_path, tokenizer, kind="clm", max_steps=1000)
+    assert manifest["rows_per_epoch"] == [len(rows)]
+
+
+@pytest.mark.parametrize("kind", ["clm", "fim", "causal_masked", "mlm"])
+def test_the_manifest_counts_what_is_in_the_rows(tmp_path: Path, tokenizer: DocumentTokenizer, kind: str):
+    rows, manifest = write_and_open(tmp_path, tokenizer, kind=kind, epochs=2.0)
+    assert sum(manifest["rows_per_epoch"]) == len(rows)
+    assert manifest["num_tokens"] == sum(sum(row["length"]) for row in rows)
+    assert manifest["num_padding"] == 64 * len(rows) - manifest["num_tokens"]
+    assert manifest["num_learned"] == sum(label != IGNORED for row in rows for label in row["labels"])
+    assert (manifest["objective"], manifest["makes_encoder"]) == (kind, kind == "mlm")
+    assert {row["bidirectional"] for row in rows} == {kind == "mlm"}
+    assert manifest["tokenizer_sha256"] == tokenizer.sha256
+
+
+def test_an_epoch_shorter_than_a_step_is_an_error_however_many_epochs_there_are(
+    tmp_path: Path, tokenizer: DocumentTokenizer
+):
+    with pytest.raises(DataError, match=r"rows of 64 tokens are fewer than one step .* = 500"):
+        write_and_open(tmp_path, tokenizer, global_batch_size=500, epochs=100.0)
+
+
+def test_the_rows_are_summarised_in_one_line(
+    tmp_path: Path, tokenizer: DocumentTokenizer, capsys: pytest.CaptureFixture[str]
+):
+    _, manifest = write_and_open(tmp_path, tokenizer, kind="clm")
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert f"{manifest['rows_per_epoch'][0]} rows of 64" in line
+    assert f"{manifest['num_tokens']:,} tokens" in line
+    assert "% padding" in line
+    assert "of 40 texts" in line

@@ -1,0 +1,76 @@
+"""Measuring a model gives the same result with one shard and with several."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from flyte_llama.config import DocumentsConfig, EvaluationConfig, ObjectiveConfig
+from flyte_llama.documents import write_documents
+from flyte_llama.evaluation import read_scores
+from flyte_llama.evaluation.completion import read_completions
+from flyte_llama.evaluation.measure import join_parts, make_items, make_suite, measure_model
+from flyte_llama.flyte_eval import read_grades
+from flyte_llama.flyte_eval.sandbox import confinement_problem
+from tests.conftest import document
+
+CODE = "# numbers that are added up, one after the other\nfrom flytekit import task\n\n\n" + "".join(
+    f"@task\ndef add_{n}(value: int) -> int:\n    total = value + {n}\n    return total * {n}\n\n\n"
+    for n in range(2, 5)
+)
+DOCUMENTS = [document(CODE.replace("add", name), path=f"{name}.py") for name in ("add", "more", "plus")]
+SETTINGS = {
+    "window": 128,
+    "stride": 64,
+    "batch_tokens": 512,
+    "general": [],
+    "completion": {"lines": 5, "spans": 0, "max_new_tokens": 8},
+    "flyte_eval": {"tasks": 3, "max_new_tokens": 8},
+}
+
+
+def measure_in_shards(base: Path, folder: Path, *, shards: int, objective: ObjectiveConfig, source: str) -> Path:
+    settings = {**SETTINGS, "flyte_eval": {**SETTINGS["flyte_eval"], "source": source}}
+    config = EvaluationConfig.model_validate({**settings, "shards": shards})
+    write_documents(folder / "heldout", DOCUMENTS)
+    make_items(folder / "heldout", config.flyte_eval, out=folder / "items")
+    suite = [folder / f"suite-{index}" for index in range(shards)]
+    make_suite(folder / "heldout", None, folder / "items", config, DocumentsConfig(), shards=suite)
+    parts = [folder / f"part-{index}" for index in range(shards)]
+    for shard, part in zip(suite, parts, strict=True):
+        measure_model(base, shard, config, objective=objective, precision="fp32", out=part)
+    join_parts(parts, folder / "items", out=folder / "joined")
+    return folder / "joined"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(confinement_problem() is not None, reason=str(confinement_problem()))
+def test_shards_change_nothing(tiny_base: Path, tmp_path: Path):
+    settings = {"objective": ObjectiveConfig(), "source": "heldout"}
+    one_shard, three_shards = (
+        measure_in_shards(tiny_base, tmp_path / f"{shards}", shards=shards, **settings) for shards in (1, 3)
+    )
+    (scores, facts), (others, same_facts) = read_scores(one_shard / "scores"), read_scores(three_shards / "scores")
+    assert {**facts, "files": 0} == {**same_facts, "files": 0}
+    assert [score.path for score in scores] == [score.path for score in others] == ["add.py", "more.py", "plus.py"]
+    assert [score.nats for score in scores] == pytest.approx([score.nats for score in others], rel=1e-6)
+    assert read_completions(one_shard / "completions") == read_completions(three_shards / "completions")
+    assert len(read_completions(one_shard / "completions")) == 5
+    assert read_grades(one_shard / "grades") == read_grades(three_shards / "grades")
+    assert len(read_grades(one_shard / "grades")) == 3
+
+
+def test_an_encoder_is_scored_and_asked_to_write_nothing(all_base: Path, tmp_path: Path):
+    folder = measure_in_shards(all_base, tmp_path, shards=1, objective=ObjectiveConfig(kind="mlm"), source="none")
+    assert read_scores(folder / "scores")[1]["measure"] == "pseudo-perplexity"
+    assert [path.name for path in folder.iterdir()] == ["scores"]
+
+
+def test_where_code_cannot_be_confined_flyte_eval_is_left_out_and_the_reason_is_printed(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr("flyte_llama.evaluation.measure.confinement_problem", lambda: "no Landlock here")
+    folder = measure_in_shards(tiny_base, tmp_path, shards=1, objective=ObjectiveConfig(), source="small")
+    assert "FlyteEval is not measured: no Landlock here" in capsys.readouterr().err
+    assert not (folder / "grades").exists()

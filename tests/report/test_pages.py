@@ -1,0 +1,24 @@
+"""The decks of the training and tuning tasks."""
+
+from __future__ import annotations
+
+from xml.etree import ElementTree
+
+from flyte_llama.report import training_page, trials_page
+from tests.report.test_plots import POINTS
+from tests.report.test_report import TRAINING
+
+
+def test_the_training_deck_is_well_formed_and_fetches_nothing():
+    html = training_page(TRAINING.model_copy(update={"device": "<CPU>", "losses": POINTS}))
+    body = ElementTree.fromstring(html[html.index("<body>") : html.index("</html>")])  # noqa: S314  # HTML made by this test
+    assert len(body.findall("svg")) == 5
+    assert "&lt;CPU&gt;" in html
+    assert "http" not in html
+
+
+def test_the_trials_deck_shows_the_table_escaped():
+    html = trials_page("Sweep <1>", "rate  rank\n1e-4  <8>")
+    ElementTree.fromstring(html.removeprefix("<!doctype html>").replace('<meta charset="utf-8">', ""))  # noqa: S314  # HTML made by this test
+    assert "<h1>Sweep &lt;1&gt;</h1>" in html
+    assert "<pre>rate  rank\n1e-4  &lt;8&gt;</pre>" in html

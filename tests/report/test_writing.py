@@ -1,0 +1,163 @@
+"""Completions and grades as summaries, and as the samples that the report shows."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+
+from flyte_llama.errors import DataError
+from flyte_llama.evaluation.completion import Completion, write_completions
+from flyte_llama.flyte_eval import Grade, write_grades
+from flyte_llama.report import make_report, report_page, report_table
+from flyte_llama.report.markdown import report_markdown
+from flyte_llama.report.writing import (
+    choose_completion_samples,
+    choose_grade_samples,
+    pass_at_k,
+    summarise_completions,
+    summarise_grades,
+)
+from tests.report.test_report import body_of, measured_model, scores
+
+
+def completion(index: int, similarity: float, **changes) -> Completion:
+    facts = {
+        "task": "line",
+        "layout": "left-to-right",
+        "repository": "o/r",
+        "url": "https://example.com/o/r",
+        "path": f"{index}.py",
+        "start": 0,
+        "begin": 10,
+        "prefix": "<before>",
+        "wanted": "    return the_wanted_thing\n",
+        "written": f"    <written> {index}\n",
+        "exact": similarity == 1,
+        "similarity": similarity,
+        "stopped": index % 2 == 0,
+        "language": "python",
+        "suffix": "",
+        "num_tokens": 3,
+    }
+    return Completion(**(facts | changes))
+
+
+def grade(item: str, passed: bool, *, sample: int = 0, **changes) -> Grade:
+    facts = {
+        "item": item,
+        "tier": "body",
+        "topics": ("caching",),
+        "layout": "PSM",
+        "sample": sample,
+        "rung": "outputs" if passed else "parses",
+        "passed": passed,
+        "error": "" if passed else "NameError: name '<y>' is not defined",
+        "prefix": "@task\n",
+        "wanted": "return x",
+        "written": "return y",
+        "entity_kind": "task",
+        "repository": "o/r",
+        "url": "https://example.com/o/r",
+        "path": "a.py",
+        "start": 0,
+        "line": 1,
+        "licence": "MIT",
+        "permalink": "",
+    }
+    return Grade(**(facts | changes))
+
+
+def test_completions_are_counted_by_task_layout_and_model():
+    rows = [completion(index, index / 4) for index in range(5)]
+    (base, tuned) = summarise_completions({"base": rows[:2], "fine-tuned": rows})
+    assert (base.model, base.num_cases, base.num_exact, base.similarity) == ("base", 2, 0, 0.125)
+    assert (tuned.model, tuned.num_cases, tuned.num_exact, tuned.similarity) == ("fine-tuned", 5, 1, 0.5)
+    assert tuned.num_stopped == 3
+    assert tuned.exact_interval.low < 0.2 < tuned.exact_interval.high
+
+
+def test_pass_at_k_is_the_share_of_draws_with_a_pass():
+    answers = [True, False, False, True, False]
+    draws = list(itertools.combinations(answers, 3))
+    assert pass_at_k(5, 2, 3) == pytest.approx(sum(map(any, draws)) / len(draws))
+    assert (pass_at_k(4, 0, 2), pass_at_k(4, 3, 2)) == (0.0, 1.0)
+
+
+def test_several_answers_to_an_item_are_one_case():
+    rows = [grade(item, item == "a" or sample == 0, sample=sample) for item in "abcd" for sample in range(2)]
+    (summary,) = summarise_grades({"base": rows})
+    assert (summary.num_items, summary.num_answers) == (4, 8)
+    assert {passed.k: passed.share for passed in summary.pass_at} == {1: 0.625, 2: 1.0}
+    assert 0.5 <= summary.interval.low < 0.625 < summary.interval.high <= 1
+    assert [(count.rung, count.num_answers) for count in summary.rungs] == [("parses", 3), ("outputs", 5)]
+
+
+def test_tiers_and_topics_count_items():
+    rows = [grade("a", True, topics=("caching", "dynamic")), grade("b", False), grade("c", True, tier="workflow")]
+    (summary,) = summarise_grades({"base": rows})
+    assert [(tier.name, tier.num_items, tier.pass_at_1) for tier in summary.by_tier] == [
+        ("body", 2, 0.5),
+        ("workflow", 1, 1),
+    ]
+    assert [(topic.name, topic.num_items) for topic in summary.by_topic] == [("caching", 3), ("dynamic", 1)]
+
+
+def test_written_text_reaches_every_form_escaped(tmp_path: Path):
+    models = [measured_model(tmp_path, "base", scores(500.0)), measured_model(tmp_path, "fine-tuned", scores(250.0))]
+    for model in models:
+        write_completions(model.folder / "completions", [completion(index, index / 4) for index in range(5)])
+        write_grades(model.folder / "grades", [grade("a<1>", True), grade("b", False)])
+    report = make_report(models, corpus=None, training=None)
+    html = report_page(report)
+    body_of(html)
+    assert "<written>" not in html
+    assert "&lt;written&gt; 0" in html
+    assert "a&lt;1&gt;" in html
+    assert "FlyteEval, PSM: pass@1 0.500 [0.095, 0.905] → 0.500 [0.095, 0.905] of 2 items" in report_table(report)
+    assert "line, left-to-right: exact 1 → 1 of 5, edit similarity 0.500 → 0.500" in report_table(report)
+    assert "| line | left-to-right | fine-tuned | 5 | 20.0% |" in report_markdown(report)
+
+
+def test_damaged_rows_are_refused(tmp_path: Path):
+    model = measured_model(tmp_path, "base", scores(500.0))
+    write_grades(model.folder / "grades", [grade("a", True)])
+    (model.folder / "grades" / "grades.parquet").write_bytes(b"other")
+    with pytest.raises(DataError, match="damaged"):
+        make_report([model], corpus=None, training=None)
+
+
+def test_samples_are_the_closest_and_the_farthest_of_the_last_model_in_any_order():
+    tuned = [completion(index, index / 10) for index in range(11)]
+    rows = {"base": [completion(index, 0.5) for index in range(11)], "fine-tuned": tuned}
+    samples = choose_completion_samples(rows, {})
+    assert [sample.title.split()[3] for sample in samples if sample.is_good] == ["10.py,", "9.py,", "8.py,"]
+    assert [sample.title.split()[3] for sample in samples if not sample.is_good] == ["0.py,", "1.py,", "2.py,"]
+    assert [writing.model for writing in samples[0].written] == ["base", "fine-tuned"]
+    assert choose_completion_samples({model: completions[::-1] for model, completions in rows.items()}, {}) == samples
+
+
+def test_samples_tell_repositories_of_one_name_apart():
+    urls = ["https://a.example/o/r", "https://b.example/o/r"]
+    rows = {
+        model: [completion(0, 0.9 - index / 10, url=url, written=f"{model} {url}") for index, url in enumerate(urls)]
+        for model in ("base", "fine-tuned")
+    }
+    good = [sample for sample in choose_completion_samples(rows, {url: url[8:] for url in urls}) if sample.is_good]
+    assert [sample.title.split()[2] for sample in good] == ["a.example/o/r", "b.example/o/r"]
+    assert [[writing.text for writing in sample.written] for sample in good] == [
+        [f"base {url}", f"fine-tuned {url}"] for url in urls
+    ]
+
+
+def test_short_texts_are_not_shown_as_samples():
+    assert choose_completion_samples({"base": [completion(1, 1.0, wanted="x\n")]}, {}) == []
+
+
+def test_samples_of_flyte_eval_show_passed_and_failed():
+    rows = [grade(f"i{index}", index % 3 == 0) for index in range(30)]
+    samples = choose_grade_samples({"base": rows})
+    assert [sample.is_good for sample in samples] == [True] * 3 + [False] * 3
+    assert "NameError" in samples[-1].written[0].verdict
+    assert choose_grade_samples({"base": rows[::-1]}) == samples

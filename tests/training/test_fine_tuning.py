@@ -1,0 +1,195 @@
+"""Real runs of the real Trainer and DeepSpeed, in separate processes, on a tiny Llama."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from flyte_llama.config import EvaluationConfig, TrainingConfig
+from flyte_llama.encoding import DocumentTokenizer, open_rows
+from flyte_llama.evaluation.scores import total_loss
+from flyte_llama.evaluation.scoring import score_documents
+from flyte_llama.evaluation.suite import SuiteDocument
+from flyte_llama.model import load_model, pin_model, prepare_base
+from flyte_llama.training import TrainingSummary
+from flyte_llama.training.trainer import row_order
+from tests.conftest import TEXTS, TINY, document
+from tests.model.bases import NEW_TOKENS, hub_folder, prepare
+from tests.training.runs import TIMEOUT_S, launch_environment, write_packed_rows
+
+RUN = Path(__file__).with_name("run.py")
+SETTINGS: dict[str, Any] = {
+    "method": "full",
+    "seq_len": 64,
+    "max_steps": 12,
+    "learning_rate": 3e-3,
+    "warmup_share": 0.0,
+    "global_batch_size": 4,
+    "micro_batch_size": 2,
+    "precision": "fp32",
+    "activation_checkpointing": False,
+    "log_every_steps": 1,
+}
+
+
+@pytest.fixture(scope="module")
+def rows(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_packed_rows(tiny_base, tmp_path_factory.mktemp("rows"), TEXTS * 13)
+
+
+def launch(base: Path, rows: Path, out: Path, processes: int, settings: dict) -> subprocess.CompletedProcess[str]:
+    training = TrainingConfig(**{**SETTINGS, **settings}).model_dump_json()
+    out.mkdir(parents=True)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    command = [*launcher, str(RUN), str(base), str(rows), str(out), training]
+    return subprocess.run(command, capture_output=True, text=True, env=launch_environment(), timeout=TIMEOUT_S)
+
+
+def train(base: Path, rows: Path, out: Path, processes: int = 1, **settings: Any) -> TrainingSummary:
+    done = launch(base, rows, out, processes, settings)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return TrainingSummary.model_validate_json((out / "summary.json").read_text())
+
+
+def assert_verified(summary: TrainingSummary, artefacts: list[str]) -> None:
+    """Each artefact, in a fresh process, has the same perplexity as the trained model in memory."""
+    assert [verified.artefact for verified in summary.verified] == artefacts
+    for verified in summary.verified:
+        assert verified.loaded_perplexity == pytest.approx(verified.trained_perplexity, rel=1e-4)
+
+
+def base_entries(base: Path) -> int:
+    return DocumentTokenizer(base).vocab_size
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_model(folder, dtype=torch.float32).state_dict()
+
+
+@pytest.fixture(scope="module")
+def reference(tiny_base: Path, rows: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TrainingSummary]:
+    """The run that all others must match: one process, ZeRO stage 0."""
+    out = tmp_path_factory.mktemp("reference") / "model"
+    return out, train(tiny_base, rows, out, deepspeed={"zero_stage": 0})
+
+
+@pytest.mark.slow
+def test_a_run_learns_logs_every_step_and_counts_its_tokens(
+    reference: tuple[Path, TrainingSummary], tiny_base: Path, rows: Path
+):
+    out, summary = reference
+    assert [point.step for point in summary.losses] == list(range(1, 13))
+    assert summary.losses[-1].loss < summary.losses[0].loss - 0.5
+    table, manifest = open_rows(rows)
+    order = row_order(manifest["rows_per_epoch"], num_rows=12 * 4, seed=0)
+    assert (summary.num_steps, summary.num_tokens) == (12, sum(sum(table[int(n)]["length"]) for n in order))
+    assert summary.num_tokens < 12 * 4 * 64
+    assert summary.num_trainable == summary.num_parameters
+    probes = [SuiteDocument(document(text, path=text[:9]), "heldout", "", "unknown") for text in TEXTS]
+    tokenizer = DocumentTokenizer(out)
+    config = EvaluationConfig(window=256, stride=128, batch_tokens=1024)
+    before, after = (
+        total_loss(
+            loss for loss, _ in score_documents(load_model(folder, dtype=torch.float32), probes, tokenizer, config)
+        )
+        for folder in (tiny_base, out)
+    )
+    assert after.perplexity < before.perplexity / 2
+    assert sorted(path.suffix for path in out.iterdir() if path.suffix in (".bin", ".pt")) == []
+    assert_verified(summary, ["model"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_two_processes_with_zero_learn_and_write_the_same_as_one(
+    reference: tuple[Path, TrainingSummary], tiny_base: Path, rows: Path, tmp_path: Path, stage: int
+):
+    out, expected = reference
+    settings = {"deepspeed": {"zero_stage": stage}, "activation_checkpointing": stage == 3}
+    summary = train(tiny_base, rows, tmp_path / "model", processes=2, **settings)
+    assert summary.num_processes == 2
+    assert summary.num_parameters == expected.num_parameters
+    assert [p.loss for p in summary.losses] == pytest.approx([p.loss for p in expected.losses], abs=2e-3)
+    for name, weight in weights(tmp_path / "model").items():
+        torch.testing.assert_close(weight, weights(out)[name], rtol=0, atol=2e-3)
+    assert_verified(summary, ["model"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("method", "stage"), [("lora", 1), ("dora", 2), ("lora", 3)])
+def test_only_adapters_are_trained_and_they_are_written_separately_and_merged(
+    tiny_base: Path, rows: Path, tmp_path: Path, method: str, stage: int
+):
+    from peft import PeftModel
+
+    out = tmp_path / "model"
+    settings = {"method": method, "lora": {"rank": 4, "dropout": 0.0}, "learning_rate": 1e-2}
+    summary = train(tiny_base, rows, out, processes=2, deepspeed={"zero_stage": stage}, **settings)
+    assert summary.num_trainable < summary.num_parameters / 5
+    assert summary.losses[-1].loss < summary.losses[0].loss - 0.05
+    assert_verified(summary, ["model", "adapter"])
+    original = AutoModelForCausalLM.from_pretrained(tiny_base, dtype=torch.float32)
+    adapted = PeftModel.from_pretrained(original, str(out / "adapter")).eval()
+    merged, base = load_model(out, dtype=torch.float32).eval(), load_model(tiny_base, dtype=torch.float32).eval()
+    ids = torch.arange(2, 60)[None]
+    with torch.no_grad():
+        torch.testing.assert_close(merged(ids).logits, adapted(ids).logits, rtol=0, atol=1e-4)
+        assert (merged(ids).logits - base(ids).logits).abs().max() > 1e-2
+
+
+@pytest.mark.slow
+def test_embedding_rows_of_added_tokens_are_the_same_in_all_processes(tiny_base: Path, rows: Path, tmp_path: Path):
+    base = prepare(hub_folder(tiny_base, tmp_path / "mine", tied=False), tmp_path / "base", tokens=NEW_TOKENS)
+    settings = {"learning_rate": 1e-9, "max_steps": 1, "deepspeed": {"zero_stage": 3}}
+    summary = train(base, rows, tmp_path / "model", processes=2, **settings)
+    assert_verified(summary, ["model"])
+    written, expected = weights(tmp_path / "model"), weights(base)
+    assert written["lm_head.weight"].shape == (base_entries(base), 32)
+    for name, weight in expected.items():
+        torch.testing.assert_close(written[name], weight, rtol=0, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_qlora_trains_adapters_on_a_base_of_4_bits_and_counts_its_parameters_whole(rows: Path, tmp_path: Path):
+    # bitsandbytes packs weights in blocks of 64 columns.
+    wide = TINY.model_copy(update={"scratch": TINY.scratch.model_copy(update={"hidden_size": 64})})
+    base, out = tmp_path / "base", tmp_path / "model"
+    prepare_base(pin_model(wide), wide, TEXTS * 20, longest_input=256, folder=base)
+    settings = {"method": "qlora", "lora": {"rank": 4, "dropout": 0.0}, "learning_rate": 1e-2, "precision": "bf16"}
+    summary = train(base, rows, out, activation_checkpointing=True, **settings)
+    assert summary.losses[-1].loss < summary.losses[0].loss
+    whole = sum(parameter.numel() for parameter in load_model(base, dtype=torch.float32).parameters())
+    assert summary.num_parameters == whole + summary.num_trainable
+    merged = load_model(out, dtype=torch.bfloat16)
+    assert {parameter.dtype for parameter in merged.parameters()} == {torch.bfloat16}
+    assert [verified.artefact for verified in summary.verified] == ["model", "adapter"]
+
+
+@pytest.mark.slow
+def test_checkpointed_activations_and_bf16_train_too(tiny_base: Path, rows: Path, tmp_path: Path):
+    summary = train(tiny_base, rows, tmp_path / "model", precision="bf16", activation_checkpointing=True)
+    assert summary.losses[-1].loss < summary.losses[0].loss - 0.3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"global_batch_size": 2, "micro_batch_size": 2, "processes": 2}, "cannot be split evenly over 2 processes"),
+        ({"learning_rate": 1e30, "max_grad_norm": 1e30}, "the loss is"),
+    ],
+)
+def test_a_run_that_cannot_continue_reports_why_and_writes_nothing(
+    tiny_base: Path, rows: Path, tmp_path: Path, settings: dict, expected: str
+):
+    settings = dict(settings)
+    done = launch(tiny_base, rows, tmp_path / "model", settings.pop("processes", 1), settings)
+    assert done.returncode != 0
+    assert expected in done.stderr
+    assert not list((tmp_path / "model").iterdir())

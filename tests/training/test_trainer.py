@@ -1,0 +1,87 @@
+"""The batches that a step trains on, and the weights that it updates.
+
+A batch has an attention mask only if positions alone do not show which tokens see each other. A step too small for bf16
+is not lost: DeepSpeed updates float32 master weights at every stage.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import torch
+
+from flyte_llama.encoding import IGNORED
+from flyte_llama.training.trainer import collate
+from tests.training.runs import TIMEOUT_S, launch_environment
+
+
+def row(*, bidirectional: bool) -> dict[str, Any]:
+    ids = [5, 6, 7, 8, 9, 1]
+    labels = [IGNORED, 6, 7, IGNORED, 9, IGNORED]
+    return {"input_ids": ids, "labels": labels, "length": [3, 2], "bidirectional": bidirectional}
+
+
+def test_causal_rows_come_without_a_mask_so_that_positions_separate_documents():
+    batch = collate([row(bidirectional=False), row(bidirectional=False)])
+    assert "attention_mask" not in batch
+    assert batch["position_ids"].tolist() == [[0, 1, 2, 0, 1, 0]] * 2
+
+
+def test_bidirectional_rows_come_with_a_mask_for_the_whole_batch():
+    batch = collate([row(bidirectional=True), row(bidirectional=False)])
+    assert (batch["attention_mask"].dtype, batch["attention_mask"].shape) == (torch.bool, (2, 1, 6, 6))
+    both, causal = batch["attention_mask"][:, 0].int().tolist()
+    assert both == [
+        [1, 1, 1, 0, 0, 0],
+        [1, 1, 1, 0, 0, 0],
+        [1, 1, 1, 0, 0, 0],
+        [0, 0, 0, 1, 1, 0],
+        [0, 0, 0, 1, 1, 0],
+        [0, 0, 0, 0, 0, 1],
+    ]
+    assert causal == torch.tensor(both).tril().tolist()
+
+
+# One process. 200 steps of 2e-5 move 1.0 to 0.996, but a single such step, added in bf16, leaves 1.0 unchanged.
+PROGRAM = """
+import deepspeed
+import torch
+from flyte_llama.config import TrainingConfig
+from flyte_llama.plan.deepspeed import make_deepspeed_config
+from flyte_llama.training.processes import process_group
+
+with process_group():
+    for stage in range(4):
+        config = make_deepspeed_config(TrainingConfig(precision="bf16", deepspeed={"zero_stage": stage}))
+        config["zero_optimization"] = {
+            name: 1000 if value == "auto" else value for name, value in config["zero_optimization"].items()
+        }
+        config |= {"train_micro_batch_size_per_gpu": 1, "gradient_accumulation_steps": 1, "train_batch_size": 1}
+        model = torch.nn.Linear(4, 1, bias=False, dtype=torch.bfloat16)
+        torch.nn.init.ones_(model.weight)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=2e-5, weight_decay=0.0)
+        engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=config)
+        for _ in range(200):
+            engine.backward(engine(torch.ones(1, 4, dtype=torch.bfloat16)).sum())
+            engine.step()
+        with deepspeed.zero.GatheredParameters(list(model.parameters())):
+            print("moved to", stage, model.weight.dtype, model.weight.float().mean().item())
+"""
+
+
+@pytest.mark.slow
+def test_a_bf16_weight_moves_in_steps_below_its_resolution_at_every_zero_stage():
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "1", "--no-python"]
+    done = subprocess.run(
+        [*launcher, sys.executable, "-c", PROGRAM],
+        capture_output=True,
+        text=True,
+        env=launch_environment(),
+        timeout=TIMEOUT_S,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    moved = [line.split()[2:] for line in done.stdout.splitlines() if line.startswith("moved to")]
+    assert moved == [[str(stage), "torch.bfloat16", "0.99609375"] for stage in range(4)]
