@@ -36,13 +36,12 @@ from fresh_process import in_fresh_process
 
 from flyte_llama.config import DocumentsConfig, EvaluationConfig, ModelConfig, ObjectiveConfig, SourceConfig
 from flyte_llama.config.model import ScratchConfig
-from flyte_llama.documents import Document
-from flyte_llama.documents.read import collect
+from flyte_llama.documents import Document, read_source
 from flyte_llama.encoding import DocumentTokenizer
 from flyte_llama.evaluation.scoring import score_suite
 from flyte_llama.evaluation.suite import SuiteDocument, read_suite_in_batches, write_suite
 from flyte_llama.model import open_model, pin_model, prepare_base
-from flyte_llama.sources import open_tree, pin
+from flyte_llama.sources import pin
 
 MODEL = ModelConfig(
     name="scratch",
@@ -102,9 +101,7 @@ def texts_and_base(num_tokens: int, folder: Path) -> tuple[list[Document], Path]
 
 
 def read_package(package: str) -> list[Document]:
-    source = pin(SourceConfig(url=f"package:{package}"))
-    with open_tree(source) as tree:
-        return collect(source, tree, DocumentsConfig()).documents
+    return read_source(pin(SourceConfig(url=f"package:{package}")), DocumentsConfig()).documents
 
 
 def ours(base: Path, suite: Path, context: int, out: Path) -> Run:

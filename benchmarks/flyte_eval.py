@@ -20,14 +20,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from flyte_llama.config import ExperimentConfig, load_config
-from flyte_llama.documents import Document
-from flyte_llama.documents.read import collect
+from flyte_llama.documents import Document, read_source
 from flyte_llama.flyte_eval import Item, grade_answers, mine_items, open_observer, read_items
 from flyte_llama.flyte_eval.answering import Answer
 from flyte_llama.flyte_eval.masking import BODY
 from flyte_llama.flyte_eval.mining import MiningResult
 from flyte_llama.flyte_eval.observing import Observer
-from flyte_llama.sources import open_tree, pin
+from flyte_llama.sources import pin
 
 
 def main() -> None:
@@ -81,9 +80,7 @@ def mine_heldout(config: ExperimentConfig, observing: Observer) -> MiningResult:
     """Make every possible task from the held-out sources."""
     documents: list[Document] = []
     for source in config.corpus.heldout:
-        pinned = pin(source)
-        with open_tree(pinned) as tree:
-            documents += collect(pinned, tree, config.corpus.documents).documents
+        documents += read_source(pin(source), config.corpus.documents).documents
     return mine_items(documents, observing, limit=len(documents) * 100, seed=0)
 
 

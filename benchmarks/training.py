@@ -28,11 +28,11 @@ from training_peers import BATCH, SEQ_LEN, SETTINGS, Side
 
 from flyte_llama.config import DocumentsConfig, ModelConfig, ObjectiveConfig, RunLength, SourceConfig, TrainingConfig
 from flyte_llama.config.model import ScratchConfig
-from flyte_llama.documents.read import collect
+from flyte_llama.documents import read_source
 from flyte_llama.encoding import DocumentTokenizer, write_epochs
 from flyte_llama.encoding.pieces import KeyedText
 from flyte_llama.model import pin_model, prepare_base
-from flyte_llama.sources import open_tree, pin
+from flyte_llama.sources import pin
 from flyte_llama.training.launch import TrainingJob, launch_training
 
 MODEL = ModelConfig(
@@ -45,9 +45,8 @@ MODEL = ModelConfig(
 
 def documents(num_tokens: int, folder: Path) -> tuple[list[str], Path]:
     """Shuffled documents of flytekit with about this many tokens, and the base model that learns them."""
-    source = pin(SourceConfig(url="package:flytekit"))
-    with open_tree(source) as tree:
-        texts = [document.text for document in collect(source, tree, DocumentsConfig()).documents]
+    source = read_source(pin(SourceConfig(url="package:flytekit")), DocumentsConfig())
+    texts = [document.text for document in source.documents]
     base = folder / "base"
     prepare_base(pin_model(MODEL), MODEL, texts, objective=ObjectiveConfig(), longest_input=SEQ_LEN, folder=base)
     random.Random(0).shuffle(texts)  # noqa: S311  # no secret

@@ -210,9 +210,13 @@ def read_documents(folder: Path) -> list[Document]:
 
 
 def read_documents_in_batches(folder: Path) -> Iterator[list[Document]]:
-    """Yield the documents of a sealed folder in batches of a few hundred, to save memory."""
+    """Verify a sealed folder, then yield its documents in batches of a few hundred, to save memory.
+
+    Raises:
+        DataError: when called, if the folder is unfinished or damaged.
+    """
     verify(folder)
-    yield from _batches(folder)
+    return _batches(folder)
 
 
 def sum_amounts(amounts: Iterable[Amount]) -> Amount:

@@ -1,6 +1,6 @@
 """Read the documents of a pinned source, and count the entries left out by reason.
 
-Each entry passes the filters of the tree and the path (`filters`), then those of its text (`text`), and the first one
+Each entry passes the filters by tree and path (`filters`), then the filters by text (`text`), and the first one
 that rejects it names the reason. Every entry is counted once: documents + Σ skipped = entries.
 """
 

@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from flyte_llama.corpus import STRATA_TABLE
 from flyte_llama.documents import Document, draw, open_documents, read_documents_in_batches, write_documents
-from flyte_llama.storage import read_table, write_unsealed_table
+from flyte_llama.storage import read_verified_table, write_unsealed_table
 
 HELDOUT = "heldout"
 """The role of documents that no model trained on; the headline figures are computed on these."""
@@ -66,7 +66,7 @@ def choose_suite(
     documents, manifest = open_documents(heldout)
     facts = [{"stratum": "", "freshness": "unknown"}] * len(documents)
     if STRATA_TABLE in manifest["files"]:
-        facts, _ = read_table(heldout, STRATA_TABLE, ["stratum", "freshness"])
+        facts = read_verified_table(heldout, STRATA_TABLE, ["stratum", "freshness"])
     suite = [
         SuiteDocument(document, HELDOUT, **known)
         for document, known in zip(documents, facts, strict=True)
@@ -108,8 +108,9 @@ def read_suite_in_batches(folder: Path) -> Iterator[list[SuiteDocument]]:
     Raises:
         DataError: if the folder is unfinished or damaged.
     """
-    roles = iter(read_table(folder, PROBES_TABLE, _SCHEMA.names)[0])
-    for documents in read_documents_in_batches(folder):
+    batches = read_documents_in_batches(folder)
+    roles = iter(read_verified_table(folder, PROBES_TABLE, _SCHEMA.names))
+    for documents in batches:
         yield [SuiteDocument(document, **next(roles)) for document in documents]
 
 

@@ -13,7 +13,7 @@ model is published.
 
 from flyte_llama.report.dataset import dataset_page
 from flyte_llama.report.files import write_files
-from flyte_llama.report.pages import batch_table, report_page, sweep_table, training_page, trials_page
+from flyte_llama.report.pages import batch_table, sweep_table, training_page, trials_page
 from flyte_llama.report.report import EvaluationReport, MeasuredModel, make_report
 from flyte_llama.report.tables import report_table
 
@@ -23,7 +23,6 @@ __all__ = [
     "batch_table",
     "dataset_page",
     "make_report",
-    "report_page",
     "report_table",
     "sweep_table",
     "training_page",

@@ -36,7 +36,9 @@ class Side(NamedTuple):
 def dataset_card(card: CorpusCard) -> str:
     """Return the README.md of the dataset, which consists of the folders `train` and `heldout`."""
     front = yaml.safe_dump(_front_matter(card), sort_keys=True).strip()
-    return render("dataset.md.j2", autoescape=False, card=card, sides=_sides(card), front_matter=front)
+    return render(
+        "dataset.md.j2", autoescape=False, card=card, names=card.source_names, sides=_sides(card), front_matter=front
+    )
 
 
 def dataset_page(card: CorpusCard) -> str:

@@ -110,8 +110,9 @@ def protocol_text(report: EvaluationReport) -> str:
 
 def _data_section(card: CorpusCard) -> str:
     """Return the split in sentences, then a table of all sources and their revisions."""
+    names = card.source_names
     sources = "\n".join(
-        f"| {card.source_names[source.url]} | `{source.revision}` | {side} | {source.documents.files} |"
+        f"| {names[source.url]} | `{source.revision}` | {side} | {source.documents.files} |"
         for side, count in (("train", card.train), ("held out", card.heldout))
         for source in count.sources
     )

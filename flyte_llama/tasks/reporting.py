@@ -11,7 +11,7 @@ from flyte_llama.config import PublishConfig
 from flyte_llama.corpus import CorpusCard
 from flyte_llama.model import PinnedModel
 from flyte_llama.progress import say
-from flyte_llama.report import EvaluationReport, MeasuredModel, make_report, report_page, report_table, write_files
+from flyte_llama.report import EvaluationReport, MeasuredModel, make_report, report_table, write_files
 from flyte_llama.report.publish import passes_gate, publish_model
 from flyte_llama.tasks.folders import download, local_output, new_folder
 from flyte_llama.tasks.resources import HUB_SECRETS, HUB_TOKEN, SMALL, UPLOADER
@@ -51,11 +51,11 @@ def report(
     ]
     measured += [MeasuredModel("fine-tuned", tuned, download(folder)) for folder in tuned_scores]
     result = make_report(measured, corpus=card, training=training)
-    Deck("Report", report_page(result))
 
     # write its files, in a local run to the user's output folder, and return the ones that Flyte's console shows
     folder = local_output() or new_folder("report")
     write_files(folder, result, card)
+    Deck("Report", (folder / "report.html").read_text(encoding="utf-8"))
     say(
         f"\n{report_table(result)}\n\nmodel:    {_address(model)}\nheld out: {_address(heldout)}\n"
         f"report:   {folder / 'report.html'}\ndataset:  {folder / 'dataset.html'}"

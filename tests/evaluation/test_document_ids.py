@@ -19,9 +19,10 @@ from flyte_llama.evaluation.completion import read_cases, read_completions
 from flyte_llama.evaluation.measure import join_parts, make_items, make_suite, measure_model
 from flyte_llama.flyte_eval import read_grades, read_items
 from flyte_llama.model import PinnedModel
-from flyte_llama.report import MeasuredModel, make_report, report_page, report_table
+from flyte_llama.report import MeasuredModel, make_report, report_table
 from flyte_llama.report.dataset import dataset_card
 from flyte_llama.report.markdown import report_markdown
+from flyte_llama.report.pages import report_page
 from flyte_llama.storage import seal, write_unsealed_table
 from tests.conftest import document, source_count
 from tests.evaluation.completion.test_completion import make_case

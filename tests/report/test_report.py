@@ -15,8 +15,9 @@ from flyte_llama.corpus.leakage import remove_leaks
 from flyte_llama.errors import EvaluationError
 from flyte_llama.evaluation.scores import DocumentScore, write_scores
 from flyte_llama.model import PinnedModel
-from flyte_llama.report import EvaluationReport, MeasuredModel, make_report, report_page, report_table, write_files
+from flyte_llama.report import EvaluationReport, MeasuredModel, make_report, report_table, write_files
 from flyte_llama.report.markdown import markdown_head, model_card, report_markdown
+from flyte_llama.report.pages import report_page
 from flyte_llama.training import LossPoint, TrainingSummary
 from tests.conftest import document, source_count
 

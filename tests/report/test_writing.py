@@ -10,8 +10,9 @@ import pytest
 from flyte_llama.errors import DataError
 from flyte_llama.evaluation.completion import Completion, write_completions
 from flyte_llama.flyte_eval import Grade, write_grades
-from flyte_llama.report import make_report, report_page, report_table
+from flyte_llama.report import make_report, report_table
 from flyte_llama.report.markdown import report_markdown
+from flyte_llama.report.pages import report_page
 from flyte_llama.report.writing import (
     choose_completion_samples,
     choose_grade_samples,
