@@ -29,13 +29,18 @@ RUN missing="$(command -v python3 >/dev/null || echo python3) $(command -v git >
     [ -z "$(echo $missing)" ] || { apt-get update && apt-get install -y --no-install-recommends $missing \
       && rm -rf /var/lib/apt/lists/*; }
 COPY --from=build /opt/venv /opt/venv
-ENV PATH=/opt/venv/bin:$PATH PYTHONPATH=/root PYTHONUNBUFFERED=1 HF_HOME=/tmp/huggingface
-# Flyte uses /root as its working directory, and unpacks code there that is registered without a new image. Nothing
-# needs to run as root.
+ENV PATH=/opt/flyte-llama/bin:/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 HF_HOME=/tmp/huggingface
+# The code belongs to root, so a task cannot change what later processes run. It lies outside site-packages, which the
+# sandbox of FlyteEval may read, and it comes last on Python's search path.
+COPY configs /opt/flyte-llama/configs
+COPY flyte_llama /opt/flyte-llama/flyte_llama
+COPY image /opt/flyte-llama/bin
+RUN chmod -R u=rwX,go=rX /opt/flyte-llama \
+    && echo /opt/flyte-llama > "$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/flyte-llama.pth"
+# Nothing needs to run as root. Flyte uses /root as its working directory, and unpacks code there that is registered
+# without a new image: see image/pyflyte-fast-execute.
 RUN id -u 1000 >/dev/null 2>&1 || useradd --uid 1000 --create-home flyte; chown 1000 /root
 USER 1000
 WORKDIR /root
-COPY --chown=1000 configs configs
-COPY --chown=1000 flyte_llama flyte_llama
 ARG tag
 ENV FLYTE_INTERNAL_IMAGE=${tag}

@@ -15,7 +15,7 @@ BIN := .venv/bin
 RUN_STAMP := .venv/.installed
 TEST_STAMP := .venv/.installed-test
 
-.PHONY: run test check format bench package dry-run register image requirements clean
+.PHONY: run test check format bench faults package dry-run register image audit sbom requirements clean
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' \
@@ -31,13 +31,9 @@ $(TEST_STAMP): requirements-test.txt requirements-gpu.txt $(RUN_STAMP)
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-test.txt -r requirements-gpu.txt
 	@touch $@
 
-# Flyte's cache stores the paths of outputs. Until a run has completed in this checkout, cached paths point to other
-# folders or to deleted ones, so the first run overwrites the cache.
 run: $(RUN_STAMP)
 	$(BIN)/flyte-llama check --config $(CONFIG)
-	$(BIN)/pyflyte run $(if $(wildcard output/.complete),,--overwrite-cache) \
-	  flyte_llama/workflows.py train_flyte_llama --config $(CONFIG)
-	@touch output/.complete
+	$(BIN)/pyflyte run flyte_llama/workflows.py train_flyte_llama --config $(CONFIG)
 
 test: check
 	$(BIN)/python -m pytest -m slow
@@ -55,6 +51,9 @@ format: $(TEST_STAMP)
 bench: $(TEST_STAMP)
 	$(BIN)/python benchmarks/line.py
 
+faults: $(TEST_STAMP)
+	$(BIN)/python benchmarks/faults.py
+
 package: $(RUN_STAMP)
 	$(BIN)/pyflyte --pkgs flyte_llama package --force --image $(IMAGE) --output flyte-package.tgz
 
@@ -70,6 +69,34 @@ register: $(RUN_STAMP)
 image:
 	docker build $(DOCKER_BUILD_ARGS) --build-arg tag=$(IMAGE) --tag $(IMAGE) .
 
+AUDIT := .venv-audit
+$(AUDIT)/.installed: requirements-audit.txt
+	$(PYTHON) -m venv $(AUDIT)
+	$(AUDIT)/bin/pip install --quiet --disable-pip-version-check -r requirements-audit.txt
+	@touch $@
+
+# Ask the package index for known vulnerabilities of every pin, for both Pythons and all platforms: the markers are cut
+# off. pip-audit takes each package once, so second versions have a file of their own. With --strict, a pin that the
+# index says nothing about is an error, and pip-audit then writes no findings.
+audit: $(AUDIT)/.installed
+	@rm -f $(AUDIT)/pins-*
+	@sed 's/ *;.*//' requirements*.txt | sort -u | awk -F== '{ print > ("$(AUDIT)/pins-" ++count[$$1] ".txt") }'
+	@status=0; for pins in $(AUDIT)/pins-*.txt; do \
+	  $(AUDIT)/bin/pip-audit --strict --no-deps --disable-pip --progress-spinner off --requirement "$$pins" \
+	    --output "$$pins.findings" 2> $(AUDIT)/log.txt && continue; \
+	  [ -s "$$pins.findings" ] || { tail -n 1 $(AUDIT)/log.txt >&2; echo "Not audited: the package index did not answer for every" \
+	    "pin, so nothing is known. Run it where the index's list of vulnerabilities can be read." >&2; exit 2; }; \
+	  cat "$$pins.findings"; status=1; \
+	done; \
+	[ $$status -eq 1 ] || echo "No known vulnerability in $$(cat $(AUDIT)/pins-*.txt | wc -l) pinned packages."; \
+	exit $$status
+
+# The packages of the image, as CycloneDX JSON.
+sbom: $(AUDIT)/.installed
+	@cat requirements.txt requirements-gpu.txt | PYTHONWARNINGS=ignore $(AUDIT)/bin/cyclonedx-py requirements \
+	  --pyproject pyproject.toml --output-reproducible --output-file sbom.json -
+	@echo "sbom.json: $$(grep -c '"purl"' sbom.json) packages"
+
 # The pins hold for Python 3.11 and 3.12. CUDA packages are left out: a GPU build of torch requires the right ones
 # itself, and a CPU build needs none.
 COMPILE = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --no-annotate --no-header --quiet
@@ -83,6 +110,7 @@ requirements: $(BIN)/python
 	  | grep -vxFf requirements.txt > requirements-gpu.txt
 	$(COMPILE) --extra local --extra examples --constraint requirements.txt | $(PINS) \
 	  | grep -vxFf requirements.txt > requirements-examples.txt
+	$(subst pyproject.toml,--group audit,$(COMPILE)) > requirements-audit.txt
 
 clean:
-	rm -rf .venv output flyte-package.tgz .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-audit output flyte-package.tgz sbom.json .mypy_cache .ruff_cache .pytest_cache

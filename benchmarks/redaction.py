@@ -21,8 +21,8 @@ from timing import best
 from flyte_llama.config import SourceConfig
 from flyte_llama.documents.generated import path_reason
 from flyte_llama.documents.languages import language_of
-from flyte_llama.documents.redaction import redact
 from flyte_llama.documents.text import file_text
+from flyte_llama.redaction import redact
 from flyte_llama.sources import open_tree, pin
 
 

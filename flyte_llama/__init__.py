@@ -2,9 +2,11 @@
 
 The line, from the YAML to the report. Each step is a folder, and imports only from folders above it:
 
+    redaction    the patterns of secrets and addresses, and the text that may be shown
     config       the experiment: one YAML file, checked before anything is fetched
+    workspace    this machine's folders: the output of local runs, temporary ones, locks
     sources      a git repository or an installed package at one commit
-    documents    files → documents: filters, licences, redaction
+    documents    files → documents: filters, licences, secrets masked
     corpus       documents → train and held-out, without copies or leaks
     encoding     text → pieces of token ids, as the objective wants them → packed rows
     model        the base model: pinned, loaded, made trainable
@@ -17,7 +19,8 @@ The line, from the YAML to the report. Each step is a folder, and imports only f
     tasks        the steps as Flyte tasks
     cli          the command `flyte-llama`
 
-`errors`, `progress`, `settings` and `storage` serve all of them. `workflows` wires the tasks together.
+`errors`, `progress`, `settings` and `storage` serve all of them. `preflight` checks a run before it
+starts, and `workflows` wires the tasks together.
 """
 
 __version__ = "0.1.0"

@@ -11,14 +11,21 @@
     ├── EvaluationError  a score that would be wrong
     └── PublishError     a model that cannot be published
 
+No message shows a secret (`redaction.mask_secrets`) or holds a control character other than a line break or tab,
+whatever text it was made of.
+
 All of them are click exceptions with exit code 2, so `pyflyte run` and `flyte-llama` stop and print only the message,
-without a traceback. Only training differs: Elastic runs it in separate processes, and Flyte replaces their error with
-one that has a traceback; the message is printed above it.
+without a traceback. An error in a process that trains reaches its launcher as the same kind, see `training.failures`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import click
+
+from flyte_llama.redaction import escape_invisible, mask_secrets
 
 
 class FlyteLlamaError(click.ClickException):
@@ -27,13 +34,20 @@ class FlyteLlamaError(click.ClickException):
     exit_code = 2
 
     def __init__(self, message: str, *, transient: bool = False) -> None:
-        super().__init__(message)
+        super().__init__(escape_invisible(mask_secrets(message)))
         self.transient = transient
         """Whether a retry may succeed, as after a network failure."""
 
 
 class ConfigError(FlyteLlamaError):
     """An invalid configuration: every problem, one a line."""
+
+    def __init__(self, message: str, *, problems: Sequence[str] = (), stages: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.problems = tuple(escape_invisible(mask_secrets(problem)) for problem in problems)
+        """The lines of the message; empty if the file could not even be parsed."""
+        self.stages = dict(stages or {})
+        """Name → the stages that are valid by themselves, for further checks."""
 
 
 class SourceError(FlyteLlamaError):

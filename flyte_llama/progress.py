@@ -1,20 +1,37 @@
-"""Progress messages on standard error: a bar on a terminal; elsewhere, as in a pod, a line every few seconds.
+"""Progress messages on standard error, and the last line after Ctrl-C.
+
+A bar on a terminal; elsewhere, as in a pod, a line every few seconds.
 
 Does not configure logging.
 """
 
 from __future__ import annotations
 
+import atexit
+import io
 import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
+from flyte_llama.redaction import escape_invisible, mask_secrets
+
 T = TypeVar("T")
 SECONDS_BETWEEN_LINES = 5.0
+EXIT_INTERRUPTED = 130
+"""The exit code after Ctrl-C, as shells have it: 128 + SIGINT."""
+
+INTERRUPTED = "interrupted; the same command goes on from here"
+"""The last line of a local run after Ctrl-C."""
+
+_SECONDS_TO_END = 3.0
+# An attribute of the handler that `exit_on_interrupt` sets.
+_ENDS_PROCESS = "ends_process"
 
 
 def on_terminal() -> bool:
@@ -22,8 +39,8 @@ def on_terminal() -> bool:
 
 
 def say(line: str) -> None:
-    """Print a line to standard error, above the progress bar if there is one, and flush it."""
-    tqdm.write(line, file=sys.stderr)
+    """Print a line to standard error, above the progress bar if there is one, and flush it; secrets are masked."""
+    tqdm.write(escape_invisible(mask_secrets(line)), file=sys.stderr)
     sys.stderr.flush()
 
 
@@ -36,7 +53,7 @@ def say_once(line: str) -> None:
 def track(items: Iterable[T], *, what: str, total: int) -> Iterator[T]:
     """Yield the items unchanged, and show how many of `total` are done."""
     if on_terminal():
-        yield from tqdm(items, desc=what, total=total, leave=False)
+        yield from tqdm(items, desc=escape_invisible(mask_secrets(what)), total=total, leave=False)
         return
     start = last = time.monotonic()
     for done, item in enumerate(items):
@@ -63,6 +80,49 @@ def bytes_text(num_bytes: float) -> str:
             break
         size, unit = size / 1024, larger
     return f"{size:,.0f} bytes" if unit == "bytes" else f"{size:,.1f} {unit}"
+
+
+def exit_on_interrupt(line: str) -> None:
+    """Make Ctrl-C print `line` and end the process with exit code 130, within five seconds whatever it is doing.
+
+    Outside the main thread it has no effect, and neither has a second call.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or hasattr(handler, _ENDS_PROCESS):
+        return
+    printed = threading.Event()
+
+    def print_once() -> None:
+        if not printed.is_set():
+            printed.set()
+            os.write(2, f"\n{line}\n".encode())
+
+    def end(signum: int, frame: Any) -> None:
+        print_once()
+        # Skip the interpreter's clean-up, which may wait for libraries; the thread below cannot end it.
+        atexit.register(os._exit, EXIT_INTERRUPTED)
+        raise SystemExit(EXIT_INTERRUPTED)
+
+    def end_later() -> None:
+        # The handler runs only between two instructions of Python, and the tokenizer may train for minutes in one.
+        while signal.SIGINT not in os.read(signals, 64) or signal.getsignal(signal.SIGINT) is not end:
+            pass
+        time.sleep(_SECONDS_TO_END)
+        print_once()
+        os._exit(EXIT_INTERRUPTED)
+
+    setattr(end, _ENDS_PROCESS, True)
+    signals, wakeup = os.pipe()
+    os.set_blocking(wakeup, False)
+    signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
+    signal.signal(signal.SIGINT, end)
+    threading.Thread(target=end_later, daemon=True).start()
+
+
+def escape_unknown_characters() -> None:
+    """Make standard output escape characters that its encoding lacks, as standard error does, instead of failing."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def quiet_libraries() -> None:

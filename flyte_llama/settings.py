@@ -12,23 +12,30 @@
 | FLYTE_LLAMA_SECRET_GROUP | Flyte secret group that has a hub token as `hf_token` | none: no secret is requested |
 | FLYTE_LLAMA_GIT_SECRET_GROUP | Flyte secret group that has a git token as `git_token` | none: no secret is requested |
 | FLYTE_LLAMA_GIT_HOST | the only host that receives the git token | github.com |
-| FLYTE_LLAMA_CACHE | bucket folder where pods keep the results of each file between runs | none |
+| FLYTE_LLAMA_CACHE | bucket folder where pods keep the results of files, and notes of damage, between runs | none |
 | FLYTE_LLAMA_SCHEDULE | schedule of the weekly refresh, five-field cron, UTC | 0 6 * * 1 |
 | FLYTE_LLAMA_ACTIVATE_SCHEDULE | 1 activates the weekly refresh at registration | 0 |
-| FLYTE_LLAMA_OUTPUT | folder for the report of a local run | output |
+| FLYTE_LLAMA_OUTPUT | folder for the results of a local run | output |
 """
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 
 from pydantic import Field, ValidationError, field_validator
 
 from flyte_llama.config import Frozen
+from flyte_llama.config.stage import hint
 from flyte_llama.errors import ConfigError
 
 PREFIX = "FLYTE_LLAMA_"
+OTHER_VARIABLES = ("DEBUG", "GIT_TOKEN")
+"""Further variables with the prefix, which are read where they are needed."""
+
+# Kubernetes gives every pod such variables for a service that is called flyte-llama or flyte-llama-….
+_SERVICE = re.compile(rf"{PREFIX}(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_\w+)?)")
 
 
 class Settings(Frozen):
@@ -65,16 +72,30 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
     """Read the settings; an empty variable counts as unset.
 
     Raises:
-        ConfigError: lists every variable that has an invalid value.
+        ConfigError: lists every variable that has an invalid value, or that begins like a setting and is none.
     """
     values = {name: environment.get(PREFIX + name.upper()) for name in Settings.model_fields if name != "image"}
     values["image"] = environment.get("IMAGE")
+    lines = _unknown_variables(environment)
     try:
-        return Settings.model_validate({name: value for name, value in values.items() if value})
+        settings = Settings.model_validate({name: value for name, value in values.items() if value})
     except ValidationError as error:
-        lines = [
+        lines += [
             f"{PREFIX}{str(problem['loc'][0]).upper()} = {problem['input']!r}: "
-            f"{problem['msg'].removeprefix('Value error, ')}."
+            f"{problem['msg'].removeprefix('Value error, ').removeprefix('Input ')}."
             for problem in error.errors()
         ]
-        raise ConfigError("\n  - ".join(["the environment:", *lines])) from None
+    if lines:
+        raise ConfigError("\n  - ".join(["the environment:", *lines]), problems=lines)
+    return settings
+
+
+def _unknown_variables(environment: Mapping[str, str]) -> list[str]:
+    """Return a line for each variable that begins like a setting and is none, such as a mistyped one."""
+    names = [name.upper() for name in Settings.model_fields if name != "image"]
+    known = [PREFIX + name for name in sorted([*names, *OTHER_VARIABLES])]
+    return [
+        f"{name}: no setting has this name. {hint(name, known, otherwise='Unset it.')}"
+        for name in sorted(environment)
+        if name.startswith(PREFIX) and name not in known and not _SERVICE.fullmatch(name)
+    ]

@@ -12,9 +12,13 @@ is a table of an earlier version that lacks a column. What the rows mean is up t
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
+import shutil
+import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -27,6 +31,7 @@ from flyte_llama.errors import DataError
 
 MANIFEST = "manifest.json"
 _SELF_DIGEST = "sha256_of_the_rest"
+_CLOCK_TICK_NS = 2_000_000_000
 
 
 def seal(folder: Path, rows: Mapping[str, int] | None = None, **facts: Any) -> None:
@@ -41,6 +46,8 @@ def seal(folder: Path, rows: Mapping[str, int] | None = None, **facts: Any) -> N
     names = rows if rows is not None else dict.fromkeys(list_files(folder))
     files = {}
     for name, count in sorted(names.items()):
+        if not (folder / name).is_file():
+            raise DataError(f"{folder / name}: is no file, so it cannot be sealed. Replace a link by what it leads to.")
         sync_to_disk(folder / name)
         entry = {"num_bytes": (folder / name).stat().st_size, "sha256": sha256_file(folder / name)}
         files[name] = entry if count is None else {"rows": count, **entry}
@@ -69,7 +76,7 @@ def verify(folder: Path, *, strict: bool = False) -> dict[str, Any]:
     try:
         manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         digest, files = manifest.pop(_SELF_DIGEST, None), manifest["files"]
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(f"{path}: unreadable manifest ({error}). Write the folder again.") from None
     # Early manifests had no digest of themselves, and such folders are still in caches.
     if digest != _sha256_of(manifest) and (strict or digest is not None):
@@ -84,6 +91,21 @@ def verify(folder: Path, *, strict: bool = False) -> dict[str, Any]:
     if unlisted:
         raise DataError(f"{folder / unlisted[0]}: is not in the manifest. Remove it, or write the folder again.")
     return manifest
+
+
+def is_sealed(folder: Path) -> bool:
+    """Whether the folder has a manifest of this package, whole or damaged. Other programs write files of that name."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return False
+    except (OSError, ValueError, RecursionError):
+        return True  # `verify` says why it cannot be read
+    if not isinstance(manifest, dict):
+        return False
+    files = manifest.get("files")
+    lists_digests = isinstance(files, dict) and any(isinstance(f, dict) and "sha256" in f for f in files.values())
+    return _SELF_DIGEST in manifest or lists_digests
 
 
 def write_table(folder: Path, name: str, rows: Sequence[Any], schema: pa.Schema, **facts: Any) -> None:
@@ -134,14 +156,32 @@ def check_columns(file: Path, columns: Sequence[str]) -> None:
 
 
 def list_files(folder: Path) -> set[str]:
-    """The relative paths of all files in a folder and its subfolders, except the manifest."""
-    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
+    """The relative paths of all files and links in a folder and its subfolders, except the manifest."""
+    paths = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
+    names = {path.relative_to(folder).as_posix() for path in paths}
     return names - {MANIFEST}
 
 
 def sha256_file(path: Path) -> str:
+    """Return the sha256 of a file. A process reads the same file once, and again only if it has changed since.
+
+    A change moves the time of the file's inode, which the system alone can set.
+    """
+    stat = path.stat()
+    # Two changes within one tick of the clock have the same time, so nothing that is so new is remembered.
+    if time.time_ns() - stat.st_ctime_ns < _CLOCK_TICK_NS:
+        return _read_sha256(path)
+    return _remembered_sha256(path, stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+
+
+def _read_sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@functools.lru_cache(maxsize=4096)
+def _remembered_sha256(path: Path, *_: int) -> str:
+    return _read_sha256(path)
 
 
 def sha256_folder(folder: Path) -> str:
@@ -151,6 +191,15 @@ def sha256_folder(folder: Path) -> str:
         if path.is_file():
             digest.update(f"{path.relative_to(folder).as_posix()}\0{sha256_file(path)}\n".encode())
     return digest.hexdigest()
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder and its contents, however deep and whatever their permissions."""
+    try:
+        shutil.rmtree(folder)
+    except (OSError, RecursionError):
+        for command in (["chmod", "-R", "u+rwx", "--"], ["rm", "-rf", "--"]):
+            subprocess.run([*command, str(folder)], check=False, capture_output=True)  # noqa: S603  # this user's folder
 
 
 def sync_to_disk(path: Path) -> None:

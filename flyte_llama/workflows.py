@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,12 +19,17 @@ from flytekit import (
 )
 
 from flyte_llama.config import ExperimentConfig, load_config
+from flyte_llama.errors import ConfigError
 from flyte_llama.evaluation.sweep import SweepTrial
 from flyte_llama.model import PinnedModel
+from flyte_llama.progress import say
 from flyte_llama.report import EvaluationReport
+from flyte_llama.tasks.cache import MadeBy
+from flyte_llama.tasks.config_option import read_config_option
 from flyte_llama.tasks.data import Corpus, build_corpus, encode, pin_model, pin_sources, prepare_base, read_source
 from flyte_llama.tasks.reporting import publish, report
 from flyte_llama.tasks.resources import SETTINGS
+from flyte_llama.tasks.run import RunParts, start_run
 from flyte_llama.tasks.scoring import (
     build_suite,
     evaluate,
@@ -57,6 +63,7 @@ class TrainingResult(NamedTuple):
 class PreparedRun(NamedTuple):
     """The inputs of training and evaluation. While Flyte compiles a workflow, these are promises."""
 
+    parts: RunParts
     model: PinnedModel
     corpus: Corpus
     base: FlyteDirectory
@@ -65,47 +72,58 @@ class PreparedRun(NamedTuple):
 
 def prepare(config: ExperimentConfig) -> PreparedRun:
     """Add the nodes that make packed rows from the configuration. Call it inside a workflow."""
-    sources = pin_sources(corpus=config.corpus, released=config.model.released)
-    model = pin_model(model=config.model)
-    read = functools.partial(read_source, documents=config.corpus.documents)
+    parts = start_run(config=config)
+    generation = parts.data_generation
+    sources = pin_sources(corpus=parts.corpus, released=parts.released)
+    model = pin_model(model=parts.model)
+    read = functools.partial(read_source, documents=parts.documents, generation=generation)
     documents = map_task(read)(source=sources)
-    corpus = build_corpus(sources=sources, documents=documents, corpus=config.corpus, released=config.model.released)
-    # `config.x` is repeated at each use: flytekit's local runs can resolve the promise of an attribute only once.
+    corpus = build_corpus(
+        sources=sources, documents=documents, corpus=parts.corpus, released=parts.released, generation=generation
+    )
     base = prepare_base(
         pinned=model,
-        model=config.model,
-        objective=config.objective,
+        model=parts.model,
+        objective=parts.objective,
         train=corpus.train,
-        seq_len=config.training.seq_len,
-        window=config.evaluation.window,
+        seq_len=parts.seq_len,
+        window=parts.window,
+        generation=generation,
     )
     rows = encode(
         train=corpus.train,
         base=base,
-        composition=config.composition,
-        objective=config.objective,
-        seq_len=config.training.seq_len,
-        epochs=config.training.epochs,
-        max_steps=config.training.max_steps,
-        global_batch_size=config.training.global_batch_size,
+        composition=parts.composition,
+        objective=parts.objective,
+        seq_len=parts.seq_len,
+        epochs=parts.epochs,
+        max_steps=parts.max_steps,
+        global_batch_size=parts.global_batch_size,
+        generation=generation,
     )
-    return PreparedRun(model, corpus, base, rows)
+    return PreparedRun(parts, model, corpus, base, rows)
 
 
 def score_models(
-    models: list[FlyteDirectory], suite: list[FlyteDirectory], items: FlyteDirectory, config: ExperimentConfig
+    models: list[FlyteDirectory],
+    suite: list[FlyteDirectory],
+    items: FlyteDirectory,
+    parts: RunParts,
+    *,
+    made_by: MadeBy = "data",
 ) -> list[FlyteDirectory]:
     """Add the nodes that measure a model (or none) on every shard of the suite and join the results."""
     pairs = pair(models=models, shards=suite)
     on_a_shard = functools.partial(
         evaluate,
-        evaluation=config.evaluation,
-        objective=config.objective,
-        precision=config.training.precision,
+        evaluation=parts.evaluation,
+        objective=parts.objective,
+        precision=parts.precision,
+        made_by=made_by,
+        generation=parts.scoring_generation,
     )
-    joined: list[FlyteDirectory] = join_shards(
-        parts=map_task(on_a_shard)(model=pairs.models, shard=pairs.shards), items=items
-    )
+    measured = map_task(on_a_shard)(model=pairs.models, shard=pairs.shards)
+    joined: list[FlyteDirectory] = join_shards(parts=measured, items=items, generation=parts.scoring_generation)
     return joined
 
 
@@ -116,29 +134,37 @@ def train_flyte_llama(config: ExperimentConfig) -> TrainingResult:
     Everything after the two pins is cached by content, so a run on unchanged sources takes seconds.
     """
     # sources → corpus → packed rows, and the suite to measure on
-    model, corpus, base, rows = prepare(config)
-    items = mine_flyte_eval(heldout=corpus.heldout, flyte_eval=config.evaluation.flyte_eval)
+    parts, model, corpus, base, rows = prepare(config)
+    items = mine_flyte_eval(heldout=corpus.heldout, flyte_eval=parts.flyte_eval, generation=parts.data_generation)
     suite = build_suite(
         heldout=corpus.heldout,
         train=corpus.train,
         items=items,
-        evaluation=config.evaluation,
-        documents=config.corpus.documents,
+        evaluation=parts.evaluation,
+        documents=parts.documents,
+        generation=parts.data_generation,
     )
 
     # measure the published model, if there is one, and the base
-    published = pin_published(evaluation=config.evaluation)
-    prepare_one = functools.partial(prepare_published, window=config.evaluation.window)
-    published_scores = score_models(map_task(prepare_one)(pinned=published), suite, items, config)
-    base_scores = score_models([base], suite, items, config)
+    published = pin_published(evaluation=parts.evaluation)
+    prepare_one = functools.partial(prepare_published, window=parts.window, generation=parts.data_generation)
+    published_scores = score_models(map_task(prepare_one)(pinned=published), suite, items, parts)
+    base_scores = score_models([base], suite, items, parts)
 
     # fine-tune, and measure the result
     train = fine_tune if SETTINGS.nodes == 1 else fine_tune_on_nodes
-    tuned = train(base=base, rows=rows, heldout=corpus.heldout, training=config.training)
-    tuned_scores = score_models([tuned.model], suite, items, config)
+    tuned = train(
+        base=base,
+        rows=rows,
+        heldout=corpus.heldout,
+        training=parts.training,
+        generation=parts.training_generation,
+    )
+    tuned_scores = score_models([tuned.model], suite, items, parts, made_by="training")
 
     # report, and publish if the model is better
     reported = report(
+        config=parts.config,
         base_scores=base_scores,
         published_scores=published_scores,
         tuned_scores=tuned_scores,
@@ -149,15 +175,15 @@ def train_flyte_llama(config: ExperimentConfig) -> TrainingResult:
         model=tuned.model,
         heldout=corpus.heldout,
     )
-    url = publish(model=tuned.model, report=reported.report, publish=config.publish)
+    url = publish(model=tuned.model, report=reported.report, publish=parts.publish)
     return TrainingResult(tuned.model, reported.report, reported.page, reported.card, reported.dataset_card, url)
 
 
 @workflow
 def tune_batch_size(config: ExperimentConfig) -> BatchTrial:
     """The largest `training.micro_batch_size` that fits the GPUs. Tries each size that the plan does not rule out."""
-    _, _, base, rows = prepare(config)
-    candidates = batch_sizes(training=config.training, base=base)
+    parts, _, _, base, rows = prepare(config)
+    candidates = batch_sizes(training=parts.training, base=base)
     trial = functools.partial(try_batch_size, base=base, rows=rows)
     return choose_batch_size(trials=map_task(trial, concurrency=1)(training=candidates))
 
@@ -169,15 +195,15 @@ def sweep(config: ExperimentConfig, learning_rates: list[float], ranks: list[int
     Runs are compared on the held-out text, so the best run's figure is slightly optimistic: measure the final model on
     repositories that the sweep did not use.
     """
-    _, corpus, base, rows = prepare(config)
-    points = sweep_configs(training=config.training, learning_rates=learning_rates, ranks=ranks)
+    parts, _, corpus, base, rows = prepare(config)
+    points = sweep_configs(training=parts.training, learning_rates=learning_rates, ranks=ranks)
     trial = functools.partial(
         try_point,
         base=base,
         rows=rows,
         heldout=corpus.heldout,
-        objective=config.objective,
-        evaluation=config.evaluation,
+        objective=parts.objective,
+        evaluation=parts.evaluation,
     )
     return choose_point(trials=map_task(trial)(training=points))
 
@@ -189,19 +215,44 @@ def shipped_configs() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
-SHIPPED = {name: load_config(path) for name, path in shipped_configs().items()}
+def load_usable(files: Mapping[str, Path]) -> dict[str, ExperimentConfig]:
+    """Name → configuration of each file. One that cannot be used is named on standard error, and left out."""
+    configs = {}
+    for name, path in files.items():
+        try:
+            if name == WEEKLY_REFRESH or name.startswith("workflows."):
+                raise ConfigError(f"{path}: another launch plan is called flyte_llama.{name}. Rename the file.")
+            configs[name] = load_config(path)
+        except ConfigError as error:
+            num_more = len(error.problems) - 1
+            reason = f"{path}: {error.problems[0]}" if error.problems else error.message
+            more = f" ({num_more} more problem{'s' if num_more > 1 else ''})" if num_more > 0 else ""
+            say(f"no launch plan flyte_llama.{name}: {reason}{more}")
+    return configs
+
+
+def make_weekly_refresh(config: ExperimentConfig | None) -> LaunchPlan | None:
+    """Return the scheduled launch plan; None, and a line on standard error, without its configuration."""
+    if config is None:
+        say(f"no launch plan flyte_llama.{WEEKLY_REFRESH}: it uses configs/{REFRESHED}.yaml, which cannot be used.")
+        return None
+    return LaunchPlan.get_or_create(
+        train_flyte_llama,
+        name=f"flyte_llama.{WEEKLY_REFRESH}",
+        default_inputs={"config": config},
+        schedule=CronSchedule(schedule=SETTINGS.schedule),
+        # A run may take longer than a week; the next scheduled run is then skipped.
+        concurrency=ConcurrencyPolicy(max_concurrency=1, behavior=ConcurrencyLimitBehavior.SKIP),
+        auto_activate=SETTINGS.activate_schedule,
+    )
+
+
+WEEKLY_REFRESH, REFRESHED = "weekly_refresh", "code_llama_7b_lora"
+read_config_option()
+SHIPPED = load_usable(shipped_configs())
 
 launch_plans = {
     name: LaunchPlan.get_or_create(train_flyte_llama, name=f"flyte_llama.{name}", default_inputs={"config": config})
     for name, config in SHIPPED.items()
 }
-
-weekly_refresh = LaunchPlan.get_or_create(
-    train_flyte_llama,
-    name="flyte_llama.weekly_refresh",
-    default_inputs={"config": SHIPPED["code_llama_7b_lora"]},
-    schedule=CronSchedule(schedule=SETTINGS.schedule),
-    # A run may take longer than a week; the next scheduled run is then skipped.
-    concurrency=ConcurrencyPolicy(max_concurrency=1, behavior=ConcurrencyLimitBehavior.SKIP),
-    auto_activate=SETTINGS.activate_schedule,
-)
+weekly_refresh = make_weekly_refresh(SHIPPED.get(REFRESHED))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import subprocess
+import tracemalloc
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,16 @@ def commit_files(repo: Path, files: dict[str, str | bytes]) -> str:
     git(repo, "add", "-A", "-f")
     git(repo, "commit", "-q", "--allow-empty", "-m", "files")
     return git(repo, "rev-parse", "HEAD")
+
+
+def peak_bytes(run: Callable[[], object]) -> int:
+    """The most memory that Python objects and arrays take at once while `run` runs, beyond what they take before."""
+    tracemalloc.start()
+    try:
+        run()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
 
 
 def document(

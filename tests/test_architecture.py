@@ -14,11 +14,13 @@ PACKAGE = Path(flyte_llama.__file__).parent
 # A room imports only from rooms above it in this list. Documented in docs/house.md, "The line".
 ROOMS = [
     "__init__",
+    "redaction",
     "errors",
     "progress",
     "config",
     "settings",
     "storage",
+    "workspace",
     "sources",
     "documents",
     "corpus",
@@ -30,6 +32,7 @@ ROOMS = [
     "flyte_eval",
     "evaluation",
     "report",
+    "preflight",
     "tasks",
     "workflows",
     "cli",

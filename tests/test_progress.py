@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+import time
+
 import pytest
 
 from flyte_llama.progress import bytes_text, duration
@@ -18,3 +23,42 @@ def test_sizes_have_binary_units(num_bytes: int, text: str):
 @pytest.mark.parametrize(("seconds", "text"), [(3.4, "0:03"), (123, "2:03"), (3723, "1:02:03")])
 def test_durations_have_minutes_and_hours_only_when_needed(seconds: float, text: str):
     assert duration(seconds) == text
+
+
+INTERRUPTED = """
+import hashlib, sys, time
+from flyte_llama.progress import exit_on_interrupt
+exit_on_interrupt("interrupted")
+class Swallow:
+    def __del__(self):
+        print("ready", flush=True)
+        time.sleep(60)
+print({start!r}, flush=True)
+{work}
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(
+    ("start", "work"),
+    [
+        ("ready", ""),
+        # One call of C code, during which no handler of Python runs.
+        ("ready", "hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)"),
+        # Python drops an exception in a finaliser.
+        ("", "Swallow()"),
+        ("ready", "try:\n    time.sleep(60)\nfinally:\n    time.sleep(60)"),
+    ],
+    ids=["python", "C code", "finaliser", "clean-up"],
+)
+def test_ctrl_c_ends_with_its_line_and_130_whatever_the_process_is_doing(start: str, work: str):
+    command = [sys.executable, "-c", INTERRUPTED.format(start=start, work=work)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    while process.stdout.readline() != "ready\n":
+        pass
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    _, printed = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert printed.count("interrupted\n") == 1

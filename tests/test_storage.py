@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from flyte_llama.errors import DataError
 from flyte_llama.storage import read_table, seal, sha256_folder, verify, write_table, write_unsealed_table
@@ -59,6 +64,19 @@ def test_subfolders_are_sealed_too(tmp_path: Path):
     assert verify(tmp_path)["files"]
     with pytest.raises(DataError, match=r"b/e\.bin: is not in the manifest"):
         verify(tmp_path, strict=True)
+
+
+def test_a_link_to_a_folder_is_neither_sealed_nor_accepted_later(tmp_path: Path):
+    folder, elsewhere = tmp_path / "folder", tmp_path / "elsewhere"
+    folder.mkdir()
+    elsewhere.mkdir()
+    (folder / "a.bin").write_bytes(b"a")
+    seal(folder)
+    (folder / "adapter").symlink_to(elsewhere)
+    with pytest.raises(DataError, match="adapter: is not in the manifest"):
+        verify(folder, strict=True)
+    with pytest.raises(DataError, match="adapter: is no file, so it cannot be sealed"):
+        seal(folder)
 
 
 def test_a_changed_manifest_counts_as_damage(sealed: Path):
@@ -114,3 +132,71 @@ def test_several_tables_are_sealed_together(tmp_path: Path):
     records, manifest = read_table(tmp_path / "made", "b.parquet", ["name"])
     assert records == [{"name": row.name} for row in ROWS]
     assert {name: file["rows"] for name, file in manifest["files"].items()} == {"a.parquet": 2, "b.parquet": 2}
+
+
+NAMES = st.text("ab.é -", min_size=1, max_size=4).filter(lambda name: name not in (".", "..") and name.strip())
+FOLDERS = st.recursive(
+    st.binary(max_size=40), lambda inner: st.dictionaries(NAMES, inner, min_size=1, max_size=4), max_leaves=8
+).filter(lambda tree: isinstance(tree, dict))
+
+
+def write_tree(folder: Path, tree: dict[str, Any]) -> None:
+    for name, content in tree.items():
+        if isinstance(content, dict):
+            (folder / name).mkdir()
+            write_tree(folder / name, content)
+        else:
+            (folder / name).write_bytes(content)
+
+
+def damage_folder(folder: Path, data: st.DataObject) -> None:
+    """Do one thing that changes the content of a file or the set of files, the manifest's included."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    file = data.draw(st.sampled_from(files))
+    content = file.read_bytes()
+    others = [path for path in files if path.read_bytes() != content]
+    kinds = ["append", "remove", "add", *(["flip", "cut"] if len(content) > 1 else []), *(["swap"] if others else [])]
+    kind = data.draw(st.sampled_from(kinds))
+    if kind == "append":
+        file.write_bytes(content + data.draw(st.binary(min_size=1, max_size=3).filter(bytes.strip)))
+    elif kind == "remove":
+        file.unlink()
+    elif kind == "add":
+        (file.parent / "added").write_bytes(data.draw(st.binary(max_size=3)))
+    elif kind == "flip":
+        position, bit = data.draw(st.integers(0, len(content) - 1)), data.draw(st.integers(0, 7))
+        changed = bytearray(content)
+        changed[position] ^= 1 << bit
+        file.write_bytes(changed)
+    elif kind == "cut":
+        # The manifest ends in a line break, which alone is no content.
+        file.write_bytes(content[: data.draw(st.integers(0, len(content) - 2))])
+    else:
+        other = data.draw(st.sampled_from(others))
+        file.write_bytes(other.read_bytes())
+        other.write_bytes(content)
+
+
+@settings(max_examples=60, deadline=None)
+@given(tree=FOLDERS, data=st.data())
+def test_a_sealed_tree_verifies_and_after_any_one_damage_it_does_not(tree: dict[str, Any], data: st.DataObject):
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_tree(folder, tree)
+        seal(folder, fact=data.draw(st.none() | st.integers() | st.text(max_size=4)))
+        verify(folder, strict=True)
+        damage_folder(folder, data)
+        with pytest.raises(DataError):
+            verify(folder, strict=True)
+
+
+def test_a_change_that_keeps_size_and_times_is_noticed_by_a_process_that_verified_before(sealed: Path):
+    file = sealed / "a.bin"
+    times = (0, 0)
+    os.utime(file, ns=times)
+    for _ in range(2):
+        verify(sealed)
+    file.write_bytes(b"0123456788")
+    os.utime(file, ns=times)
+    with pytest.raises(DataError, match="damaged"):
+        verify(sealed)

@@ -5,37 +5,69 @@ Results go to standard output, errors to standard error with exit code 2.
 
 from __future__ import annotations
 
+import functools
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
 from flyte_llama import __version__
+from flyte_llama.cli.clean import items_table
 from flyte_llama.cli.describe import describe_config
-from flyte_llama.cli.evaluate import run_evaluation
+from flyte_llama.cli.evaluate import input_problems, run_evaluation
 from flyte_llama.cli.plan import make_plan_from_settings, plan_text
-from flyte_llama.config import ExperimentConfig, load_config
-from flyte_llama.config.stage import hint
-from flyte_llama.documents import KNOWN_LANGUAGES
-from flyte_llama.errors import ConfigError
-from flyte_llama.plan import ACCELERATORS
+from flyte_llama.config import load_config
+from flyte_llama.errors import ModelError
+from flyte_llama.plan import ACCELERATORS, model_shape
+from flyte_llama.preflight import preflight_problems, remote_problems
+from flyte_llama.progress import escape_unknown_characters, exit_on_interrupt
 from flyte_llama.report import report_table
+from flyte_llama.settings import read_settings
+from flyte_llama.workspace import lock_folder, remove_items, remove_stale_folders, stored_items
 
 
-@click.group()
+def takes_config(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the configuration's file, named as its argument or by --config, as `path`."""
+
+    @click.argument("file", required=False, type=click.Path())
+    @click.option("--config", type=click.Path(), help="A YAML file, as in configs/; the same as FILE.")
+    @functools.wraps(command)
+    def command_with_path(*, file: str | None, config: str | None, **others: Any) -> Any:
+        if (file is None) == (config is None):
+            raise click.UsageError("Give one configuration, as FILE or as --config FILE.")
+        return command(path=file if config is None else config, **others)
+
+    return command_with_path
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="flyte-llama")
-def main() -> None:
+@click.pass_context
+def main(context: click.Context) -> None:
     """Fine-tune a code model on repositories, and measure on other repositories how much better it got."""
+    escape_unknown_characters()
+    exit_on_interrupt("interrupted")
+    # `clean` shows what it removes
+    if context.invoked_subcommand != "clean":
+        remove_stale_folders()
 
 
 @main.command("check")
-@click.option("--config", "path", required=True, type=click.Path(), help="A YAML file, as in configs/.")
-def print_steps(path: str) -> None:
-    """Validate a configuration and print the steps of a run; nothing is fetched."""
-    click.echo(describe_config(_load(path)))
+@takes_config
+@click.option("--remote", is_flag=True, help="For a run on a cluster: leave out what this machine has or lacks.")
+def print_steps(path: str, remote: bool) -> None:
+    """Check a configuration and print the steps of a run; nothing is fetched.
+
+    Everything that needs no network is checked: local repositories and models, installed packages, devices, tokens,
+    room on the disk. All problems are printed at once, with exit code 2.
+    """
+    click.echo(describe_config(load_config(path, check=remote_problems if remote else preflight_problems)))
 
 
 @main.command("plan")
-@click.option("--config", "path", required=True, type=click.Path(), help="A YAML file, as in configs/.")
+@takes_config
 @click.option("--gpu", type=click.Choice(list(ACCELERATORS)), help="Accelerator; default: FLYTE_LLAMA_GPU.")
 @click.option("--gpus", type=click.IntRange(1), help="GPUs per node; default: FLYTE_LLAMA_GPU_COUNT.")
 @click.option("--nodes", type=click.IntRange(1), help="Nodes; default: FLYTE_LLAMA_NODES.")
@@ -61,7 +93,7 @@ def print_plan(
     """
     if tokens is not None and rows is not None:
         raise click.UsageError("--tokens and --rows both give the number of tokens. Use only one of them.")
-    config = _load(path)
+    config = load_config(path, check=_plan_problems)
     result = make_plan_from_settings(config, gpu=gpu, gpus=gpus, nodes=nodes, tokens=tokens, rows=rows, price=price)
     click.echo(result.model_dump_json(indent=2) if as_json else plan_text(result, config))
     if not result.fits:
@@ -69,8 +101,8 @@ def print_plan(
 
 
 @main.command("evaluate")
+@takes_config
 @click.option("--model", required=True, help="A folder in the hub's format, a hub id, or id@revision.")
-@click.option("--config", "path", required=True, type=click.Path(), help="A YAML file, as in configs/.")
 @click.option("--base", help="A model to compare it with, in the same form.")
 @click.option("--heldout", type=click.Path(path_type=Path), help="The held-out folder of an earlier run.")
 @click.option("--train", type=click.Path(path_type=Path), help="The train folder of that run, to measure memorisation.")
@@ -84,14 +116,39 @@ def evaluate_model(
     """
     if train is not None and heldout is None:
         raise click.UsageError("--train needs --heldout. Give both, or neither.")
-    report = run_evaluation(_load(path), model, base=base, heldout=heldout, train=train, out=output)
+    check = functools.partial(input_problems, model=model, base=base, heldout=heldout, train=train, out=output)
+    report = run_evaluation(load_config(path, check=check), model, base=base, heldout=heldout, train=train, out=output)
     click.echo(f"{report_table(report)}\n\nreport:   {(output / 'report.html').resolve()}")
 
 
-def _load(path: str) -> ExperimentConfig:
-    """Load a configuration, and check its language names: `documents` knows them, `config` does not."""
-    config = load_config(path)
-    for language in sorted(config.composition.language_weights.keys() - KNOWN_LANGUAGES):
-        suggestion = hint(language, KNOWN_LANGUAGES, otherwise=f"Languages: {', '.join(sorted(KNOWN_LANGUAGES))}.")
-        raise ConfigError(f"composition.language_weights: {language!r} is not a known language. {suggestion}")
-    return config
+@main.command("clean")
+@click.option("--keep", type=click.IntRange(0), help="Number of newest runs to keep; default: all.")
+@click.option("--yes", is_flag=True, help="Remove without a question.")
+def clean_output(keep: int | None, yes: bool) -> None:
+    """List what takes room in the output folder, and remove what no run needs.
+
+    Data folders that no kept run and no unfinished run used, damaged folders, and what killed processes left in the
+    temporary folder. The output folder is FLYTE_LLAMA_OUTPUT, or `output`.
+    """
+    output = Path(read_settings().output).resolve()
+    if output.is_dir():
+        lock_folder(output, what="Wait until that run ends.")
+    items = stored_items(output, keep_runs=keep)
+    click.echo(items_table(items, output))
+    if not any(not item.needed_by for item in items):
+        return
+    if yes or (sys.stdin.isatty() and click.confirm("Remove what no run needs?")):
+        remove_items(items)
+    else:
+        click.echo("nothing was removed; --yes removes it")
+
+
+def _plan_problems(stages: Mapping[str, Any]) -> list[str]:
+    """Return what a plan needs and this machine lacks: the config.json of a local model."""
+    problems, model = remote_problems(stages), stages.get("model")
+    try:
+        if model and model.is_local:
+            model_shape(model)
+    except ModelError as error:
+        problems.append(error.message)
+    return problems

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from flyte_llama.config import ExperimentConfig, ObjectiveConfig, SourceConfig
 from flyte_llama.config.corpus import OPT_OUT_LINE
+from flyte_llama.redaction import mask_secrets
 
 
 def describe_config(config: ExperimentConfig) -> str:
-    """Return the steps of `train_flyte_llama` for this configuration, one a line."""
+    """Return the steps of `train_flyte_llama` for this configuration, one a line, without secrets."""
     # phrases that need several fields
     corpus, model, training, evaluation = config.corpus, config.model, config.training, config.evaluation
     steps = (
@@ -43,7 +44,7 @@ def describe_config(config: ExperimentConfig) -> str:
     ]
     if model.is_scratch:
         lines.append("a scratch model knows nothing but this corpus: its figures only show that the workflow runs")
-    return "\n".join(lines)
+    return mask_secrets("\n".join(lines))
 
 
 def _objective_text(objective: ObjectiveConfig) -> str:
@@ -96,7 +97,7 @@ def _source_lines(title: str, sources: list[SourceConfig]) -> list[str]:
 
 
 def _models_text(config: ExperimentConfig) -> str:
-    published = config.evaluation.published
+    published = config.evaluation.published_model
     return f"base, {published} and fine-tuned" if published else "base and fine-tuned"
 
 

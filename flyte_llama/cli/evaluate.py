@@ -6,19 +6,25 @@ the sources and measures the models again.
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
+from typing import Any
 
-from flyte_llama.config import ExperimentConfig, ModelConfig
+from flyte_llama.config import CorpusConfig, EvaluationConfig, ExperimentConfig, ModelConfig
+from flyte_llama.config.model import names_folder
 from flyte_llama.corpus import CorpusCard, build_corpus, pin_sources
-from flyte_llama.documents import read_source
+from flyte_llama.documents import write_source
 from flyte_llama.errors import DataError, ModelError
 from flyte_llama.evaluation.measure import join_parts, make_items, make_suite, measure_model
 from flyte_llama.model import PinnedModel, pin_model, prepare_base
+from flyte_llama.model.checks import model_folder_problems
+from flyte_llama.preflight import evaluation_problems, source_problems
 from flyte_llama.progress import say
 from flyte_llama.report import EvaluationReport, MeasuredModel, make_report, write_files
+from flyte_llama.storage import verify
 
 MARKER_FILE = ".flyte-llama-evaluation"
 """An empty file in each folder that this command made, and so may replace."""
@@ -27,7 +33,7 @@ MARKER_FILE = ".flyte-llama-evaluation"
 def run_evaluation(
     config: ExperimentConfig, model: str, *, base: str | None, heldout: Path | None, train: Path | None, out: Path
 ) -> EvaluationReport:
-    """Measure a model, and write `report.html`, `report.json`, `report.md` and all measurements to `out`.
+    """Measure a model, and write the report, its configuration and all measurements to `out`.
 
     The results of an earlier call stay in `out` until everything is measured, and are then replaced.
 
@@ -37,10 +43,62 @@ def run_evaluation(
         heldout: The held-out folder of an earlier run; None reads the configuration's sources.
         train: The train folder of that run, to measure memorisation.
     """
-    out, evaluation = out.expanduser().resolve(), config.evaluation
-    names = {"base": base, "published": evaluation.published, "evaluated": model}
+    out, published = _expand(out).resolve(), config.evaluation.published_model
+    names = {"base": base, "published": published, "evaluated": model}
     _check_output(out, [*names.values(), heldout, train])
     work = _make_empty(out.with_name(f"{out.name}.part"))
+    try:
+        report = _evaluate_into(work, names, config, heldout=heldout, train=train)
+    except BaseException:
+        shutil.rmtree(work, ignore_errors=True)
+        raise
+    if out.exists():
+        shutil.rmtree(out)
+    work.rename(out)
+    return report
+
+
+def input_problems(
+    stages: Mapping[str, Any],
+    *,
+    model: str,
+    base: str | None,
+    heldout: Path | None,
+    train: Path | None,
+    out: Path,
+) -> list[str]:
+    """Return one line for each problem of the inputs that can be known before any work, as `preflight` does."""
+    corpus: CorpusConfig | None = stages.get("corpus")
+    evaluation: EvaluationConfig | None = stages.get("evaluation")
+    lengths = {"evaluation.window": evaluation.window} if evaluation else {}
+    problems = []
+    for option, name in (("--model", model), ("--base", base)):
+        if name and (_exists(name) or names_folder(name)):
+            # A folder's name may contain an @; otherwise the folder is what stands before it.
+            folder = name if _exists(name) else name.partition("@")[0]
+            problems += model_folder_problems(folder, lengths, name=f"{option} {name}", for_training=False)
+    for option, documents in (("--heldout", heldout), ("--train", train)):
+        try:
+            if documents is not None:
+                verify(_expand(documents))
+        except DataError as error:
+            problems.append(f"{option} {documents}: is not the folder of an earlier run, or damaged. {error.message}")
+    if corpus and heldout is None:
+        problems += source_problems(corpus)
+    if evaluation:
+        problems += evaluation_problems(evaluation, corpus)
+    try:
+        _check_output(_expand(out).resolve(), [model, base, heldout, train])
+    except DataError as error:
+        problems.append(error.message)
+    return problems
+
+
+def _evaluate_into(
+    work: Path, names: Mapping[str, str | None], config: ExperimentConfig, *, heldout: Path | None, train: Path | None
+) -> EvaluationReport:
+    """Measure the models, and write the report and all measurements to the empty folder `work`."""
+    evaluation = config.evaluation
 
     # pin and prepare the models
     pinned = {name: _pin(argument) for name, argument in names.items() if argument is not None}
@@ -65,10 +123,7 @@ def run_evaluation(
     # write the report, then put the finished folder in place
     measured = [MeasuredModel(name, identity, work / name / "measured") for name, identity in pinned.items()]
     report = make_report(measured, corpus=card, training=None)
-    write_files(work, report)
-    if out.exists():
-        shutil.rmtree(out)
-    work.rename(out)
+    write_files(work, report, config)
     return report
 
 
@@ -79,7 +134,7 @@ def _check_output(out: Path, inputs: Sequence[str | Path | None]) -> None:
     if out.exists() and any(out.iterdir()) and not (out / MARKER_FILE).is_file():
         raise DataError(f"{out}: is not empty, and no evaluation wrote it. Give another --output.")
     for path in inputs:
-        if path is not None and Path(path).expanduser().resolve().is_relative_to(out):
+        if path is not None and _expand(path).resolve().is_relative_to(out):
             raise DataError(f"{path}: is inside {out}, which is replaced. Move it, or give another --output.")
 
 
@@ -109,12 +164,21 @@ def _pin(model: str) -> PinnedModel:
     if not model:
         raise ModelError("a model's name is empty. Give a folder or a hub id.")
     # A folder may have an @ in its name, so look for the folder first.
-    if Path(model).expanduser().exists():
-        return pin_model(ModelConfig(name=str(Path(model).expanduser().resolve())))
+    if _exists(model):
+        return pin_model(ModelConfig(name=str(_expand(model).resolve())))
     name, _, revision = model.partition("@")
-    if revision and Path(name).expanduser().exists():
+    if revision and _exists(name):
         raise ModelError(f"{model}: a folder has no revisions. Leave @{revision} out.")
     return pin_model(ModelConfig(name=name, revision=revision or None))
+
+
+def _expand(path: str | Path) -> Path:
+    """Return the path with the home of a user in place of `~`, if there is such a user."""
+    return Path(os.path.expanduser(path))
+
+
+def _exists(path: str) -> bool:
+    return os.path.exists(_expand(path))
 
 
 def _build_corpus(config: ExperimentConfig, folder: Path) -> tuple[Path, Path, CorpusCard]:
@@ -123,7 +187,7 @@ def _build_corpus(config: ExperimentConfig, folder: Path) -> tuple[Path, Path, C
     sources = pin_sources(corpus, released=released)
     folders = [folder / f"documents-{index:03}" for index in range(len(sources))]
     for source, source_folder in zip(sources, folders, strict=True):
-        read_source(source, corpus.documents, source_folder)
+        write_source(source, corpus.documents, source_folder)
     heldout_urls = [source.url for source in sources[len(corpus.train_sources) :]]
     heldout, train = folder / "heldout", folder / "train"
     release_date = date.fromisoformat(released) if released else None

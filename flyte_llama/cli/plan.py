@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
 import pyarrow as pa
 
-from flyte_llama.config import ExperimentConfig, TrainingConfig
+from flyte_llama.config import ExperimentConfig, TrainingConfig, batch_problems
 from flyte_llama.encoding import TABLE
 from flyte_llama.errors import ConfigError
 from flyte_llama.plan import ACCELERATORS, Cluster, ModelShape, Plan, TokenCount, corpus_flops, make_plan, model_shape
@@ -50,7 +51,14 @@ def make_plan_from_settings(
         dollars_an_hour=price,
     )
     shape = model_shape(config.model)
-    return make_plan(config, shape, cluster, _token_count(config, shape, tokens, rows))
+    plan = make_plan(config, shape, cluster, _token_count(config, shape, tokens, rows))
+    if gpus is not None or not batch_problems(config.training, cluster.num_gpus):
+        return plan
+    # Say where a number of GPUs that the user did not give comes from.
+    origin = "come from" if os.environ.get("FLYTE_LLAMA_GPU_COUNT") else "are the default of"
+    source = f" {settings.gpu_count} GPUs per node {origin} FLYTE_LLAMA_GPU_COUNT; --gpus gives another number."
+    first, *others = plan.problems
+    return plan.model_copy(update={"problems": [first + source, *others]})
 
 
 def count_packed_rows(folder: Path, shape: ModelShape, training: TrainingConfig) -> TokenCount:

@@ -1,6 +1,7 @@
 """The experiment configuration: a YAML file as frozen models, validated as a whole before anything is fetched."""
 
 from flyte_llama.config.checks import batch_problems, positions_problems
+from flyte_llama.config.config_file import parse_config, write_config
 from flyte_llama.config.corpus import (
     CompositionConfig,
     CorpusConfig,
@@ -9,7 +10,7 @@ from flyte_llama.config.corpus import (
     SourceConfig,
 )
 from flyte_llama.config.evaluation import CompletionConfig, EvaluationConfig, FlyteEvalConfig, PublishConfig
-from flyte_llama.config.experiment import ExperimentConfig, load_config
+from flyte_llama.config.experiment import ExperimentConfig, check_config, load_config
 from flyte_llama.config.model import ModelConfig
 from flyte_llama.config.objective import ObjectiveConfig
 from flyte_llama.config.stage import Frozen
@@ -33,6 +34,9 @@ __all__ = [
     "SourceConfig",
     "TrainingConfig",
     "batch_problems",
+    "check_config",
     "load_config",
+    "parse_config",
     "positions_problems",
+    "write_config",
 ]

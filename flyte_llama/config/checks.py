@@ -1,32 +1,19 @@
-"""The problems of a configuration, one line each: the key, its value, the reason and what to write instead."""
+"""The problems between the fields of a configuration, one line each: the key, its value, the reason and the fix."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel
-from pydantic_core import ErrorDetails
-
 from flyte_llama.config.corpus import CorpusConfig
 from flyte_llama.config.evaluation import EvaluationConfig, PublishConfig
-from flyte_llama.config.model import ModelConfig
+from flyte_llama.config.model import ModelConfig, names_model
 from flyte_llama.config.objective import ObjectiveConfig
-from flyte_llama.config.source_url import contains_token, same_repository_key
-from flyte_llama.config.stage import hint
+from flyte_llama.config.source_url import same_repository_key
 from flyte_llama.config.training import TrainingConfig
 
 _MIN_COMPLETION_WINDOW = 16
 """Shortest window, in tokens, for completion tasks: half of a window is for the generated tokens."""
-
-
-def field_problems(errors: list[ErrorDetails], model: type[BaseModel], data: Any) -> list[str]:
-    """Return one line for each of pydantic's errors, with the value as the user wrote it in `data`."""
-    locations = [error["loc"] for error in errors]
-    # If all items of a list are invalid, pydantic also reports the list as too short. Only the items matter.
-    innermost = [error for error in errors if not any(_is_inside(location, error["loc"]) for location in locations)]
-    return [_describe(error, model, data) for error in innermost]
 
 
 def cross_stage_problems(stages: Mapping[str, Any]) -> list[str]:
@@ -56,8 +43,16 @@ def cross_stage_problems(stages: Mapping[str, Any]) -> list[str]:
         problems += _adapter_problems(model, training)
     if objective and training:
         problems += _attention_problems(objective, training)
-    if publish:
-        problems += _publish_problems(publish)
+    if publish and publish.repository is not None:
+        if objective and objective.makes_encoder:
+            problems.append(
+                f"publish.repository = {publish.repository}: an encoder is never published, and objective.kind = "
+                f"'{objective.kind}' makes one. Use another objective, or remove publish.repository."
+            )
+        if evaluation:
+            problems += _gate_problems(publish, evaluation)
+        if evaluation and corpus:
+            problems += _general_problems(publish, evaluation, corpus)
     return problems
 
 
@@ -93,35 +88,38 @@ def batch_problems(training: TrainingConfig, num_processes: int = 1) -> list[str
 
 def _split_problems(corpus: CorpusConfig) -> list[str]:
     problems = []
-    # Repository, in any spelling → the list that names it first.
-    first_lists: dict[str, str] = {}
-    sources = [("train", source) for source in corpus.train]
-    sources += [("extensions", source) for source in corpus.extensions]
-    sources += [("heldout", source) for source in corpus.heldout]
-    for name, source in sources:
-        key = same_repository_key(source.url)
-        if key not in first_lists:
-            first_lists[key] = name
-        elif (first_lists[key] == "heldout") != (name == "heldout"):
-            problems.append(f"corpus: {source.url} is both in {first_lists[key]} and in {name}. Keep it on one side.")
-        else:
-            problems.append(f"corpus.{name}: {source.url} is listed twice. Remove one.")
-    for name, source in sources:
-        if source.url.startswith("package:") and source.ref is not None:
+    lists = {"train": corpus.train, "extensions": corpus.extensions, "heldout": corpus.heldout}
+    sources = [
+        (f"corpus.{name}[{index}]", name, source)
+        for name, listed in lists.items()
+        for index, source in enumerate(listed)
+    ]
+    # Repository, in any spelling → where it is named first.
+    first: dict[str, tuple[str, str]] = {}
+    for key, name, source in sources:
+        first_key, first_name = first.setdefault(same_repository_key(source.url), (key, name))
+        if (first_name == "heldout") != (name == "heldout"):
             problems.append(
-                f"corpus.{name}: {source.url} has a ref. Remove it: the installed version of a package is used."
+                f"{key}: {source.url} is both in {first_name} and in {name}, see {first_key}. Keep it on one side."
             )
+        elif first_key != key:
+            problems.append(f"{key}: {source.url} is listed twice, see {first_key}. Remove one.")
+    for key, _, source in sources:
+        if source.url.startswith("package:") and source.ref is not None:
+            problems.append(f"{key}: {source.url} has a ref. Remove it: the installed version of a package is used.")
     return problems
 
 
 def _model_problems(model: ModelConfig) -> list[str]:
     problems, scratch = [], model.scratch
-    texts = (model.name, model.revision, model.adapter, model.adapter_revision)
-    if any(contains_token(text or "") for text in texts):
-        problems.append("model: contains an access token. Remove it, and use a Flyte secret.")
-    elif not model.is_scratch and not model.is_local and not re.fullmatch(r"[\w.-]+/[\w.-]+", model.name):
+    if not model.is_scratch and not names_model(model.name):
         problems.append(
             f"model.name = {model.name!r}: is not a hub id (owner/name), a path (/…, ./…, ~…) or scratch. Use one of "
+            "these."
+        )
+    elif model.adapter is not None and not names_model(model.adapter):
+        problems.append(
+            f"model.adapter = {model.adapter!r}: is not a hub id (owner/name) or a path (/…, ./…, ~…). Use one of "
             "these."
         )
     if model.revision is not None and (model.is_scratch or model.is_local):
@@ -169,8 +167,11 @@ def _evaluation_problems(evaluation: EvaluationConfig) -> list[str]:
             f"evaluation.flyte_eval.samples = {flyte_eval.samples}: at temperature 0 all answers are the same. "
             "Set flyte_eval.temperature above 0."
         )
-    if contains_token(evaluation.published or ""):
-        problems.append("evaluation.published: contains an access token. Remove it, and use a Flyte secret.")
+    if evaluation.published_model is not None and not names_model(evaluation.published_model):
+        problems.append(
+            f"evaluation.published = {evaluation.published!r}: is not a hub id (owner/name), a path (/…, ./…, ~…) or "
+            "none. Use one of these."
+        )
     return problems
 
 
@@ -206,49 +207,31 @@ def _attention_problems(objective: ObjectiveConfig, training: TrainingConfig) ->
     return []
 
 
-def _publish_problems(publish: PublishConfig) -> list[str]:
-    if contains_token(publish.repository or ""):
-        return ["publish.repository: contains an access token. Remove it, and use a Flyte secret."]
-    return []
+def _gate_problems(publish: PublishConfig, evaluation: EvaluationConfig) -> list[str]:
+    """Return a line for each thing without which a model can never be published, however good it becomes."""
+    problems = []
+    if evaluation.published is None:
+        problems.append(
+            f"evaluation.published: is not set, and publish.repository = {publish.repository} would be written over. "
+            "Set it to the model that is published now, or to none for the first one."
+        )
+    if publish.forgetting_budget is not None and not (evaluation.general and evaluation.probe_bytes):
+        name = "evaluation.probe_bytes = 0" if evaluation.general else "evaluation.general = []"
+        problems.append(
+            f"{name}: measures no general code, and publish.forgetting_budget = {publish.forgetting_budget:g} is "
+            "judged by it. Measure some, or set the budget to null."
+        )
+    return problems
 
 
-def _is_inside(location: tuple[int | str, ...], outer: tuple[int | str, ...]) -> bool:
-    return len(location) > len(outer) and location[: len(outer)] == outer
-
-
-def _describe(error: ErrorDetails, model: type[BaseModel], data: Any) -> str:
-    keys = list(error["loc"])
-    # For example corpus.train[0].url.
-    key_path = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys).lstrip(".") or "the file"
-    if error["type"] == "extra_forbidden":
-        known = _keys_of_model(model, keys[:-1])
-        suggestion = hint(str(keys[-1]), known, otherwise=f"Known keys: {', '.join(known)}.")
-        return f"{key_path}: unknown key. {suggestion}"
-    if error["type"] == "missing":
-        return f"{key_path}: is missing and has no default. Add it."
-    message = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    return f"{key_path} = {_value_text(data, keys)}: {message}."
-
-
-def _keys_of_model(model: type[BaseModel], keys: list[int | str]) -> list[str]:
-    """Return the field names of the model that `keys` lead to from `model`."""
-    for key in keys:
-        if isinstance(key, str):
-            annotation = model.model_fields[key].annotation
-            # The model is the annotation itself, or an argument of it, as in list[SourceConfig].
-            types = [annotation, *getattr(annotation, "__args__", ())]
-            model = next(inner for inner in types if isinstance(inner, type) and issubclass(inner, BaseModel))
-    return list(model.model_fields)
-
-
-def _value_text(data: Any, keys: list[int | str]) -> str:
-    """Return the value as the user wrote it, shortened. A value that contains a credential is never shown."""
-    for key in keys:
-        try:
-            data = data[key]
-        except (KeyError, IndexError, TypeError):
-            return "(default)"
-    text = repr(data)
-    if contains_token(text) or re.search(r"://[^/\s]*@", text):
-        return "(not shown)"
-    return text if len(text) <= 60 else text[:57] + "..."
+def _general_problems(publish: PublishConfig, evaluation: EvaluationConfig, corpus: CorpusConfig) -> list[str]:
+    """Return a line if all general code is in the corpus, where it is not measured as general code."""
+    in_corpus = {same_repository_key(source.url) for source in [*corpus.train_sources, *corpus.heldout]}
+    general = [same_repository_key(source.url) for source in evaluation.general]
+    if publish.forgetting_budget is None or not general or not in_corpus.issuperset(general):
+        return []
+    names, budget = ", ".join(source.url for source in evaluation.general), publish.forgetting_budget
+    return [
+        f"evaluation.general = {names}: is in the corpus, so no general code is measured, and "
+        f"publish.forgetting_budget = {budget:g} is judged by it. Name other packages, or set the budget to null."
+    ]

@@ -6,14 +6,14 @@ Without `corpus`, an experiment uses Flyte's nine repositories.
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Any, Literal
 
 from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
 from pathspec import GitIgnoreSpec
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from flyte_llama.config.source_url import check_ref, check_url, contains_token, source_name
-from flyte_llama.config.stage import StageConfig, hint
+from flyte_llama.config.source_url import check_ref, check_url, source_name
+from flyte_llama.config.stage import MAX_SEED, StageConfig, hint
 
 # SPDX ids of licences that allow copying, changing and any use, and require no more than a notice. Left out, for you to
 # add: BSD-4-Clause, which requires a line in advertisements, and CC-BY-4.0, which requires credit in every copy.
@@ -58,6 +58,13 @@ class SourceConfig(StageConfig):
     accept_unknown_licence: bool = False
     """Also read the source if no licence is recognised in it. Meant for code of yours, such as private repositories."""
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_secrets(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse secrets as every stage does, but leave a URL to `check_url`, which says more about it."""
+        is_url = info.field_name == "url" and isinstance(value, str)
+        return value if is_url else super()._refuse_secrets(value, info)
+
     @field_validator("url")
     @classmethod
     def _url(cls, url: str) -> str:
@@ -80,7 +87,7 @@ class DocumentsConfig(StageConfig):
     kinds: list[Literal["source", "test", "docs", "config"]] = Field(["source", "test", "docs", "config"], min_length=1)
     """Kinds of document to keep."""
 
-    max_bytes: int = Field(1_000_000, ge=1)
+    max_bytes: int = Field(1_000_000, ge=1, le=100_000_000)
     """Files larger than this many bytes are skipped without being read. A notebook is skipped if its text without
     outputs is larger, or if the whole file is twenty times as large."""
 
@@ -98,29 +105,36 @@ class DocumentsConfig(StageConfig):
     @field_validator("opt_out")
     @classmethod
     def _opt_out_lines(cls, lines: list[str]) -> list[str]:
+        problems = []
         for line in lines:
-            if contains_token(line):
-                raise ValueError("contains an access token. Remove it")
             match = OPT_OUT_LINE.fullmatch(line)
             if not match:
-                raise ValueError(f"contains {line!r}. Write owner/name, or owner/name:pattern")
+                problems.append(f"contains {line!r}. Write owner/name, or owner/name:pattern")
+                continue
             try:
                 GitIgnoreSpec.from_lines([match["pattern"] or "*"])
             except (ValueError, re.error):
-                raise ValueError(f"contains {line!r}. Write the pattern as in .gitignore") from None
+                problems.append(f"contains {line!r}. Write the pattern as in .gitignore")
+        if problems:
+            raise ValueError(". It ".join(problems))
         return lines
 
     @field_validator("licences")
     @classmethod
     def _spdx(cls, licences: list[str]) -> list[str]:
+        problems = []
         for spdx in licences:
             try:
                 known = str(canonicalize_license_expression(spdx))
             except InvalidLicenseExpression:
                 known = ""
-            if known != spdx or " " in spdx:
+            if " " in known:
+                problems.append(f"contains {spdx!r}, which joins several SPDX ids. List each of them by itself.")
+            elif known != spdx:
                 suggestion = f"Did you mean {known}?" if known else hint(spdx, PERMISSIVE, otherwise=_SPDX_LIST)
-                raise ValueError(f"contains {spdx!r}, which is not an SPDX id. {suggestion} List SPDX ids")
+                problems.append(f"contains {spdx!r}, which is not an SPDX id. {suggestion}")
+        if problems:
+            raise ValueError(f"{' It '.join(problems)} List SPDX ids")
         return licences
 
 
@@ -148,7 +162,7 @@ class DeduplicationConfig(StageConfig):
 class LeakageConfig(StageConfig):
     """How to remove held-out text from the train documents, which is always done."""
 
-    num_words: int = Field(13, ge=5)
+    num_words: int = Field(13, ge=5, le=10_000)
     """Remove train text that shares this many words in a row with a held-out document."""
 
     remove: Literal["spans", "documents"] = "spans"
@@ -221,15 +235,13 @@ class CompositionConfig(StageConfig):
     path_comments: bool = False
     """Begin each text with a comment that names its repository and path."""
 
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, le=MAX_SEED)
     """Seed of the choice of documents for weights that are not whole numbers."""
 
     @field_validator("language_weights")
     @classmethod
     def _weights(cls, weights: dict[str, float]) -> dict[str, float]:
-        for language, weight in weights.items():
-            if contains_token(language):
-                raise ValueError("contains an access token. Remove it")
-            if not 0 <= weight <= 100:
-                raise ValueError(f"has {language}: {weight}. Use a number from 0 to 100")
+        wrong = [f"{language}: {weight}" for language, weight in weights.items() if not 0 <= weight <= 100]
+        if wrong:
+            raise ValueError(f"has {', '.join(wrong)}. Use numbers from 0 to 100")
         return weights

@@ -2,29 +2,43 @@
 
 from __future__ import annotations
 
-from datetime import date
+import re
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from pydantic import Field, field_validator
 
-from flyte_llama.config.stage import StageConfig
+from flyte_llama.config.source_url import check_ref
+from flyte_llama.config.stage import MAX_SEED, MAX_TOKENS, StageConfig
 
 # A model whose name begins with one of these is a folder.
 _PATH_PREFIXES = ("/", "./", "../", "~")
+# Somewhere it is tomorrow already.
+_ONE_DAY = timedelta(days=1)
+
+
+def names_folder(name: str) -> bool:
+    """Whether the name of a model is the path of a folder."""
+    return name.startswith(_PATH_PREFIXES)
+
+
+def names_model(name: str) -> bool:
+    """Whether the text is a hub id or the path of a folder."""
+    return names_folder(name) or re.fullmatch(r"[\w.-]+/[\w.-]+", name) is not None
 
 
 class ScratchConfig(StageConfig):
     """The shape of a Llama trained from scratch, with as many key-value heads as heads."""
 
-    vocab_size: int = Field(4096, ge=300)
+    vocab_size: int = Field(4096, ge=300, le=10_000_000)
     """Entries of the byte-level BPE tokenizer that is trained on the corpus; 256 of them are single bytes."""
 
-    hidden_size: int = Field(256, ge=8)
-    num_layers: int = Field(4, ge=1)
-    num_heads: int = Field(4, ge=1)
-    intermediate_size: int = Field(688, ge=8)
+    hidden_size: int = Field(256, ge=8, le=131_072)
+    num_layers: int = Field(4, ge=1, le=10_000)
+    num_heads: int = Field(4, ge=1, le=65_536)
+    intermediate_size: int = Field(688, ge=8, le=1_048_576)
 
-    max_positions: int = Field(1024, ge=8)
+    max_positions: int = Field(1024, ge=8, le=MAX_TOKENS)
     """Longest input, in tokens."""
 
 
@@ -52,7 +66,7 @@ class ModelConfig(StageConfig):
     scratch: ScratchConfig = ScratchConfig()
     """Used only if `name` is `scratch`."""
 
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, le=MAX_SEED)
     """Seed of the initial weights of a scratch model."""
 
     @field_validator("released", mode="before")
@@ -60,12 +74,23 @@ class ModelConfig(StageConfig):
     def _date_as_text(cls, day: Any) -> Any:
         """Accept a date object too, because YAML parses an unquoted date into one."""
         text = day.isoformat() if isinstance(day, date) else day
-        if isinstance(text, str) and text:
-            try:
-                date.fromisoformat(text)
-            except ValueError:
-                raise ValueError("is not a date. Write YYYY-MM-DD") from None
+        if text == "":
+            return text
+        # fromisoformat also reads 20230824 and the days of weeks.
+        if not isinstance(text, str) or not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text):
+            raise ValueError("is not a date. Write YYYY-MM-DD")
+        try:
+            released = date.fromisoformat(text)
+        except ValueError:
+            raise ValueError("is not a date, since there is no such day. Write YYYY-MM-DD") from None
+        if released > datetime.now(UTC).date() + _ONE_DAY:
+            raise ValueError("is in the future. Write the day on which the base model was released")
         return text
+
+    @field_validator("revision", "adapter_revision")
+    @classmethod
+    def _ref(cls, ref: str | None) -> str | None:
+        return check_ref(ref)
 
     @property
     def is_scratch(self) -> bool:
@@ -73,8 +98,8 @@ class ModelConfig(StageConfig):
 
     @property
     def is_local(self) -> bool:
-        return self.name.startswith(_PATH_PREFIXES)
+        return names_folder(self.name)
 
     @property
     def adapter_is_local(self) -> bool:
-        return self.adapter is not None and self.adapter.startswith(_PATH_PREFIXES)
+        return self.adapter is not None and names_folder(self.adapter)

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from flyte_llama.config.stage import StageConfig
+from flyte_llama.config.stage import MAX_SEED, StageConfig
 
 Kind = Literal["clm", "fim", "causal_masked", "mlm"]
 
@@ -30,24 +30,24 @@ class ObjectiveConfig(StageConfig):
     psm_share: float = Field(0.5, ge=0, le=1, allow_inf_nan=False)
     """fim: share of rewritten documents in the order prefix, suffix, middle; the rest are suffix, prefix, middle."""
 
-    mean_spans: float = Field(1.0, gt=0, allow_inf_nan=False)
+    mean_spans: float = Field(1.0, gt=0, le=100, allow_inf_nan=False)
     """causal_masked: mean of the Poisson distribution for the number of spans in a document, which is at least 1."""
 
-    max_spans: int = Field(16, ge=1)
+    max_spans: int = Field(16, ge=1, le=10_000)
     """causal_masked: maximum number of spans in a document, and so of sentinel tokens in the vocabulary."""
 
     mask_share: float = Field(0.2, gt=0, lt=1, allow_inf_nan=False)
     """mlm: share of a document's tokens that are masked and predicted."""
 
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, le=MAX_SEED)
     """Seed of every random choice. A document's result depends only on this seed, the document and the epoch."""
 
     @model_validator(mode="after")
     def _weights(self) -> ObjectiveConfig:
         if self.kind == "mixture" and not any(weight > 0 for weight in self.mixture.values()):
             raise ValueError("a mixture needs weights, such as mixture: {clm: 1, fim: 3}")
-        if not all(0 <= weight < float("inf") for weight in self.mixture.values()):
-            raise ValueError("the weights of a mixture must be finite numbers of at least 0")
+        if not all(0 <= weight <= 1_000_000 for weight in self.mixture.values()):
+            raise ValueError("the weights of a mixture must be finite numbers of at least 0 and at most 1,000,000")
         return self
 
     @property

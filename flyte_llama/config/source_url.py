@@ -1,21 +1,37 @@
 """The URL and ref of a source: which spellings are allowed, and the one name that all spellings of a URL share.
 
-Works on text only; nothing is looked up on disk or over the network.
+Nothing is looked up over the network, and on disk only where a local path leads (`same_repository_key`).
 """
 
 from __future__ import annotations
 
 import os
+import posixpath
 import re
 from collections import Counter
 from collections.abc import Mapping
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from flyte_llama.redaction import may_hold_password
 
 PACKAGE = "package:"
-_SCP_LIKE = re.compile(r"^(?P<user>[\w.-]+)@(?P<host>[\w.-]+):(?!//)(?P<path>\S+)$")
+_CREDENTIAL = (
+    "contains a secret, or a part that may be one: an access token, or what stands before an @. Remove it, and use "
+    "git's credential helper or a Flyte secret"
+)
+_SSH_WITHOUT_SLASHES = re.compile(r"ssh:/?(?P<rest>[\w.-]+@[\w.-]+[:/][^@]*)", re.IGNORECASE)
+_MAX_REF_CHARS = 255
+# git takes `host:path` for ssh if no slash is before the colon.
+_SCP_LIKE = re.compile(r"(?:(?P<user>[\w.-]+)@)?(?P<host>[\w.-]+|\[[\w.:-]+\]):(?!//)(?P<path>\S+)")
 _SCHEMES = ("https", "http", "ssh", "git", "file")
-# Access tokens of GitHub, Hugging Face, GitLab and AWS. In a configuration they would end up in logs and caches.
-_TOKEN = re.compile(r"gh[pousr]_\w{20,}|github_pat_\w{20,}|hf_[A-Za-z0-9]{20,}|glpat-[\w-]{15,}|AKIA[A-Z0-9]{16}")
+# Other names of a host: for ssh behind a firewall, or a shorter one.
+_HOSTS = {
+    "ssh.github.com": "github.com",
+    "altssh.gitlab.com": "gitlab.com",
+    "altssh.bitbucket.org": "bitbucket.org",
+    "hf.co": "huggingface.co",
+}
+_AZURE = "dev.azure.com"
 
 
 def is_package(url: str) -> bool:
@@ -23,7 +39,7 @@ def is_package(url: str) -> bool:
 
 
 def is_path(url: str) -> bool:
-    return not is_package(url) and "://" not in url and not _SCP_LIKE.match(url)
+    return not is_package(url) and "://" not in url and not _SCP_LIKE.fullmatch(url)
 
 
 def check_url(url: str) -> str:
@@ -32,33 +48,65 @@ def check_url(url: str) -> str:
     Raises:
         ValueError: if it is malformed, could be taken for an option, runs a command (`ext::`), or has a credential.
     """
-    if contains_token(url):
-        raise ValueError("contains an access token. Remove it, and use git's credential helper or a Flyte secret")
-    if not url or url != url.strip() or url.startswith("-") or any(ord(char) < 32 for char in url):
+    if without_slashes := _SSH_WITHOUT_SLASHES.fullmatch(url):
+        raise ValueError(f"lacks a slash. Write ssh://, and then {without_slashes['rest']}")
+    if may_hold_password(url):
+        raise ValueError(_CREDENTIAL)
+    if not url or url != url.strip() or url.startswith("-") or not (url + unquote(url)).isprintable():
         raise ValueError(
-            "is not a URL, a path or package:NAME. Write one without a leading '-' and without blanks around it"
+            "is not a URL, a path or package:NAME. Write one without a leading '-', without blanks around it and "
+            "without characters that cannot be seen"
         )
     if is_package(url):
         if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", url.removeprefix(PACKAGE)):
             raise ValueError("is not a distribution's name. Write package:NAME with the name that pip shows")
         return url
-    if re.match(r"^\w+::", url):
+    if re.match(r"\w+::", url):
         raise ValueError("names a transport helper, which runs a command. Use https, ssh, file or a path")
     if "://" in url:
-        parts = urlsplit(url)
-        if parts.scheme not in _SCHEMES:
-            raise ValueError(f"has the scheme {parts.scheme!r}. Use one of {', '.join(_SCHEMES)}")
-        if parts.password is not None or (parts.username and parts.scheme != "ssh"):
-            raise ValueError(
-                "contains a user or password. Remove it, and use git's credential helper or a Flyte secret"
-            )
-        if parts.query or parts.fragment:
-            raise ValueError("contains a query or fragment. Remove it")
-        if parts.scheme != "file" and (not parts.hostname or parts.hostname.startswith("-")):
-            raise ValueError("has no host. Write it as https://host/owner/name")
-        if not parts.path.strip("/"):
-            raise ValueError("names no repository. Write it as https://host/owner/name")
+        _check_parts(_split(url))
+    elif scp := _SCP_LIKE.fullmatch(url):
+        if scp["host"].lower() in _SCHEMES:
+            raise ValueError(f"lacks a slash. Write {scp['host'].lower()}://, or a path that starts with ./")
+        if scp["host"].startswith("-"):
+            raise ValueError("has no host. Write it as user@host:owner/name")
+        if len(scp["host"]) == 1 and not scp["user"]:
+            raise ValueError("begins like a drive of Windows. Write a path of this machine, or ssh://host/owner/name")
     return url
+
+
+def _check_parts(parts: SplitResult) -> None:
+    if parts.scheme not in _SCHEMES:
+        raise ValueError(f"has the scheme {parts.scheme!r}. Use one of {', '.join(_SCHEMES)}")
+    # A password may hold a slash, so that its end, with the @, is in the path.
+    is_cut = "@" in parts.path and parts.scheme != "file"
+    if is_cut or parts.password is not None or (parts.username and parts.scheme != "ssh"):
+        raise ValueError(_CREDENTIAL)
+    if parts.query or parts.fragment or ";" in parts.path:
+        raise ValueError("contains a query, parameters or a fragment. Remove it")
+    if parts.scheme != "file" and (not parts.hostname or parts.hostname.startswith("-")):
+        raise ValueError("has no host. Write it as https://host/owner/name")
+    if not parts.path.strip("/"):
+        raise ValueError("names no repository. Write it as https://host/owner/name")
+
+
+def _split(url: str) -> SplitResult:
+    """Return the parts of a URL.
+
+    Raises:
+        ValueError: if its host or port is malformed, without them in the message.
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise ValueError("has a malformed host. Write it as https://host/owner/name") from None
+    try:
+        is_port = parts.port != 0
+    except ValueError:
+        is_port = False
+    if not is_port:
+        raise ValueError("has a port that is not a number from 1 to 65535. Write it as https://host:port/owner/name")
+    return parts
 
 
 def check_ref(ref: str | None) -> str | None:
@@ -69,11 +117,20 @@ def check_ref(ref: str | None) -> str | None:
     """
     if ref is None:
         return None
-    is_bad = not ref or ref.startswith(("-", "/")) or ref.endswith(("/", ".", ".lock")) or ".." in ref or "@{" in ref
-    if is_bad or re.search(r"[\x00-\x20\x7f~^:?*\[\\]", ref):
+    is_bad = ref.startswith("-") or ref.endswith(".") or ref == "@" or ".." in ref or "@{" in ref
+    # An empty part is a slash at the begin or the end, or two in a row.
+    is_bad |= any(not part or part.startswith(".") or part.endswith(".lock") for part in ref.split("/"))
+    if is_bad or not ref.isprintable() or re.search(r"[ ~^:?*\[\\]", ref):
         raise ValueError("is not a branch, tag, full ref or 40-hex commit")
-    if re.fullmatch(r"[0-9a-f]{7,39}", ref):
-        raise ValueError("looks like an abbreviated commit, which a server cannot look up. Write all 40 digits")
+    if len(ref) > _MAX_REF_CHARS:
+        raise ValueError(f"has more than {_MAX_REF_CHARS} characters, so it is not a branch, tag or commit")
+    if re.fullmatch(r"[0-9a-fA-F]{7,39}", ref):
+        raise ValueError(
+            "looks like an abbreviated commit, which a server cannot look up. Write all 40 digits, or, for a tag, "
+            "refs/tags/ before it"
+        )
+    if re.fullmatch(r"[0-9a-fA-F]{40}", ref) and ref != ref.lower():
+        raise ValueError("is a commit in capitals. Write it in lower case")
     return ref
 
 
@@ -81,29 +138,88 @@ def source_name(url: str) -> str:
     """`flyteorg/flyte` for any spelling of https://github.com/flyteorg/flyte; for a path, its last two folders."""
     if is_package(url):
         return PACKAGE + re.sub(r"[-_.]+", "-", url.removeprefix(PACKAGE)).lower()
-    scp = _SCP_LIKE.match(url)
-    path = scp["path"] if scp else urlsplit(url).path if "://" in url else url
+    path = url if is_path(url) else _host_and_path(url)[1]
     parts = [part for part in path.removesuffix("/").removesuffix(".git").split("/") if part not in ("", ".", "~")]
     return "/".join(parts[-2:]) or url
 
 
-def same_repository_key(url: str, *, keep_case: bool = False) -> str:
+def same_repository_key(url: str) -> str:
     """Return a key that is the same for all spellings of a repository.
 
-    For a URL, the key is host and path in lower case, without scheme, user and `.git`; with `keep_case`, the URL's path
-    keeps its case. For a local path, the key is the absolute path.
+    For a URL, the key is host and path in lower case, without scheme, user, port and `.git`. For a local path, it is
+    the folder that the path leads to, through symlinks, without `.git`.
     """
-    if is_path(url) or url.startswith("file://"):
-        return os.path.abspath(os.path.expanduser(url.removeprefix("file://"))).removesuffix(".git")
+    address = repository_address(url)
+    if is_package(url):
+        return address
+    if not address.startswith("/"):
+        return address.lower()
+    # git appends `.git` itself, so a path without it may lead to a folder with it.
+    path = next((path for path in (address, f"{address}.git") if os.path.lexists(path)), address)
+    return _without_git(os.path.realpath(path))
+
+
+def repository_address(url: str) -> str:
+    """Return the repository as people know it: `github.com/flyteorg/flyte`, an absolute path, or `package:NAME`."""
     if is_package(url):
         return source_name(url)
-    scp = _SCP_LIKE.match(url)
-    if scp:
-        host, path = scp["host"], scp["path"]
-    else:
-        host, path = urlsplit(url).hostname or "", urlsplit(url).path
-    path = path.strip("/").removesuffix(".git")
-    return f"{host.removeprefix('www.').lower()}/{path if keep_case else path.lower()}"
+    host, path = ("", os.path.expanduser(url)) if is_path(url) else _host_and_path(url)
+    return f"{host}/{path.strip('/')}" if host else _without_git(os.path.abspath(path))
+
+
+def _host_and_path(url: str) -> tuple[str, str]:
+    """Return the host, empty for this machine, and the path of a URL, without `.git`."""
+    scp = None if "://" in url else _SCP_LIKE.fullmatch(url)
+    parts = urlsplit(url) if scp is None else None
+    scheme = parts.scheme if parts else "ssh"
+    host = unquote((parts.hostname if parts else scp and scp["host"]) or "").strip("[]").rstrip(".").lower()
+    host = _HOSTS.get(host.removeprefix("www."), host.removeprefix("www."))
+    path = unquote(parts.path) if parts else scp["path"] if scp else ""
+    # Behind another port of this machine may be another one.
+    is_local = scheme == "file" or (scheme == "ssh" and (parts is None or parts.port in (None, 22)))
+    if is_local and host in ("localhost", "127.0.0.1", "::1"):
+        host, path = "", path if scheme == "file" else _path_of_ssh(path)
+    # Not normpath alone: it keeps two leading slashes.
+    path = posixpath.normpath("/" + path.strip("/"))
+    if not host:
+        return "", _without_git(path)
+    path = re.sub(r"(?:/\.git|\.git)\Z", "", path, flags=re.IGNORECASE)
+    return _of_provider(host, path, is_http=scheme in ("http", "https"))
+
+
+def _path_of_ssh(path: str) -> str:
+    """Return the path on this machine to which ssh leads: from the home folder on, unless it begins with a slash."""
+    path = path.removeprefix("/") if path.startswith("/~") else path
+    return os.path.expanduser(path if path.startswith("~") else os.path.join("~", path))
+
+
+def _of_provider(host: str, path: str, *, is_http: bool) -> tuple[str, str]:
+    """Return host and path as the other spellings of the same repository have them, where a provider has several.
+
+    dev.azure.com/ORG/PROJECT/_git/NAME is also ssh.dev.azure.com:v3/ORG/PROJECT/NAME and
+    ORG.visualstudio.com/PROJECT/_git/NAME, and a project's repository of the same name needs no project. Bitbucket Data
+    Center adds /scm to its URLs for https.
+    """
+    organisation, _, domain = host.partition(".")
+    parts = path.strip("/").split("/")
+    if host in ("ssh.dev.azure.com", "vs-ssh.visualstudio.com") and parts[0] == "v3" and len(parts) == 4:
+        return _AZURE, f"/{parts[1]}/{parts[2]}/_git/{parts[3]}"
+    if domain == "visualstudio.com":
+        host, parts = _AZURE, [organisation, *(parts[1:] if parts[0].lower() == "defaultcollection" else parts)]
+        path = "/" + "/".join(parts)
+    if host == _AZURE and "_git" in parts:
+        at = parts.index("_git")
+        parts = [parts[0], *(parts[1:at] or parts[at + 1 :]), *parts[at:]]
+        return host, "/" + "/".join(parts)
+    if is_http and host not in _HOSTS.values():
+        path = re.sub(r"\A(?:/[^/]+)?/scm(?=/[^/]+/[^/]+\Z)", "", path)
+    return host, path
+
+
+def _without_git(path: str) -> str:
+    """Return the path of a repository without what git may append to it: `/.git` of a work tree, or `.git`."""
+    path = path.rstrip("/")
+    return path.removesuffix("/.git").removesuffix(".git").rstrip("/") or "/"
 
 
 def distinct_names(repositories: Mapping[str, str]) -> dict[str, str]:
@@ -115,15 +231,7 @@ def distinct_names(repositories: Mapping[str, str]) -> dict[str, str]:
         repositories: URL → the repository's name.
     """
     counts = Counter(repositories.values())
-    names = {
-        url: name if counts[name] == 1 else same_repository_key(url, keep_case=True)
-        for url, name in repositories.items()
-    }
+    names = {url: name if counts[name] == 1 else repository_address(url) for url, name in repositories.items()}
     # Two spellings of one repository have the same host and path.
     counts = Counter(names.values())
     return {url: name if counts[name] == 1 else url for url, name in names.items()}
-
-
-def contains_token(text: str) -> bool:
-    """Whether any part of the text looks like an access token."""
-    return _TOKEN.search(text) is not None

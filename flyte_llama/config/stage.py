@@ -3,10 +3,25 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
-from typing import Any
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
+
+from flyte_llama.redaction import may_hold_password
+
+MAX_SEED = 2**32 - 1
+"""The largest seed that numpy takes."""
+
+MAX_TOKENS = 2**24
+"""The longest input of any field; the longest of today's models take 10 million tokens."""
+
+_REFUSAL = (
+    "contains a secret, or a part that may be one: an access token, a password, or the query of a URL. Remove it, and "
+    "use git's credential helper or a Flyte secret"
+)
+_EXPONENT = re.compile(r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)[eE][-+]?\d+")
 
 
 class Frozen(BaseModel):
@@ -19,21 +34,65 @@ class Frozen(BaseModel):
 
 
 class StageConfig(Frozen, use_attribute_docstrings=True, hide_input_in_errors=True):
-    """The base class of one stage's configuration."""
+    """The base class of one stage's configuration. No text in it may contain a secret."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_secrets(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse texts, lists of texts and keys that contain a secret: a configuration ends up in logs and caches."""
+        if any(map(may_hold_password, _texts_of(value))):
+            raise ValueError(_REFUSAL)
+        return value
 
     @field_validator("*", mode="before")
     @classmethod
     def _reject_conversions(cls, value: Any, info: ValidationInfo) -> Any:
         """Reject values that pydantic would silently convert to a number or a boolean, such as "4096" or "no".
 
-        Its strict mode would do that too, but would also reject 4.0 for an integer, which Flyte's console sends.
+        Its strict mode would do that too, but would also reject 4.0 for an integer, which Flyte's console sends. Only
+        `3e-3` may come as a text, because YAML 1.1 reads it so.
         """
         annotation = cls.model_fields[str(info.field_name)].annotation
-        if annotation in (int, float) and (isinstance(value, bool | str)):
-            raise ValueError(f"should be a number, not {type(value).__name__}")
+        origin, arguments = get_origin(annotation), get_args(annotation)
+        if origin is Literal and isinstance(value, bool):
+            raise ValueError(f"should be {' or '.join(map(str, arguments))}")
+        if origin is dict and isinstance(value, dict) and float in arguments:
+            return _numbers(value)
+        if origin is not dict and {int, float} & {annotation, *arguments}:
+            return _number(value)
         if annotation is bool and not isinstance(value, bool):
             raise ValueError("should be true or false")
         return value
+
+
+def _texts_of(value: Any) -> list[str]:
+    """Return the text, the texts of a list, or the keys of a mapping, which is checked field by field."""
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "replace")
+    items = [value] if isinstance(value, str) else value if isinstance(value, list | tuple | dict) else []
+    return [item for item in items if isinstance(item, str)]
+
+
+def _number(value: Any) -> Any:
+    """Return the value, or the number of a text like 3e-3; raise ValueError for a boolean or another text."""
+    if isinstance(value, str) and _EXPONENT.fullmatch(value):
+        return float(value)
+    if isinstance(value, bool | str):
+        raise ValueError(f"should be a number, not {'true or false' if isinstance(value, bool) else 'a text'}")
+    return value
+
+
+def _numbers(values: Mapping[Any, Any]) -> dict[Any, Any]:
+    """Return the values as `_number` does; the error names every key that has none."""
+    numbers, problems = {}, []
+    for key, value in values.items():
+        try:
+            numbers[key] = _number(value)
+        except ValueError as error:
+            problems.append(f"{key} {error}")
+    if problems:
+        raise ValueError(", and ".join(problems))
+    return numbers
 
 
 def hint(name: str, known: Iterable[str], *, otherwise: str) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
 from pydantic import Field, field_validator
 
-from flyte_llama.config.stage import StageConfig
+from flyte_llama.config.stage import MAX_SEED, MAX_TOKENS, StageConfig
 
 LOSS_CHUNK = 2048
 """The largest number of positions with logits in memory at once. Not a setting: the plan and the loss share it."""
@@ -47,8 +48,8 @@ class RunLength:
 class LoraConfig(StageConfig):
     """The low-rank adapters."""
 
-    rank: int = Field(16, ge=1)
-    alpha: int = Field(32, ge=1)
+    rank: int = Field(16, ge=1, le=65_536)
+    alpha: int = Field(32, ge=1, le=1_000_000)
     """The update is scaled by alpha / rank."""
 
     dropout: float = Field(0.05, ge=0, lt=1)
@@ -87,23 +88,23 @@ class TrainingConfig(StageConfig):
 
     lora: LoraConfig = LoraConfig()
 
-    seq_len: int = Field(4096, ge=2)
+    seq_len: int = Field(4096, ge=2, le=MAX_TOKENS)
     """Tokens in a packed row."""
 
-    epochs: float = Field(1.0, gt=0, allow_inf_nan=False)
-    max_steps: int = Field(0, ge=0)
+    epochs: float = Field(1.0, gt=0, le=10_000, allow_inf_nan=False)
+    max_steps: int = Field(0, ge=0, le=100_000_000)
     """Stop after this many optimizer steps; 0 trains for `epochs`."""
 
-    learning_rate: float = Field(2e-4, gt=0, allow_inf_nan=False)
+    learning_rate: float = Field(2e-4, gt=0, le=10, allow_inf_nan=False)
     warmup_share: float = Field(0.03, ge=0, lt=1)
     """Share of all steps over which the learning rate rises to its peak; it then falls as a cosine."""
 
-    weight_decay: float = Field(0.0, ge=0, allow_inf_nan=False)
-    max_grad_norm: float = Field(1.0, gt=0, allow_inf_nan=False)
-    global_batch_size: int = Field(32, ge=1)
+    weight_decay: float = Field(0.0, ge=0, le=100, allow_inf_nan=False)
+    max_grad_norm: float = Field(1.0, gt=0, le=1_000_000, allow_inf_nan=False)
+    global_batch_size: int = Field(32, ge=1, le=1_000_000)
     """Rows in an optimizer step, over all processes."""
 
-    micro_batch_size: int = Field(1, ge=1)
+    micro_batch_size: int = Field(1, ge=1, le=1_000_000)
     """Rows in one forward pass of a process."""
 
     precision: Literal["bf16", "fp32"] = "bf16"
@@ -119,21 +120,29 @@ class TrainingConfig(StageConfig):
     liger: bool = False
     """Use Liger's fused kernels (GPU, `pip install liger-kernel`)."""
 
-    checkpoint_every_steps: int = Field(100, ge=0)
-    """Optimizer steps between checkpoints; 0 writes one only when the run is interrupted."""
+    checkpoint_every_steps: int = Field(100, ge=0, le=100_000_000)
+    """Optimizer steps between checkpoints; 0 writes one only after the last step, or when the run is interrupted."""
 
-    keep_checkpoints: int = Field(2, ge=1)
+    keep_checkpoints: int = Field(2, ge=1, le=1_000)
     """How many of the newest checkpoints to keep."""
 
-    log_every_steps: int = Field(10, ge=1)
+    log_every_steps: int = Field(10, ge=1, le=100_000_000)
     report_to: list[Literal["wandb", "mlflow", "tensorboard"]] = Field(default_factory=list)
     """Trackers that also receive the training curves, through the integrations of transformers' Trainer. Each needs its
     package and environment variables."""
 
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, le=MAX_SEED)
     """Seed of the row order, of dropout and of the initial weights of new adapters."""
 
     deepspeed: DeepSpeedConfig = DeepSpeedConfig()
+
+    @field_validator("report_to")
+    @classmethod
+    def _each_once(cls, trackers: list[str]) -> list[str]:
+        twice = [name for name, count in Counter(trackers).items() if count > 1]
+        if twice:
+            raise ValueError(f"lists {' and '.join(twice)} more than once. Keep one of each")
+        return trackers
 
     @property
     def run_length(self) -> RunLength:

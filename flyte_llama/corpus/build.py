@@ -8,24 +8,26 @@ was in train, and whether it is newer than the base model.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time
 from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
 
 from flyte_llama.config import CorpusConfig
-from flyte_llama.corpus.card import CorpusCard, count_leakage, count_side, name_sources
+from flyte_llama.corpus.card import CorpusCard, count_leakage, count_side, explain_losses, name_sources
 from flyte_llama.corpus.deduplication import DroppedDocument, deduplicate, deduplicate_pieces
 from flyte_llama.corpus.leakage import Coverage, RemovedSpan, remove_leaks
 from flyte_llama.documents import Document, SourceCount, open_documents, write_documents
 from flyte_llama.errors import CorpusError
-from flyte_llama.progress import track
-from flyte_llama.sources import PinnedSource, pin
+from flyte_llama.progress import say, track
+from flyte_llama.sources import PinnedSource, RootCommits, pin
 from flyte_llama.storage import write_unsealed_table
 
+_SECONDS_PER_DAY = 86_400
 DROPPED_TABLE, STRATA_TABLE = "dropped.parquet", "strata.parquet"
 _FILE_COLUMNS = ("repository", "url", "path", "blob_id")
 
@@ -34,6 +36,9 @@ class _Side(NamedTuple):
     """One side as it was read."""
 
     sources: list[SourceCount]
+    roots: list[RootCommits]
+    """One for each source."""
+
     documents: list[Document]
 
 
@@ -67,23 +72,26 @@ def build_corpus(
 
     Raises:
         DataError: if a folder is damaged.
-        CorpusError: if a side is empty.
+        CorpusError: if a side is empty, or a held-out source has the history of a train source.
     """
     # read the documents of each side
     held_out = set(heldout_urls)
-    train_side, heldout_side = _Side([], []), _Side([], [])
+    train_side, heldout_side = _Side([], [], []), _Side([], [], [])
     for folder in track(source_folders, what="building corpus", total=len(source_folders)):
         documents, manifest = open_documents(folder)
         count = SourceCount.model_validate(manifest["source"])
         side = heldout_side if count.url in held_out else train_side
         side.sources.append(count)
+        side.roots.append(RootCommits.model_validate(manifest.get("roots", {})))
         side.documents.extend(documents)
+    _check_histories(train_side, heldout_side)
     # Drop copies on each side, then leaks from train. Deduplicate again, since the cut can leave equal pieces.
     heldout_kept, heldout_dropped = deduplicate(heldout_side.documents, config.deduplication)
     train_kept, train_dropped = deduplicate(train_side.documents, config.deduplication)
     removal = remove_leaks(train_kept, heldout_kept, n=config.leakage.num_words, remove=config.leakage.remove)
     left, pieces_dropped = deduplicate_pieces(removal.train, config.deduplication)
-    _check_sides(left, heldout_kept)
+    _check_losses("train", train_side, train_kept, train_dropped + pieces_dropped, left)
+    _check_losses("heldout", heldout_side, heldout_kept, heldout_dropped, heldout_kept)
     # Report the leaks that are left. Only pieces are searched again: documents without a cut held no leak.
     whole = {id(document) for document in train_kept}
     pieces = [document for document in removal.train if id(document) not in whole]
@@ -110,20 +118,60 @@ def build_corpus(
     )
 
 
-def _check_sides(train: Sequence[Document], heldout: Sequence[Document]) -> None:
-    for side, documents in (("train", train), ("heldout", heldout)):
-        if not documents:
-            raise CorpusError(
-                f"0 {side} documents are left. The manifests of the source folders count why files were dropped: add "
-                f"sources to corpus.{side}, or loosen corpus.documents."
-            )
+def _check_histories(train: _Side, heldout: _Side) -> None:
+    """Raise an error if a held-out source is a copy, a fork or a part of a train source, or contains one.
+
+    That is so if the first commit of one's main line is anywhere in the other's history. A root that both only merged
+    does not count: it is the history of a third repository, and its text is found as leaked text.
+    """
+    problems = []
+    for held_out, roots in zip(heldout.sources, heldout.roots, strict=True):
+        for source, others in zip(train.sources, train.roots, strict=True):
+            shared = ({roots.own} & {others.own, *others.merged}) | ({others.own} & {*roots.merged})
+            problems += [
+                f"corpus.heldout = {held_out.url}: shares its history with {source.url} in corpus.train, since both "
+                f"contain the first commit {commit}. Hold out another repository, or take that one out of corpus.train."
+                for commit in sorted(shared - {""})
+            ]
+    if problems:
+        raise CorpusError("\n".join(problems))
+    for side in (train, heldout):
+        for source, roots in zip(side.sources, side.roots, strict=True):
+            if roots.problem:
+                say(f"{source.url}: its root commits are not compared with the other side's: {roots.problem}")
+
+
+def _check_losses(
+    name: str, side: _Side, kept: Sequence[Document], dropped: Sequence[DroppedDocument], left: Sequence[Document]
+) -> None:
+    """Say where the files of each source went of which nothing is left; raise an error if that is so of all of them.
+
+    Args:
+        name: The side's key in the configuration.
+        kept: The documents before held-out text was removed.
+        left: The documents after it.
+    """
+    urls_left, files_left = {document.url for document in left}, {(document.url, document.path) for document in left}
+    # A file that lost its last piece as a copy counts as a copy, not as held-out text.
+    files_left |= {(drop.document.url, drop.document.path) for drop in dropped}
+    leaked = Counter(document.url for document in kept if (document.url, document.path) not in files_left)
+    if not left:
+        losses = explain_losses(side.sources, dropped, num_leaked=leaked.total())
+        remedy = "hold out repositories that share less text with it" if leaked else "loosen corpus.documents"
+        raise CorpusError(f"0 {name} documents are left. {losses}. Add sources to corpus.{name}, or {remedy}.")
+    for source in side.sources:
+        if source.url not in urls_left:
+            own = [drop for drop in dropped if drop.document.url == source.url]
+            losses = explain_losses([source], own, num_leaked=leaked[source.url])
+            say(f"{source.url}: 0 documents of corpus.{name} are left. {losses}")
 
 
 def _freshness(document: Document, released: date | None) -> str:
     if not document.first_commit or released is None:
         return "unknown"
-    day_after = datetime.combine(released, time(), UTC) + timedelta(days=1)
-    return "fresh" if document.first_commit >= day_after.timestamp() else "not fresh"
+    # Not as a date: the last date of all has no day after it.
+    day_after = datetime.combine(released, time(), UTC).timestamp() + _SECONDS_PER_DAY
+    return "fresh" if document.first_commit >= day_after else "not fresh"
 
 
 def _make_strata_table(coverage: Sequence[Coverage], freshness: Sequence[str]) -> pa.Table:

@@ -1,7 +1,7 @@
 """Counts of a corpus, its documents and its leaks: the figures of the dataset card.
 
 `count_side` and `count_leakage` count while the corpus is built. `funnel` makes a table of the counts for readers: the
-steps from all files of a side to its documents.
+steps from all files of a side to its documents. `explain_losses` says the same of a few sources in one line.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ _STEPS = {
     "licences and changelogs": ("licence", "changelog"),
     "kinds not selected": ("kind",),
     "private keys": ("private_key",),
+    "secrets and addresses in the path": ("secret_path",),
     "licence not allowed": ("not_permitted",),
 }
 _COPIES = {
@@ -196,6 +197,26 @@ def funnel(card: CorpusCard, *, held_out: bool) -> list[FunnelStep]:
     if not held_out:
         steps.append(FunnelStep("held-out text", Amount(num_bytes=card.leakage.removed.num_bytes), side.documents))
     return [step for step in steps if step.removed != Amount() or step.name == "files"]
+
+
+def explain_losses(sources: Iterable[SourceCount], dropped: Iterable[DroppedDocument], *, num_leaked: int) -> str:
+    """Say where the files of these sources went, as in `214 files seen: 180 other types; 34 too large`.
+
+    Args:
+        dropped: The documents of these sources that were dropped as copies.
+        num_leaked: Documents of which nothing was left once held-out text was removed.
+    """
+    sources = list(sources)
+    reasons = {reason: name for name, reasons in _STEPS.items() for reason in reasons}
+    lost = Counter[str]()
+    for source in sources:
+        for reason, amount in source.skipped.items():
+            lost[reasons.get(reason, reason)] += amount.files
+    lost.update(_COPIES[drop.reason] for drop in dropped)
+    lost["held-out text alone"] += num_leaked
+    counts = [f"{count:,} {name}" for name, count in lost.most_common() if count]
+    num_files = sum(source.entries.files for source in sources)
+    return f"{num_files:,} file{'s' * (num_files != 1)} seen: " + ("; ".join(counts) or "none left out")
 
 
 def _amount(document: Document) -> Amount:

@@ -156,4 +156,5 @@ def _join(group: Sequence[Document], *, path_comments: bool) -> Text:
         pieces.append(lead)
         origins.append(Origin(document, len("".join(pieces).encode())))
         pieces.append(document.text)
-    return Text("".join(pieces), tuple(origins))
+    # A text of one document shares its memory.
+    return Text("".join(filter(None, pieces)), tuple(origins))

@@ -12,10 +12,9 @@ pairs of similarity 0.7 is missed.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -37,8 +36,9 @@ _NUM_BANDS = NUM_PERMUTATIONS // _ROWS_PER_BAND
 # The share of equal rows estimates the similarity. A pair is not compared if its estimate is over four standard
 # deviations below the threshold.
 _DEVIATIONS = 4.0
-# Sets of n-grams in memory at once. A document is compared with few others, most of them close to it in the order.
-_SETS_HELD = 4096
+# Hashes of n-grams in memory at once: 128 MB. A document is compared with few others, most of them close to it in the
+# order.
+_GRAMS_HELD = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -96,10 +96,7 @@ def deduplicate_pieces(
 def near_duplicates(documents: Sequence[Document], *, threshold: float) -> list[Match | None]:
     """For each document the most similar one kept before it, or None if the document is kept too."""
 
-    @lru_cache(maxsize=_SETS_HELD)
-    def grams(index: int) -> np.ndarray:
-        return shingles(documents[index].text)
-
+    grams = _RecentGrams(documents)
     # the lowest estimate that is worth a comparison
     least = threshold - _DEVIATIONS * (threshold * (1 - threshold) / NUM_PERMUTATIONS) ** 0.5
     signatures = _matrix(documents)
@@ -114,7 +111,7 @@ def near_duplicates(documents: Sequence[Document], *, threshold: float) -> list[
             candidates = np.array(near)
             alike = (signatures[candidates] == signatures[index]).mean(axis=1) >= least
             compared = [
-                Match(candidate, _similarity(grams(index), grams(candidate), threshold))
+                Match(candidate, _similarity(grams.of(index), grams.of(candidate), threshold))
                 for candidate in candidates[alike].tolist()
             ]
             best = max(compared, key=lambda match: match.jaccard, default=None)
@@ -126,6 +123,26 @@ def near_duplicates(documents: Sequence[Document], *, threshold: float) -> list[
         for bucket in buckets[index]:
             kept_in[bucket].append(index)
     return matches
+
+
+class _RecentGrams:
+    """The sets of n-grams of documents, of which those used last are kept."""
+
+    def __init__(self, documents: Sequence[Document]) -> None:
+        self._documents = documents
+        self._recent: OrderedDict[int, np.ndarray] = OrderedDict()
+        self._num_held = 0
+
+    def of(self, index: int) -> np.ndarray:
+        grams = self._recent.pop(index, None)
+        if grams is None:
+            grams = shingles(self._documents[index].text)
+            self._num_held += len(grams)
+        self._recent[index] = grams
+        while self._num_held > _GRAMS_HELD and len(self._recent) > 1:
+            _, oldest = self._recent.popitem(last=False)
+            self._num_held -= len(oldest)
+        return grams
 
 
 def _drop_near(ordered: Sequence[Document], threshold: float) -> list[DroppedDocument]:

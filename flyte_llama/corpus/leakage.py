@@ -30,6 +30,9 @@ MIN_WORDS_LEFT = 50
 _BLANK_LINES = re.compile(rb"\n(?:[^\S\n]*\n)+")
 # With at least 8 slots for each hash, at most one lookup in 8 of a hash that is not in the set needs a search.
 _SLOTS_PER_GRAM = 8
+_BITS = np.array([1 << bit for bit in range(8)], dtype=np.uint8)
+# Hashes sorted at once: 32 MB.
+_GRAMS_AT_ONCE = 1 << 22
 
 
 class RemovedSpan(NamedTuple):
@@ -79,23 +82,24 @@ def remove_leaks(
         n: Words of a run. A held-out text with fewer words leaks only as a whole, as a train file of the same words.
         remove: `spans` removes the paragraphs that hold leaked runs; `documents` removes whole documents that hold one.
     """
-    # index the held-out side
-    heldout_words = [split_words(document.text) for document in heldout]
-    known = _GramSet([hash_ngrams(text_words.hashes, n) for text_words in heldout_words])
-    heldout_keys = {
-        _short_text_key(document, text_words, n) for document, text_words in zip(heldout, heldout_words, strict=True)
-    }
+    # index the held-out side; its words are split again below, since those of a large side take too much memory
+    heldout_keys, heldout_grams = set(), _UniqueGrams()
+    for document in heldout:
+        hashes = split_words(document.text).hashes
+        heldout_keys.add(_short_text_key(document, hashes, n))
+        heldout_grams.add(hash_ngrams(hashes, n))
+    known = _GramSet(heldout_grams)
     # cut the leaks out of train
     train_keys = set()
     left: list[Document] = []
     removed: list[RemovedSpan] = []
-    leaked = [np.empty(0, dtype=np.uint64)]
+    leaked = _UniqueGrams()
     for document in track(train, what="leaks", total=len(train)):
         text_words = split_words(document.text)
         grams = hash_ngrams(text_words.hashes, n)
         hits = known.contains(grams)
-        leaked.append(grams[hits])
-        key = _short_text_key(document, text_words, n)
+        leaked.add(grams[hits])
+        key = _short_text_key(document, text_words.hashes, n)
         train_keys.add(key)
         if (key is not None and key in heldout_keys) or (remove == "documents" and hits.any()):
             spans = [(0, document.num_bytes)]
@@ -106,41 +110,77 @@ def remove_leaks(
     # measure how much of each held-out document was in train
     train_grams = _GramSet(leaked)
     coverage = []
-    for document, text_words in zip(heldout, heldout_words, strict=True):
-        covered = _cover(train_grams.contains(hash_ngrams(text_words.hashes, n)), len(text_words.hashes), n)
-        key = _short_text_key(document, text_words, n)
+    for document in heldout:
+        hashes = split_words(document.text).hashes
+        covered = _cover(train_grams.contains(hash_ngrams(hashes, n)), len(hashes), n)
+        key = _short_text_key(document, hashes, n)
         is_copied = key is not None and key in train_keys
         coverage.append(Coverage(document, len(covered), len(covered) if is_copied else int(covered.sum())))
     return LeakRemoval(left, removed, coverage)
 
 
-def _short_text_key(document: Document, text_words: Words, n: int) -> int | str | None:
+def _short_text_key(document: Document, hashes: np.ndarray, n: int) -> int | str | None:
     """A key, equal for equal texts, of a text too short for a run; None for longer ones."""
-    if len(text_words.hashes) >= n:
+    if len(hashes) >= n:
         return None
-    return (
-        int(hash_ngrams(text_words.hashes, len(text_words.hashes))[0]) if len(text_words.hashes) else document.blob_id
-    )
+    return int(hash_ngrams(hashes, len(hashes))[0]) if len(hashes) else document.blob_id
+
+
+class _UniqueGrams:
+    """Collects hashes, and sorts and merges them in parts, without ever holding copies of all of them."""
+
+    def __init__(self) -> None:
+        self._parts: list[np.ndarray] = []
+        self._waiting: list[np.ndarray] = []
+        self._num_waiting = 0
+
+    def add(self, grams: np.ndarray) -> None:
+        if len(grams):
+            self._waiting.append(grams)
+            self._num_waiting += len(grams)
+        if self._num_waiting >= _GRAMS_AT_ONCE:
+            self._sort_waiting()
+
+    def take_sorted(self) -> np.ndarray:
+        """Return the different hashes, sorted, and forget them."""
+        self._sort_waiting()
+        merged = np.concatenate(self._parts)
+        self._parts = []
+        merged.sort()
+        is_first = np.ones(len(merged), dtype=bool)
+        np.not_equal(merged[1:], merged[:-1], out=is_first[1:])
+        return merged[is_first]
+
+    def _sort_waiting(self) -> None:
+        self._parts.append(np.unique(np.concatenate([np.empty(0, dtype=np.uint64), *self._waiting])))
+        self._waiting, self._num_waiting = [], 0
 
 
 class _GramSet:
-    """A set of 64-bit hashes. A table of their low bits answers most lookups without a search."""
+    """A set of 64-bit hashes. A table of their low bits, a bit for each slot, answers most lookups without a search."""
 
-    def __init__(self, grams: Sequence[np.ndarray]) -> None:
-        self._sorted = np.unique(np.concatenate([np.empty(0, dtype=np.uint64), *grams]))
-        self._table = np.zeros(1 << (_SLOTS_PER_GRAM * len(self._sorted)).bit_length(), dtype=bool)
-        self._table[self._low_bits(self._sorted)] = True
+    def __init__(self, grams: _UniqueGrams) -> None:
+        self._sorted = grams.take_sorted()
+        num_slots = max(8, 1 << (_SLOTS_PER_GRAM * len(self._sorted)).bit_length())
+        self._last_slot = np.uint64(num_slots - 1)
+        self._table = np.zeros(num_slots // 8, dtype=np.uint8)
+        for start in range(0, len(self._sorted), _GRAMS_AT_ONCE):
+            index, bit = self._slots(self._sorted[start : start + _GRAMS_AT_ONCE])
+            np.bitwise_or.at(self._table, index, bit)
 
     def contains(self, grams: np.ndarray) -> np.ndarray:
         """One bool for each hash: whether it is in the set."""
-        hits = self._table[self._low_bits(grams)]
+        index, bit = self._slots(grams)
+        hits: np.ndarray = (self._table[index] & bit) != 0
         possible = grams[hits]
         indices = np.searchsorted(self._sorted, possible)
         hits[hits] = self._sorted[np.minimum(indices, len(self._sorted) - 1)] == possible
         return hits
 
-    def _low_bits(self, grams: np.ndarray) -> np.ndarray:
-        return grams & np.uint64(len(self._table) - 1)
+    def _slots(self, grams: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The byte of the table that holds each hash's slot, and the slot's bit in it."""
+        slots = grams & self._last_slot
+        return (slots >> np.uint64(3)).astype(np.int64), _BITS[(slots & np.uint64(7)).astype(np.int64)]
 
 
 def _cover(hits: np.ndarray, num_words: int, n: int) -> np.ndarray:

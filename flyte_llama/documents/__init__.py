@@ -1,11 +1,12 @@
 """Turn a source's files into documents with provenance, and count the files left out by reason.
 
-    read_source(pinned, config) → documents, SourceCount     one document a file
+    read_source(pinned, config) → documents, SourceCount     one document a file, in memory
+    write_source(pinned, config, folder) → SourceCount       the same, written batch by batch
     write_documents, read_documents                          their sealed folder
     rules_version()                                          part of every cache key of documents
 
 A file passes `filters` (its path and its tree), then `text` (its bytes), which masks secrets by `redaction`. Whatever
-decides a document's text is in this room, and `rules_version` changes with any line of it.
+decides a document's text is in these two rooms, and `rules_version` changes with any line of them.
 """
 
 from flyte_llama.documents.cache import rules_version
@@ -22,7 +23,7 @@ from flyte_llama.documents.document import (
     write_documents,
 )
 from flyte_llama.documents.languages import KNOWN_LANGUAGES
-from flyte_llama.documents.read import read_source
+from flyte_llama.documents.read import read_source, write_source
 
 __all__ = [
     "KNOWN_LANGUAGES",
@@ -38,4 +39,5 @@ __all__ = [
     "rules_version",
     "sum_amounts",
     "write_documents",
+    "write_source",
 ]

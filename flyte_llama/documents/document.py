@@ -8,6 +8,7 @@ files of a source that became documents, and those left out for each reason. Whi
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
@@ -19,8 +20,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from flyte_llama.config import Frozen
-from flyte_llama.config.source_url import same_repository_key
-from flyte_llama.storage import seal, verify, write_unsealed_table
+from flyte_llama.config.source_url import repository_address
+from flyte_llama.storage import seal, verify
 
 TABLE = "documents.parquet"
 _BATCH_ROWS = 256
@@ -126,9 +127,9 @@ class Document:
     @property
     def permalink(self) -> str:
         """URL of the file at this revision; empty if the host is not known."""
-        host, _, path = same_repository_key(self.url, keep_case=True).partition("/")
+        host, _, path = repository_address(self.url).partition("/")
         middle = next((middle for pattern, middle in _FILE_PAGES if pattern.fullmatch(host)), None)
-        return f"https://{host}/{path}/{middle}/{self.revision}/{quote(self.path)}" if middle else ""
+        return f"https://{host}/{quote(path)}/{middle}/{self.revision}/{quote(self.path)}" if middle else ""
 
 
 class Amount(Frozen):
@@ -188,10 +189,20 @@ def write_documents(
     Args:
         other_tables: Name → number of rows, for tables already in the folder that are sealed with this one.
     """
-    documents = list(documents)
-    columns = {name: [getattr(document, name) for document in documents] for name in SCHEMA.names}
-    num_rows = write_unsealed_table(folder, TABLE, pa.table(columns, schema=SCHEMA), row_group_size=_BATCH_ROWS)
+    num_rows = write_unsealed_documents(folder, documents)
     seal(folder, {TABLE: num_rows, **(other_tables or {})}, **facts)
+
+
+def write_unsealed_documents(folder: Path, documents: Iterable[Document]) -> int:
+    """Write `documents.parquet` batch by batch, to save memory, and return the number of documents."""
+    folder.mkdir(parents=True, exist_ok=True)
+    num_rows, remaining = 0, iter(documents)
+    with pq.ParquetWriter(folder / TABLE, SCHEMA, compression="zstd") as writer:
+        while batch := list(itertools.islice(remaining, _BATCH_ROWS)):
+            columns = {name: [getattr(document, name) for document in batch] for name in SCHEMA.names}
+            writer.write_table(pa.table(columns, schema=SCHEMA))
+            num_rows += len(batch)
+    return num_rows
 
 
 def open_documents(folder: Path) -> tuple[list[Document], dict[str, Any]]:

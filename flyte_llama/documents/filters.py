@@ -19,6 +19,7 @@ from flyte_llama.documents.languages import is_binary, kind_of, language_of
 from flyte_llama.documents.licences import Licences, is_permissive, states_licence
 from flyte_llama.documents.text import NOTEBOOK
 from flyte_llama.errors import SourceError
+from flyte_llama.redaction import contains_secret, mask_emails_in_path
 from flyte_llama.sources import Entry, PinnedSource, Tree
 from flyte_llama.sources.entry import REGULAR_MODES, SUBMODULE_MODE, SYMLINK_MODE
 
@@ -70,7 +71,7 @@ class SourceFilters:
         if kind_of(entry.path, language) not in self._config.kinds:
             return "kind"
         max_bytes = self._config.max_bytes * (_NOTEBOOK_FACTOR if language == NOTEBOOK else 1)
-        return "too_large" if entry.num_bytes > max_bytes else None
+        return "too_large" if entry.num_bytes > max_bytes else self.secret_path_reason(entry.path)
 
     def text_reason(self, num_bytes: int, licence: str) -> str | None:
         """Return the reason to drop a file for the size of its text or for its licence, or None.
@@ -106,6 +107,14 @@ class SourceFilters:
         reason = path_reason(path)
         denied = reason is not None and self._attribute_flags(path).get(reason) is False
         return None if denied else _unless_index_page(path, reason)
+
+    def secret_path_reason(self, path: str) -> str | None:
+        """Return `secret_path` if the path itself holds a secret or, if people are redacted, an address; else None.
+
+        A document's path is stored and shown, and a masked path would name no file.
+        """
+        is_masked = self._config.redact_people and mask_emails_in_path(path) != path
+        return "secret_path" if is_masked or contains_secret(path) else None
 
     def _attribute_flags(self, path: str) -> dict[str, bool]:
         return parse_attributes(self._attributes.get(path, {}))

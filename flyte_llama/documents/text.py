@@ -20,7 +20,7 @@ from flyte_llama.documents.generated import header_reason, output_reason, statis
 from flyte_llama.documents.licences import header_spdx
 from flyte_llama.documents.ngrams import signature
 from flyte_llama.documents.notebook import notebook_text
-from flyte_llama.documents.redaction import redact
+from flyte_llama.redaction import redact
 
 NOTEBOOK = "notebook"
 

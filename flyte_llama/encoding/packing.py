@@ -1,13 +1,18 @@
 """Pieces → rows by best fit, and rows → the arrays that the model takes.
 
-A row has `seq_len` tokens: whole pieces, then padding. Does not read or write files: see `rows`.
+A row has `seq_len` tokens: whole pieces, then padding. All pieces must be known before the first row is filled, so they
+wait in a temporary file without a name: those of a large corpus would not fit in memory. Rows are written by `rows`.
 """
 
 from __future__ import annotations
 
+import os
+import tempfile
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from pathlib import Path
+from types import TracebackType
 
 import numpy as np
 
@@ -37,38 +42,37 @@ class Row:
     """Whether every token sees its whole piece; the same for all pieces of a row."""
 
 
-class _Placed(NamedTuple):
-    document: int
-    start: int
-    piece: Piece
-
-
-def pack(documents: Iterable[Iterable[Piece]], *, seq_len: int, pad_id: int) -> Iterator[Row]:
+def pack(
+    documents: Iterable[Iterable[Piece]], *, seq_len: int, pad_id: int, folder: Path | None = None
+) -> Iterator[Row]:
     """Pack the pieces of the documents into rows by best fit, without cutting any.
 
     Bidirectional and causal pieces never share a row. Rows are in the order of their first piece, and the pieces of a
     row are in the order of the documents. Empty pieces are left out.
+
+    Args:
+        folder: Where the temporary file takes 8 bytes a token; None is the system's temporary folder.
 
     Raises:
         ValueError: if `seq_len` is below 2 (a row needs an input and a target), or a piece is longer than a row.
     """
     if seq_len < 2:
         raise ValueError(f"seq_len = {seq_len}: a row needs an input and a target, so at least 2 tokens")
-    placed: list[_Placed] = []
-    for document, pieces in enumerate(documents):
-        start = 0
-        for piece in pieces:
-            if len(piece.input_ids):
-                placed.append(_Placed(document, start, piece))
-            start += len(piece.input_ids)
-    rows = []
-    for bidirectional in (False, True):
-        # Pack the indices of one kind's pieces, then translate the bins back to indices into `placed`.
-        kind = [index for index, item in enumerate(placed) if item.piece.bidirectional == bidirectional]
-        bins = pack_into_bins([len(placed[index].piece.input_ids) for index in kind], capacity=seq_len)
-        rows += [sorted(kind[position] for position in chosen) for chosen in bins]
-    for row in sorted(rows):
-        yield _make_row([placed[index] for index in row], seq_len, pad_id)
+    with _PlacedPieces(folder) as placed:
+        for document, pieces in enumerate(documents):
+            start = 0
+            for piece in pieces:
+                if len(piece.input_ids):
+                    placed.append(document, start, piece)
+                start += len(piece.input_ids)
+        rows = []
+        for bidirectional in (False, True):
+            # Pack the indices of one kind's pieces, then translate the bins back to indices into `placed`.
+            kind = [index for index, both_ways in enumerate(placed.bidirectional) if both_ways == bidirectional]
+            bins = pack_into_bins([placed.lengths[index] for index in kind], capacity=seq_len)
+            rows += [sorted(kind[position] for position in chosen) for chosen in bins]
+        for row in sorted(rows):
+            yield _make_row(placed, row, seq_len, pad_id)
 
 
 def pack_into_bins(lengths: Sequence[int], *, capacity: int) -> list[list[int]]:
@@ -128,15 +132,51 @@ def model_inputs(input_ids: np.ndarray, labels: np.ndarray, lengths: Iterable[in
     }
 
 
-def _make_row(placed: list[_Placed], seq_len: int, pad_id: int) -> Row:
-    pieces = [item.piece for item in placed]
-    lengths = [len(piece.input_ids) for piece in pieces]
-    padding = seq_len - sum(lengths)
+class _PlacedPieces:
+    """All pieces, with their documents: their ids and labels in a file, the rest in memory."""
+
+    def __init__(self, folder: Path | None) -> None:
+        # The file has no name, so the system removes it when the process ends, however it ends.
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  # closed on exit
+        self._offsets, self._end = array("q"), 0
+        self.documents, self.starts, self.lengths = array("q"), array("q"), array("q")
+        self.bidirectional = bytearray()
+
+    def __enter__(self) -> _PlacedPieces:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def append(self, document: int, start: int, piece: Piece) -> None:
+        data = np.concatenate([piece.input_ids, piece.labels]).astype(np.int32).tobytes()
+        self._file.write(data)
+        self._offsets.append(self._end)
+        self._end += len(data)
+        self.documents.append(document)
+        self.starts.append(start)
+        self.lengths.append(len(piece.input_ids))
+        self.bidirectional.append(piece.bidirectional)
+
+    def read(self, index: int) -> np.ndarray:
+        """int32, (2, tokens): the ids and the labels of a piece."""
+        self._file.flush()
+        length = self.lengths[index]
+        data = os.pread(self._file.fileno(), 8 * length, self._offsets[index])
+        return np.frombuffer(data, dtype=np.int32).reshape(2, length)
+
+
+def _make_row(placed: _PlacedPieces, row: list[int], seq_len: int, pad_id: int) -> Row:
+    lengths = [placed.lengths[index] for index in row]
+    padding = np.repeat(np.array([[pad_id], [IGNORED]], dtype=np.int32), seq_len - sum(lengths), axis=1)
+    input_ids, labels = np.concatenate([*map(placed.read, row), padding], axis=1)
     return Row(
-        np.concatenate([*(piece.input_ids for piece in pieces), np.full(padding, pad_id, dtype=np.int32)]),
-        np.concatenate([*(piece.labels for piece in pieces), np.full(padding, IGNORED, dtype=np.int32)]),
-        [item.document for item in placed],
-        [item.start for item in placed],
+        input_ids,
+        labels,
+        [placed.documents[index] for index in row],
+        [placed.starts[index] for index in row],
         lengths,
-        pieces[0].bidirectional,
+        bool(placed.bidirectional[row[0]]),
     )

@@ -7,7 +7,7 @@ shuffle: training draws the order of the rows.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import pyarrow as pa
 from flyte_llama.config import ObjectiveConfig, RunLength
 from flyte_llama.encoding.encode import make_pieces
 from flyte_llama.encoding.packing import Row, pack
-from flyte_llama.encoding.pieces import IGNORED, KeyedText
+from flyte_llama.encoding.pieces import IGNORED, KeyedText, Piece
 from flyte_llama.encoding.tokenizer import DocumentTokenizer
 from flyte_llama.errors import DataError
 from flyte_llama.progress import say
@@ -155,10 +155,12 @@ def write_epochs(
         tokenizer_sha256=tokenizer.sha256,
     ) as writer:
         for epoch in itertools.count():
-            # Make and write one epoch at a time: all of them would not fit in memory.
-            documents = list(make_pieces(texts, objective, tokenizer, seq_len=seq_len, epoch=epoch))
-            num_cut.append(sum(len(pieces) > 1 for pieces in documents))
-            writer.write_epoch(pack(documents, seq_len=seq_len, pad_id=tokenizer.eos_id))
+            # Make and write one epoch at a time: all of them would not fit in memory, nor would the pieces of one.
+            num_cut.append(0)
+            documents = make_pieces(texts, objective, tokenizer, seq_len=seq_len, epoch=epoch)
+            writer.write_epoch(
+                pack(_count_cut(documents, num_cut), seq_len=seq_len, pad_id=tokenizer.eos_id, folder=folder)
+            )
             if not objective.is_random or not run_length.reads_more_than(
                 num_epochs=epoch + 1, num_rows=writer.num_rows
             ):
@@ -186,6 +188,13 @@ def open_rows(folder: Path) -> tuple[Any, dict[str, Any]]:
             f"{folder / TABLE}: holds {len(rows)} rows, but its manifest counts {manifest['files'][TABLE]['rows']}."
         )
     return rows, manifest
+
+
+def _count_cut(documents: Iterable[list[Piece]], num_cut: list[int]) -> Iterator[list[Piece]]:
+    """Yield the pieces of each document, and add those in several pieces to the last number."""
+    for pieces in documents:
+        num_cut[-1] += len(pieces) > 1
+        yield pieces
 
 
 def _record_batch(rows: list[Row]) -> pa.RecordBatch:

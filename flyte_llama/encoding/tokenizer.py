@@ -7,9 +7,11 @@ control tokens: see `control_tokens`.
 
 from __future__ import annotations
 
+import hashlib
+import heapq
 import json
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +27,9 @@ from flyte_llama.encoding.control_tokens import (
 from flyte_llama.errors import ModelError
 from flyte_llama.progress import track
 from flyte_llama.storage import sha256_file
+
+MAX_TRAINING_CHARS = 100_000_000
+"""The most characters that a tokenizer is trained on. More change its vocabulary little, and take gigabytes."""
 
 _BATCH = 64
 # The marker that Meta's code uses: no token of Llama's vocabulary joins this character with another.
@@ -162,14 +167,18 @@ class DocumentTokenizer:
 
     def _id_of_special(self, token: str | dict | None) -> int | None:
         # tokenizer_config.json writes a token as its name or as an object.
-        content = token["content"] if isinstance(token, dict) else token
+        content = token.get("content") if isinstance(token, dict) else token
+        if token is not None and not isinstance(content, str):
+            raise ModelError(f"{TOKENIZER_CONFIG} names a token that is no text: {token!r}. Save the tokenizer again.")
         return None if content is None else self.id_of(content)
 
 
-def train_tokenizer(texts: Sequence[str], *, vocab_size: int, max_positions: int, folder: Path) -> None:
+def train_tokenizer(texts: Iterable[str], *, vocab_size: int, max_positions: int, folder: Path) -> None:
     """Train a byte-level BPE on the texts and save it in the hub's format.
 
     Its alphabet has all 256 bytes, so every text survives encoding and decoding. `<s>` is id 0 and `</s>` is id 1.
+    Memory grows with the number of different words, about 4 bytes for a byte of code, so at most `MAX_TRAINING_CHARS`
+    are learned from. All texts are read once, in turn.
     """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -180,7 +189,7 @@ def train_tokenizer(texts: Sequence[str], *, vocab_size: int, max_positions: int
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(texts, trainer, length=len(texts))
+    tokenizer.train_from_iterator(sample_texts(texts, max_chars=MAX_TRAINING_CHARS), trainer)
     tokenizer.save(str(folder / TOKENIZER_FILE))
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
@@ -190,6 +199,26 @@ def train_tokenizer(texts: Sequence[str], *, vocab_size: int, max_positions: int
         "clean_up_tokenization_spaces": False,
     }
     (folder / TOKENIZER_CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def sample_texts(texts: Iterable[str], *, max_chars: int) -> list[str]:
+    """Return all texts in their order, or of a larger corpus a sample with at most `max_chars` characters.
+
+    The sample has the texts with the smallest digests, so the order of the texts does not change it.
+    """
+    sample: list[tuple[int, int, str]] = []
+    num_chars, bound = 0, 2**256
+    for index, text in enumerate(texts):
+        digest = int.from_bytes(hashlib.sha256(text.encode()).digest())
+        if digest >= bound:
+            continue
+        # A heap has its smallest item first, so negate the digest: the largest one is dropped first.
+        heapq.heappush(sample, (-digest, index, text))
+        num_chars += len(text)
+        while num_chars > max_chars and len(sample) > 1:
+            negated, _, dropped = heapq.heappop(sample)
+            num_chars, bound = num_chars - len(dropped), -negated
+    return [text for _, _, text in sorted(sample, key=lambda item: item[1])]
 
 
 def _essence(text: str) -> str:

@@ -3,7 +3,7 @@
 from flyte_llama.evaluation.comparison import Change, Comparison, Line, align_scores, compare, repository_names
 from flyte_llama.evaluation.intervals import MIN_DOCUMENTS, Interval, wilson_interval
 from flyte_llama.evaluation.memorisation import Memorisation, measure_memorisation
-from flyte_llama.evaluation.scores import read_scores
+from flyte_llama.evaluation.scores import measured_model, read_scores
 from flyte_llama.evaluation.scoring import PERPLEXITY
 from flyte_llama.evaluation.suite import GENERAL, HELDOUT
 
@@ -20,6 +20,7 @@ __all__ = [
     "align_scores",
     "compare",
     "measure_memorisation",
+    "measured_model",
     "read_scores",
     "repository_names",
     "wilson_interval",

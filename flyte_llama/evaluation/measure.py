@@ -40,7 +40,7 @@ from flyte_llama.flyte_eval import (
     write_items,
 )
 from flyte_llama.flyte_eval.sandbox import confinement_problem
-from flyte_llama.model import open_model
+from flyte_llama.model import model_identity, open_model
 from flyte_llama.progress import say
 from flyte_llama.sources import pin
 
@@ -111,16 +111,28 @@ def measure_model(
 ) -> None:
     """Measure one model on one shard: write scores, completions and FlyteEval answers as folders in `out`.
 
-    An encoder does not generate text, so it gets scores only.
+    An encoder does not generate text, so it gets scores only. The scores record which model was measured.
 
     Args:
         model: The folder of a prepared base or a fine-tuned model; the tokenizer in it is used.
         objective: The objective the model was, or will be, trained with.
         precision: `bf16` or `fp32`, for the weights and the forward pass.
+
+    Raises:
+        DataError: if a file of the model is not as it was sealed or pinned.
     """
+    identity = model_identity(model)
     opened, tokenizer = open_model(model, precision=precision)
-    batches = read_suite_in_batches(shard / SUITE)
-    score_suite(opened, tokenizer, batches, config, objective=objective, precision=precision, out=out / SCORES)
+    score_suite(
+        opened,
+        tokenizer,
+        read_suite_in_batches(shard / SUITE),
+        config,
+        objective=objective,
+        precision=precision,
+        out=out / SCORES,
+        model_identity=identity,
+    )
     if objective.makes_encoder:
         return
     sizes = {"window": config.window, "batch_tokens": config.batch_tokens}
@@ -134,8 +146,8 @@ def join_parts(parts: Sequence[Path], items: Path, *, out: Path) -> None:
 
     Raises:
         DataError: if a part is damaged.
-        EvaluationError: if the parts were measured with different settings, or this machine cannot run the answers in
-            the sandbox.
+        EvaluationError: if the parts are of different models or were measured with different settings, or this machine
+            cannot run the answers in the sandbox.
     """
     join_scores([part / SCORES for part in parts], out / SCORES)
     if not all((part / ANSWERS).is_dir() for part in parts):

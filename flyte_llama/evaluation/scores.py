@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from flyte_llama.documents import DocumentId
-from flyte_llama.errors import EvaluationError
+from flyte_llama.errors import DataError, EvaluationError
 from flyte_llama.storage import check_columns, read_table, seal, verify, write_unsealed_table
 
 TABLE = "scores.parquet"
@@ -194,18 +194,39 @@ def read_scores(folder: Path) -> tuple[list[DocumentScore], dict[str, Any]]:
     return [DocumentScore(**row) for row in rows], manifest
 
 
+def measured_model(folder: Path, manifest: dict[str, Any] | None = None) -> str:
+    """Return which model the scores in a sealed folder were measured on, as `model.model_identity` names it.
+
+    Args:
+        manifest: The folder's manifest, if it is verified already.
+
+    Raises:
+        DataError: if the folder is unfinished or damaged, or an earlier version wrote it.
+    """
+    identity = (manifest or verify(folder)).get("model_identity")
+    if not isinstance(identity, str):
+        raise DataError(
+            f"{folder}: does not say which model was measured, so an earlier version of Flyte Llama wrote it. "
+            "Measure again."
+        )
+    return identity
+
+
 def join_scores(parts: Sequence[Path], folder: Path) -> None:
     """Join the scores of all shards into one sealed folder, in the order of `ORDER`.
 
     Raises:
         DataError: if a part is damaged, or an earlier version wrote it.
-        EvaluationError: if the parts were measured with different settings.
+        EvaluationError: if the parts are of different models, or were measured with different settings.
     """
     # The file list differs between parts by nature; everything else must be equal.
     manifests = [{**verify(part), "files": None} for part in parts]
-    if any(manifest != manifests[0] for manifest in manifests):
+    names = sorted({name for manifest in manifests for name in manifest})
+    differing = [name for name in names if any(each.get(name) != manifests[0].get(name) for each in manifests)]
+    if differing:
         raise EvaluationError(
-            f"{parts[0].name}: the shards were measured with different settings. Evaluate all of them again."
+            f"{parts[0].name}: the shards were measured with different {', '.join(differing)}. Measure all of them "
+            "again."
         )
     for part in parts:
         check_columns(part / TABLE, SCHEMA.names)

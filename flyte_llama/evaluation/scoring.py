@@ -32,6 +32,7 @@ def score_suite(
     objective: ObjectiveConfig,
     precision: str,
     out: Path,
+    **facts: str,
 ) -> None:
     """Score a model on batches of documents and write the scores to `out`; only one batch is in memory at a time.
 
@@ -39,11 +40,12 @@ def score_suite(
         objective: The objective the model was, or will be, trained with; an encoder is scored by pseudo-perplexity.
         precision: The precision the model was loaded with, `bf16` or `fp32`; recorded in the manifest. Sums are
             float64 in both cases.
+        facts: Recorded in the manifest too: which model it is.
     """
     measure = PSEUDO_PERPLEXITY if objective.makes_encoder else PERPLEXITY
     protocol = {"measure": measure, "window": config.window, "stride": config.stride, "precision": precision}
     start = "eos" if tokenizer.bos_id is None else "bos"
-    with ScoresWriter(out, **protocol, start=start, tokenizer_sha256=tokenizer.sha256) as writer:
+    with ScoresWriter(out, **protocol, start=start, tokenizer_sha256=tokenizer.sha256, **facts) as writer:
         for batch in batches:
             scored = score_documents(model, batch, tokenizer, config, objective)
             writer.write([score for score, _ in scored], [tokens.nats for _, tokens in scored])

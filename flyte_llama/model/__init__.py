@@ -6,12 +6,14 @@
     load_trainable_model(base, …)   → the model       with the run's attention kernel, lean loss and adapters
     merge_adapter(base, …)          → the model       with an adapter merged into its weights
 
-Does not train, score or generate. torch, transformers and peft are imported only inside the functions that use them.
+Every file is checked before it is read (`files`). Does not train, score or generate. torch, transformers and peft are
+imported only inside the functions that use them.
 """
 
 from flyte_llama.model.adapters import ADAPTER_FOLDER
 from flyte_llama.model.attention import document_mask, sdpa_without_cudnn
-from flyte_llama.model.base import PinnedModel, copy_small_files, pin_model, prepare_base
+from flyte_llama.model.base import PinnedModel, copy_small_files, model_identity, pin_model, prepare_base
+from flyte_llama.model.files import verify_sealed
 from flyte_llama.model.loading import load_model, load_with_adapter, merge_adapter, open_model, torch_dtype
 from flyte_llama.model.trainable import load_trainable_model
 
@@ -24,9 +26,11 @@ __all__ = [
     "load_trainable_model",
     "load_with_adapter",
     "merge_adapter",
+    "model_identity",
     "open_model",
     "pin_model",
     "prepare_base",
     "sdpa_without_cudnn",
     "torch_dtype",
+    "verify_sealed",
 ]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from flyte_llama.config import LoraConfig, TrainingConfig
 from flyte_llama.errors import ModelError
+from flyte_llama.model.weights import weight_names
 from flyte_llama.progress import say_once
 
 if TYPE_CHECKING:
@@ -87,16 +88,16 @@ def load_adapter(model: PreTrainedModel, folder: Path, **options: Any) -> Any:
         ModelError: if the adapter lacks a tensor that this model needs, or has one that it does not use.
     """
     from peft import PeftModel, get_peft_model_state_dict
-    from safetensors import safe_open
+    from safetensors import SafetensorError
 
     try:
         adapted = PeftModel.from_pretrained(model, str(folder), **options)
         expected = set(get_peft_model_state_dict(adapted, save_embedding_layers=False))
-    except (RuntimeError, ValueError, TypeError, OSError) as error:
+    except (SafetensorError, RuntimeError, ValueError, TypeError, OSError) as error:
         reason = str(error).strip().splitlines()
         raise ModelError(f"{folder}: this adapter does not fit the base: {' '.join(reason[:3])}") from None
-    with safe_open(str(folder / ADAPTER_WEIGHTS), framework="pt") as file:
-        present = {name for name in file.keys() if "lora_" in name or "token_adapter" in name}  # noqa: SIM118  # not a dict
+    names = weight_names(folder / ADAPTER_WEIGHTS, name=str(folder))
+    present = {name for name in names if "lora_" in name or "token_adapter" in name}
     # An adapter trained before tokens were added has no rows for them.
     missing = {name for name in expected if "token_adapter" not in name} - present
     if missing or present - expected:
@@ -123,7 +124,7 @@ def check_adapter(folder: Path, *, name: str, base: str) -> None:
     """Check that the folder holds a LoRA adapter in safetensors. Warn if the adapter was made for another base.
 
     Raises:
-        ModelError: if a file is missing, or the adapter is of another type.
+        ModelError: if a file is missing or damaged, or the adapter is of another type.
     """
     for file in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
         if not (folder / file).is_file():
@@ -131,14 +132,26 @@ def check_adapter(folder: Path, *, name: str, base: str) -> None:
                 f"model.adapter = {name}: holds no {file}. Give the {ADAPTER_FOLDER}/ folder that an earlier run "
                 "wrote. Pickled adapters (adapter_model.bin) are not read."
             )
-    config: dict[str, Any] = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
-    if config.get("peft_type") != "LORA":
+    try:
+        config: dict[str, Any] = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+        peft_type, made_for = config.get("peft_type"), config.get("base_model_name_or_path")
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise ModelError(
-            f"model.adapter = {name}: is of type {config.get('peft_type')}. Only type LORA is supported (LoRA or DoRA)."
-        )
-    made_for = config.get("base_model_name_or_path")
-    if made_for and made_for != base:
+            f"model.adapter = {name}: its {ADAPTER_CONFIG} cannot be read ({error}). Save the adapter again."
+        ) from None
+    if peft_type != "LORA":
+        raise ModelError(f"model.adapter = {name}: is of type {peft_type}. Only type LORA is supported (LoRA or DoRA).")
+    weight_names(folder / ADAPTER_WEIGHTS, name=f"model.adapter = {name}")
+    if made_for and made_for not in (base, recorded_base(base)):
         say_once(f"model.adapter = {name}: was made for {made_for}, but the base is {base}")
+
+
+def recorded_base(base: str) -> str:
+    """Return the name of a base that an adapter records: the id on the hub, or the last name of a local folder's path.
+
+    An adapter is published, and the path of a folder may tell who made it.
+    """
+    return Path(base).name if Path(base).is_absolute() else base
 
 
 def _targets(lora: LoraConfig) -> str | list[str]:

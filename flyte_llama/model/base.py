@@ -7,35 +7,26 @@ pinned commit. For a scratch model, which is small, the folder holds the weights
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
-from flyte_llama.config import Frozen, ModelConfig, ObjectiveConfig, positions_problems
-from flyte_llama.encoding import TOKENIZER_FILE, DocumentTokenizer, add_control_tokens, control_names, train_tokenizer
-from flyte_llama.errors import ModelError, hub_error
+from flyte_llama.config import Frozen, ModelConfig, ObjectiveConfig
+from flyte_llama.encoding import DocumentTokenizer, add_control_tokens, control_names, train_tokenizer
+from flyte_llama.errors import DataError, ModelError, hub_error
 from flyte_llama.model.adapters import ADAPTER_CONFIG, ADAPTER_FOLDER, ADAPTER_WEIGHTS, check_adapter
+from flyte_llama.model.checks import architecture_problems, config_problems, tokenizer_problems
+from flyte_llama.model.files import download_files, find_folder, folder_digest, verify_pinned, verify_sealed
 from flyte_llama.progress import quiet_libraries
-from flyte_llama.storage import sha256_folder
+from flyte_llama.storage import seal
 
 BASE_FILE = "base.json"
-# No pickles (*.bin, *.pt) and no code.
-SMALL_FILES = ["config.json", "generation_config.json", "tokenizer*", "special_tokens_map.json"]
+# No pickles (*.bin, *.pt, *.pkl) and no code.
+SMALL_FILES = [
+    *("config.json", "generation_config.json", "tokenizer*.json", "tokenizer*.model", "special_tokens_map.json")
+]
 CLM = ObjectiveConfig()
-
-TESTED_ARCHITECTURES = ("gpt_neox", "llama", "mistral", "qwen2", "qwen3", "starcoder2")
-"""The architectures that can be trained on packed rows, as `model_type` names them in config.json.
-
-Tests show that each keeps the documents of a row apart. In Jamba, Mamba, Falcon or OPT, documents of a row see each
-other without any error, because some layers are not attention, or the attention does not receive the positions. Gemma 2
-and Granite change the logits after the output head, which the lean loss would leave out. Both faults are silent, so
-all other architectures are refused."""
-
-# The names that architectures use for their longest input, in tokens.
-_POSITIONS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len")
 
 
 class PinnedModel(Frozen):
@@ -45,7 +36,7 @@ class PinnedModel(Frozen):
     """Hub id, absolute path, or `scratch`."""
 
     revision: str
-    """The 40-hex commit on the hub, `sha256:…` of a folder's files, or empty for a scratch model."""
+    """The 40-hex commit on the hub, `sha256:…` of a local folder, or empty for a scratch model."""
 
     adapter: str = ""
     """Hub id or absolute path of the adapter on the base; empty without one."""
@@ -57,6 +48,11 @@ class PinnedModel(Frozen):
     def is_local(self) -> bool:
         """Whether the weights are in a local folder."""
         return Path(self.name).is_absolute()
+
+    @property
+    def identity(self) -> str:
+        """What measurements of the model record of it: its revision and its adapter's, or `scratch`."""
+        return "+".join(filter(None, (self.revision or self.name, self.adapter_revision)))
 
 
 def pin_model(config: ModelConfig) -> PinnedModel:
@@ -79,39 +75,44 @@ def pin_model(config: ModelConfig) -> PinnedModel:
 def prepare_base(
     pinned: PinnedModel,
     config: ModelConfig,
-    texts: Sequence[str],
+    texts: Iterable[str],
     *,
     longest_input: int,
     folder: Path,
     objective: ObjectiveConfig = CLM,
     for_training: bool = True,
 ) -> None:
-    """Write the base's config, tokenizer, adapter and `base.json` to `folder`, and the weights of a scratch model.
+    """Write the base's config, tokenizer, adapter and `base.json` to `folder`, which is then sealed.
+
+    A scratch model gets its weights too.
 
     Control tokens that the objective needs and the tokenizer lacks are added to the tokenizer. A scratch model gets
     embedding rows for them. Other bases get these rows only when they are loaded.
 
     Args:
-        texts: Training texts; the tokenizer of a scratch model is trained on them.
+        texts: Training texts; the tokenizer of a scratch model is trained on them, one at a time in memory.
         longest_input: The largest number of tokens that the model is given at once in training or evaluation.
         for_training: Whether the model will be trained, which not every architecture supports, or only evaluated.
 
     Raises:
         ModelError: if the base asks to run code, lacks a fast tokenizer, or has too few positions; if its architecture
             cannot be trained on packed rows; or if the adapter is not a LoRA adapter in safetensors.
+        DataError: if a file of the base or the adapter is not as it was pinned.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if config.is_scratch:
         _make_scratch(config, texts, folder, objective)
     elif config.is_local:
+        verify_pinned(Path(pinned.name), pinned.revision)
         copy_small_files(Path(pinned.name), folder)
     else:
-        copy_small_files(_download(pinned.name, pinned.revision, SMALL_FILES), folder)
+        copy_small_files(download_files(pinned.name, pinned.revision, SMALL_FILES), folder)
     if pinned.adapter:
         _copy_adapter(pinned, folder / ADAPTER_FOLDER)
     (folder / BASE_FILE).write_text(pinned.model_dump_json(indent=2) + "\n", encoding="utf-8")
     _check_base(folder, pinned, longest_input, for_training=for_training)
     add_control_tokens(folder, control_names(objective, DocumentTokenizer(folder)))
+    seal(folder)
 
 
 def read_base(folder: Path) -> PinnedModel:
@@ -119,11 +120,31 @@ def read_base(folder: Path) -> PinnedModel:
     return PinnedModel.model_validate_json((folder / BASE_FILE).read_text(encoding="utf-8"))
 
 
+def model_identity(folder: Path) -> str:
+    """What measurements of a folder's model record of it: `PinnedModel.identity`, or the digest of the folder.
+
+    Raises:
+        DataError: as for `verify_base`.
+    """
+    verify_base(folder)
+    return read_base(folder).identity if (folder / BASE_FILE).is_file() else folder_digest(folder)
+
+
+def verify_base(folder: Path) -> None:
+    """Check the folder of a model before it is loaded.
+
+    Raises:
+        DataError: if a file differs from the manifest, or if a prepared base has no manifest.
+    """
+    if verify_sealed(folder) is None and (folder / BASE_FILE).is_file():
+        raise DataError(f"{folder}: has no manifest, so it is not a finished base. Prepare the base again.")
+
+
 def copy_small_files(source: Path, folder: Path) -> None:
     """Copy the config and tokenizer files that `folder` does not have yet."""
     for pattern in SMALL_FILES:
         for file in sorted(source.glob(pattern)):
-            if not (folder / file.name).exists():
+            if file.is_file() and not (folder / file.name).exists():
                 shutil.copyfile(file, folder / file.name)
 
 
@@ -133,20 +154,17 @@ def check_architecture(model_type: str, *, name: str) -> None:
     Raises:
         ModelError: if it is not in `TESTED_ARCHITECTURES`.
     """
-    if model_type not in TESTED_ARCHITECTURES:
-        raise ModelError(
-            f"model.name = {name}: is a {model_type}, an architecture not tested to keep the documents of a packed row "
-            f"apart. Use one of {', '.join(TESTED_ARCHITECTURES)}."
-        )
+    for problem in architecture_problems(model_type, name=f"model.name = {name}"):
+        raise ModelError(problem)
 
 
 def _pin(name: str, revision: str | None, is_local: bool, *, key: str, holding: str) -> tuple[str, str]:
     """The name and revision of a hub repository, or of a folder, which must hold the file `holding`."""
     if is_local:
-        folder = Path(name).expanduser().resolve()
+        folder = find_folder(name, name=f"{key} = {name}")
         if not (folder / holding).is_file():
             raise ModelError(f"{key} = {name}: {folder} holds no {holding}. Give a folder in hub format.")
-        return str(folder), "sha256:" + sha256_folder(folder)
+        return str(folder), folder_digest(folder)
     if revision and re.fullmatch(r"[0-9a-f]{40}", revision):
         return name, revision
     from huggingface_hub import HfApi
@@ -158,7 +176,7 @@ def _pin(name: str, revision: str | None, is_local: bool, *, key: str, holding: 
     return name, str(info.sha)
 
 
-def _make_scratch(config: ModelConfig, texts: Sequence[str], folder: Path, objective: ObjectiveConfig) -> None:
+def _make_scratch(config: ModelConfig, texts: Iterable[str], folder: Path, objective: ObjectiveConfig) -> None:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -183,20 +201,13 @@ def _make_scratch(config: ModelConfig, texts: Sequence[str], folder: Path, objec
         LlamaForCausalLM(llama).save_pretrained(folder)
 
 
-def _download(name: str, revision: str, patterns: list[str]) -> Path:
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
-    except Exception as error:  # raised by the client, its transport or the system
-        raise hub_error(name, revision, error) from None
-
-
 def _copy_adapter(pinned: PinnedModel, folder: Path) -> None:
     """Copy the two files of the adapter and no others, since the rest of its folder may hold pickles."""
     files = [ADAPTER_CONFIG, ADAPTER_WEIGHTS]
     local = Path(pinned.adapter)
-    source = local if local.is_absolute() else _download(pinned.adapter, pinned.adapter_revision, files)
+    if local.is_absolute():
+        verify_pinned(local, pinned.adapter_revision, key="model.adapter")
+    source = local if local.is_absolute() else download_files(pinned.adapter, pinned.adapter_revision, files)
     check_adapter(source, name=pinned.adapter, base=pinned.name)
     folder.mkdir()
     for file in files:
@@ -204,24 +215,7 @@ def _copy_adapter(pinned: PinnedModel, folder: Path) -> None:
 
 
 def _check_base(folder: Path, pinned: PinnedModel, longest_input: int, *, for_training: bool) -> None:
-    try:
-        config: Any = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{pinned.name}: its config.json cannot be read ({error}). Save the model again.") from None
-    if not isinstance(config, dict):
-        raise ModelError(f"{pinned.name}: its config.json is not a JSON object. Save the model again.")
-    if "auto_map" in config:
-        raise ModelError(
-            f"{pinned.name}: its config.json asks to run code from the model's repository (auto_map). Use another base."
-        )
-    if for_training:
-        check_architecture(str(config.get("model_type")), name=pinned.name)
-    if not (folder / TOKENIZER_FILE).is_file():
-        raise ModelError(f"{pinned.name}: has no {TOKENIZER_FILE}. Use a base with a fast tokenizer.")
-    positions = next((config[name] for name in _POSITIONS if name in config), None)
-    for problem in positions_problems(
-        {"training.seq_len or evaluation.window": longest_input},
-        positions,
-        limit=f"the {positions} positions of {pinned.name}",
-    ):
+    lengths = {"training.seq_len or evaluation.window": longest_input}
+    problems = config_problems(folder / "config.json", lengths, name=pinned.name, for_training=for_training)
+    for problem in problems + tokenizer_problems(folder, name=pinned.name):
         raise ModelError(problem)

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from flyte_llama.encoding import TOKENIZER_FILE, DocumentTokenizer
 from flyte_llama.errors import ModelError
 from flyte_llama.model.adapters import ADAPTER_FOLDER, load_adapter, merge
-from flyte_llama.model.base import BASE_FILE, read_base
+from flyte_llama.model.base import BASE_FILE, read_base, verify_base
+from flyte_llama.model.files import download_weights, verify_pinned, verify_sealed
 from flyte_llama.progress import quiet_libraries
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def load_model(folder: Path, *, dtype: torch.dtype) -> PreTrainedModel:
     Only safetensors are read, and code that came with the model never runs.
 
     Raises:
+        DataError: if a file differs from the manifest of the folder, or from the pinned revision of the base.
         ModelError: if the weights cannot be loaded, or the adapter or the tokenizer does not fit them.
     """
     model = load_weights(folder, dtype=dtype)
@@ -53,10 +55,12 @@ def open_model(folder: Path, *, precision: str) -> tuple[PreTrainedModel, Docume
         precision: `bf16` or `fp32`, for the weights and the forward pass.
 
     Raises:
+        DataError: as for `load_model`.
         ModelError: as for `load_model`; also if the folder has no tokenizer, or the model is not causal.
     """
     import torch
 
+    verify_base(folder)
     tokenizer = DocumentTokenizer(folder)
     model: Any = load_model(folder, dtype=torch_dtype(precision))
     model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
@@ -67,29 +71,24 @@ def open_model(folder: Path, *, precision: str) -> tuple[PreTrainedModel, Docume
 def load_weights(
     folder: Path, *, dtype: torch.dtype, in_4_bits: bool = False, attention: str = "sdpa"
 ) -> PreTrainedModel:
-    """Load the weights as published, without rows for added tokens or adapters.
+    """Load the weights as published, without rows for added tokens or adapters, after checking every file.
 
     Args:
         attention: The name of an attention kernel in transformers. The default, torch's sdpa, runs on every device.
 
     Raises:
+        DataError: if a file differs from the manifest of the folder, or from the pinned revision of the base.
         ModelError: if the weights cannot be loaded, or some are missing.
     """
     import torch
     from transformers import AutoModelForCausalLM
 
     quiet_libraries()
-    # A prepared base names where its weights are; any other folder holds them.
-    name, revision = str(folder), "main"
-    if (folder / BASE_FILE).is_file():
-        pinned = read_base(folder)
-        if pinned.name != "scratch":
-            name, revision = pinned.name, pinned.revision if not Path(pinned.name).is_dir() else "main"
+    name, source = find_weights(folder)
     options = _four_bit_options(dtype) if in_4_bits else {}
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            name,
-            revision=revision,
+            str(source),
             dtype=dtype,
             attn_implementation=attention,
             use_safetensors=True,
@@ -101,24 +100,40 @@ def load_weights(
         raise
     except Exception as error:  # the library does not wrap what its configurations and safetensors raise
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise ModelError(
-            f"{name} at {revision}: cannot be loaded: {lines[0]}. Save the model again, or use another.",
-            transient=not Path(name).is_dir(),
-        ) from None
+        raise ModelError(f"{name}: cannot be loaded: {lines[0]}. Save the model again, or use another.") from None
     model: PreTrainedModel
     model, info = loaded
     # The library would fill missing weights with random numbers and continue.
     lacking = sorted(map(str, [*info["missing_keys"], *info["mismatched_keys"]]))
     if lacking:
         raise ModelError(
-            f"{name} at {revision}: {len(lacking)} weights are missing or misshapen, such as {lacking[0]}. "
-            "Save the model again."
+            f"{name}: {len(lacking)} weights are missing or misshapen, such as {lacking[0]}. Save the model again."
         )
     return model
 
 
+def find_weights(folder: Path) -> tuple[str, Path]:
+    """Return the name of a folder's model and the checked folder that holds its weights.
+
+    A prepared base names where its weights are; any other folder holds them. Weights on the hub are downloaded.
+
+    Raises:
+        DataError: if a file differs from the manifest of the folder, or from the pinned revision of the base.
+        ModelError: if the hub cannot be reached.
+    """
+    verify_base(folder)
+    pinned = read_base(folder) if (folder / BASE_FILE).is_file() else None
+    if pinned is None or pinned.name == "scratch":
+        return str(folder), folder
+    if pinned.is_local:
+        verify_pinned(Path(pinned.name), pinned.revision)
+        return pinned.name, Path(pinned.name)
+    return f"{pinned.name} at {pinned.revision}", download_weights(pinned.name, pinned.revision)
+
+
 def load_with_adapter(base: Path, adapter: Path, *, dtype: torch.dtype, in_4_bits: bool = False) -> Any:
     """Load the base and add a saved adapter, in place of the base's adapter if it has one."""
+    verify_sealed(adapter)
     model = load_weights(base, dtype=dtype, in_4_bits=in_4_bits)
     add_embedding_rows(model, base)
     return load_adapter(model, adapter)

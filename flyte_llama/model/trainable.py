@@ -63,12 +63,21 @@ def load_trainable_model(base: Path, training: TrainingConfig) -> Any:
     return model
 
 
-def _use_liger(model: Any, *, on_gpu: bool) -> None:
+def check_liger(*, on_gpu: bool) -> None:
+    """Check that this machine can run Liger's kernels.
+
+    Raises:
+        TrainingError: if there is no GPU, or the package is not installed.
+    """
     if not on_gpu or importlib.util.find_spec("liger_kernel") is None:
         lacking = (
             "the package liger-kernel (pip install liger-kernel)" if on_gpu else "a GPU, and this machine has none"
         )
         raise TrainingError(f"training.liger = true: needs {lacking}. Otherwise set it to false.")
+
+
+def _use_liger(model: Any, *, on_gpu: bool) -> None:
+    check_liger(on_gpu=on_gpu)
     patch = importlib.import_module("liger_kernel.transformers")._apply_liger_kernel_to_instance
     # Liger's cross entropy stays off: the lean loss reads only labelled positions and allows adapters on the head.
     patch(model=model, cross_entropy=False, fused_linear_cross_entropy=False)

@@ -6,6 +6,7 @@ Covers Llama and models with the same keys: grouped key-value heads, tied embedd
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,18 +135,19 @@ def read_shape(config: Mapping[str, Any]) -> ModelShape:
     """The shape described by a config.json.
 
     Raises:
-        ModelError: if its model_type is not in `BIASES`, or a size is missing.
+        ModelError: if its model_type is not in `BIASES`, or a size is missing or wrong.
     """
-    model_type = config.get("model_type")
+    model_type = str(config.get("model_type"))
     if model_type not in BIASES:
         raise ModelError(
             f"model_type = {model_type!r}: not supported by the plan. Supported: {', '.join(sorted(BIASES))}."
         )
     needed = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
-    if missing := [name for name in needed if not isinstance(config.get(name), int)]:
-        raise ModelError(f"config.json: expected whole numbers for {', '.join(missing)}. Use another base.")
+    optional = [n for n in ("num_key_value_heads", "head_dim", "max_position_embeddings") if config.get(n) is not None]
+    if wrong := [name for name in (*needed, *optional) if type(config.get(name)) is not int or config[name] < 1]:
+        raise ModelError(f"config.json: expected whole numbers above 0 for {', '.join(wrong)}. Use another base.")
     heads = config["num_attention_heads"]
-    qkv, o, mlp = (bool(config.get(key, False)) if isinstance(key, str) else key for key in BIASES[str(model_type)])
+    qkv, o, mlp = (bool(config.get(key, False)) if isinstance(key, str) else key for key in BIASES[model_type])
     return ModelShape(
         vocab_size=config["vocab_size"],
         hidden_size=config["hidden_size"],
@@ -196,10 +198,12 @@ def model_shape(model: ModelConfig) -> ModelShape:
             max_positions=scratch.max_positions,
             tied_embeddings=True,
         )
-    file = Path(model.name).expanduser() / "config.json" if model.is_local else _download_config(model)
+    file = Path(os.path.expanduser(model.name)) / "config.json" if model.is_local else _download_config(model)
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        if not isinstance(config, dict):
+            raise ValueError("it is not a JSON object")
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(
             f"model.name = {model.name}: {file} cannot be read ({error}). Give a folder in hub format."
         ) from None

@@ -12,7 +12,7 @@ model is published.
 """
 
 from flyte_llama.report.dataset import dataset_page
-from flyte_llama.report.files import write_files
+from flyte_llama.report.files import collect_versions, write_files
 from flyte_llama.report.pages import batch_table, sweep_table, training_page, trials_page
 from flyte_llama.report.report import EvaluationReport, MeasuredModel, make_report
 from flyte_llama.report.tables import report_table
@@ -21,6 +21,7 @@ __all__ = [
     "EvaluationReport",
     "MeasuredModel",
     "batch_table",
+    "collect_versions",
     "dataset_page",
     "make_report",
     "report_table",

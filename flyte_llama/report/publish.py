@@ -1,20 +1,39 @@
-"""Publishes a fine-tuned model to a repository of the Hugging Face Hub, if its report passes the gate."""
+"""Publishes a fine-tuned model to a repository of the Hugging Face Hub, if its report passes the gate.
+
+What a repository holds, and what would stop a publication, is read in `repository`.
+"""
 
 from __future__ import annotations
 
-import glob
-from pathlib import Path
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
 
 from flyte_llama.config import PublishConfig
 from flyte_llama.errors import PublishError
 from flyte_llama.evaluation import PERPLEXITY, Change
+from flyte_llama.model import ADAPTER_FOLDER, verify_sealed
 from flyte_llama.progress import say
 from flyte_llama.report.markdown import model_card
 from flyte_llama.report.report import EvaluationReport
+from flyte_llama.report.repository import (
+    TOKEN_PROBLEM,
+    Content,
+    HubFile,
+    hub_errors,
+    list_files,
+    model_files,
+    replacement_problem,
+)
 from flyte_llama.report.sentences import interval_text
+from flyte_llama.storage import verify
 
+CARD = "README.md"
 # An allow list, so that nothing else in the folder, such as a pickle, is ever uploaded.
-PUBLISHED_FILES = ("*.safetensors", "*.json", "*.jinja", "adapter/*.safetensors", "adapter/*.json", "README.md")
+_PUBLISHED_SUFFIXES = {".safetensors", ".json", ".jinja"}
+_PUBLISHED_FOLDERS = {"", ADAPTER_FOLDER}
+_INDEX = "model.safetensors.index.json"
 
 
 def passes_gate(report: EvaluationReport, config: PublishConfig) -> bool:
@@ -31,36 +50,110 @@ def passes_gate(report: EvaluationReport, config: PublishConfig) -> bool:
 
 
 def publish_model(folder: Path, report: EvaluationReport, repository: str, *, private: bool, token: str | None) -> str:
-    """Upload the weights, tokenizer and model card; return the URL of the commit.
+    """Upload a model that the report is about, with its card, in one commit; return the URL of the commit.
+
+    The files are those that the manifest of `folder` names, of safe types. Nothing is written to the folder. The same
+    commit removes the files of an earlier model, at the top and in the adapter's folder, and leaves all other files.
+    Then the hub is asked what it holds. If it holds this model already, nothing is uploaded.
 
     Raises:
-        PublishError: if the token is missing, or the hub rejects the upload.
+        DataError: if the folder is not as it was sealed.
+        PublishError: if the token is missing; if the report is about another model; if the repository is not empty, and
+            this model was not compared with the one there; if the hub rejects the upload, or then holds other files.
     """
+    key = f"publish.repository = {repository}"
     if not token:
-        raise PublishError(
-            f"publish.repository = {repository}: there is no hub token. Set HF_TOKEN, or on a cluster register "
-            "with FLYTE_LLAMA_SECRET_GROUP."
-        )
-    from huggingface_hub import HfApi
+        raise PublishError(f"{key}: {TOKEN_PROBLEM}")
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
-    (folder / "README.md").write_text(model_card(report), encoding="utf-8")
+    contents = _files_to_publish(folder, report)
+    card = model_card(report).encode()
+    contents[CARD] = Content(card, len(card), hashlib.sha256(card).hexdigest())
     hub = HfApi(token=token)
-    try:
+    with hub_errors(repository):
+        # see what is there
         hub.create_repo(repository, private=private, exist_ok=True)
-        commit = hub.upload_folder(
-            repo_id=repository,
-            folder_path=folder,
-            # Expand the patterns here: in the client's patterns, `*` also matches across folders.
-            allow_patterns=[
-                glob.escape(file.relative_to(folder).as_posix())
-                for name in PUBLISHED_FILES
-                for file in folder.glob(name)
-            ],
-            commit_message=f"{report.overall.figures[-1].bits_per_byte:.3f} bits per byte held out",
+        info = hub.model_info(repository)
+        if private and info.private is False:
+            raise PublishError(f"{key}: is public, but publish.private = true. Make it private, or set it to false.")
+        held = list_files(hub, repository, str(info.sha))
+        if not _differences(held, contents):
+            say(f"{repository} holds this model already, at {info.sha}")
+            return f"{hub.endpoint}/{repository}/commit/{info.sha}"
+        published = next((model.identity for model in report.models if model.name == "published"), None)
+        problem = replacement_problem(
+            hub,
+            repository,
+            held,
+            published=published.name if published else None,
+            revision=published.revision if published else None,
         )
-    except Exception as error:  # the client also raises errors of its HTTP library and of the system
-        raise PublishError(f"{repository}: the hub rejected the upload ({type(error).__name__}: {error}).") from None
+        if problem:
+            raise PublishError(f"{key}: {problem}")
+
+        # replace it in one commit, on the condition that nobody else has changed it
+        stale = sorted(model_files(held).keys() - contents.keys())
+        if stale:
+            say(f"{repository}: removing files of an earlier model: {', '.join(stale)}")
+        additions = [CommitOperationAdd(name, content.source) for name, content in contents.items()]
+        for addition in additions:
+            # The client sends what has this digest, so check it here: the file may have changed since it was verified.
+            if addition.upload_info.sha256.hex() != contents[addition.path_in_repo].sha256:
+                raise PublishError(
+                    f"{folder / addition.path_in_repo}: has changed while it was published. Train again."
+                )
+        commit = hub.create_commit(
+            repository,
+            [*(CommitOperationDelete(name) for name in stale), *additions],
+            commit_message=f"{report.overall.figures[-1].bits_per_byte:.3f} bits per byte held out",
+            parent_commit=info.sha,
+        )
+
+        # ask what it holds now
+        differences = _differences(list_files(hub, repository, commit.oid), contents)
+    if differences:
+        raise PublishError(
+            f"{key}: after the upload the hub does not hold the model: {'; '.join(differences)}. Do not use commit "
+            f"{commit.oid}. Delete the repository or revert the commit, then start the same command again."
+        )
     return str(commit.commit_url)
+
+
+def _files_to_publish(folder: Path, report: EvaluationReport) -> dict[str, Content]:
+    """Return path → content of a sealed model folder's published files, after checking that the report is about it."""
+    digest = verify_sealed(folder)
+    if digest is None:
+        raise PublishError(f"{folder}: has no manifest, so it is not a finished model. Train again.")
+    measured = report.models[-1].identity.identity
+    if digest != measured:
+        raise PublishError(
+            f"{folder}: is the model {digest}, but the report is about {measured}. Measure this model, then publish it."
+        )
+    listed = verify(folder, strict=True)["files"]
+    paths = {name: PurePosixPath(name) for name in listed}
+    names = [
+        name
+        for name, path in paths.items()
+        if path.suffix in _PUBLISHED_SUFFIXES and path.parent.as_posix().removeprefix(".") in _PUBLISHED_FOLDERS
+    ]
+    weights = {"model.safetensors"}
+    if _INDEX in listed:
+        weights = set(json.loads((folder / _INDEX).read_text(encoding="utf-8"))["weight_map"].values())
+    missing = sorted({"config.json", "tokenizer.json", *weights} - set(names))
+    if missing:
+        raise PublishError(f"{folder}: lacks {', '.join(missing)}, so nobody could load the model. Train again.")
+    return {name: Content(folder / name, listed[name]["num_bytes"], listed[name]["sha256"]) for name in names}
+
+
+def _differences(held: Mapping[str, HubFile], contents: Mapping[str, Content]) -> list[str]:
+    """Return how the files of a repository differ from a model's, a phrase for each file."""
+    missing = [f"{name} is missing" for name in contents if name not in held]
+    other = [
+        f"{name} has other content, {held[name].sha256 or held[name].blob_id}"
+        for name, content in contents.items()
+        if name in held and not held[name].holds(content)
+    ]
+    return [*missing, *other, *(f"{name} is left over" for name in sorted(model_files(held).keys() - contents.keys()))]
 
 
 def _refusals(report: EvaluationReport, config: PublishConfig) -> list[str]:

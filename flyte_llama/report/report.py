@@ -27,6 +27,7 @@ from flyte_llama.evaluation import (
     align_scores,
     compare,
     measure_memorisation,
+    measured_model,
     read_scores,
     repository_names,
 )
@@ -155,13 +156,21 @@ def make_report(
 
     Raises:
         DataError: if a folder is damaged.
-        EvaluationError: if the models were not measured in the same way on the same documents.
+        EvaluationError: if the scores are of another model than the one they are given for, or the models were not
+            measured in the same way on the same documents.
     """
     # read the scores, and refuse models that cannot be compared
     names = [model.name for model in models]
     if not 1 <= len(set(names)) == len(names) <= MAX_MODELS:
         raise EvaluationError(f"a report needs one to {MAX_MODELS} models with different names, not {names}.")
     read = {model.name: read_scores(model.folder / "scores") for model in models}
+    for model in models:
+        identity = measured_model(model.folder / "scores", read[model.name][1])
+        if identity != model.identity.identity:
+            raise EvaluationError(
+                f"{model.folder / 'scores'}: are scores of {identity}, not of {model.name}, which is "
+                f"{model.identity.identity}. Measure {model.name} again."
+            )
     protocols = {name: _protocol(manifest) for name, (_, manifest) in read.items()}
     first, *others = names
     for name in others:

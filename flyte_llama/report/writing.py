@@ -18,6 +18,7 @@ from flyte_llama.evaluation import Interval, wilson_interval
 from flyte_llama.evaluation.completion import Completion
 from flyte_llama.evaluation.intervals import REPLICATES, percentile_interval
 from flyte_llama.flyte_eval import LEVELS, Grade
+from flyte_llama.redaction import redact
 
 _SAMPLES = 3
 """Samples of each kind, good and bad."""
@@ -163,7 +164,7 @@ def choose_completion_samples(
             written=[
                 Writing(
                     model=model,
-                    text=completion.written,
+                    text=_masked(completion.written),
                     verdict="exact" if completion.exact else f"similarity {completion.similarity:.2f}",
                 )
                 for model, rows_by_key in by_key.items()
@@ -195,13 +196,18 @@ def choose_grade_samples(grades: Mapping[str, Sequence[Grade]]) -> list[Sample]:
             prefix=row.prefix,
             wanted=row.wanted,
             written=[
-                Writing(model=model, text=grade.written, verdict=_verdict(grade))
+                Writing(model=model, text=_masked(grade.written), verdict=_verdict(grade))
                 for model, rows_by_item in by_item.items()
                 if (grade := rows_by_item.get((row.item, row.layout)))
             ],
         )
         for row in passed + failed
     ]
+
+
+def _masked(written: str) -> str:
+    """Mask what a model may have learned by heart before: the text that it is trained on here has no secrets."""
+    return redact(written, people=True).text
 
 
 def pass_at_k(answers: int, passed: int, k: int) -> float:

@@ -3,6 +3,7 @@
     pin(source config) → PinnedSource        asks the remote
     open_tree(pinned)  → Tree                lists entries, reads bytes on demand
     first_commits(pinned) → {path: time}     dates the first commit of each file
+    read_history(pinned) → History           the same if the source is dated, and its root commits
 
 A git source is pinned to a commit and an installed distribution to its version. Nothing here decides which
 files are worth reading.
@@ -10,7 +11,19 @@ files are worth reading.
 
 from flyte_llama.sources.credential import GIT_HOST, GIT_TOKEN
 from flyte_llama.sources.entry import Entry, PinnedSource, Tree
-from flyte_llama.sources.history import first_commits
+from flyte_llama.sources.history import History, RootCommits, first_commits, read_history
 from flyte_llama.sources.tree import open_tree, pin
 
-__all__ = ["GIT_HOST", "GIT_TOKEN", "Entry", "PinnedSource", "Tree", "first_commits", "open_tree", "pin"]
+__all__ = [
+    "GIT_HOST",
+    "GIT_TOKEN",
+    "Entry",
+    "History",
+    "PinnedSource",
+    "RootCommits",
+    "Tree",
+    "first_commits",
+    "open_tree",
+    "pin",
+    "read_history",
+]

@@ -7,7 +7,6 @@ its trees during the fetch (`transfer.fsckObjects`), so a malformed one fails th
 from __future__ import annotations
 
 import contextlib
-import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from flyte_llama.progress import say
 from flyte_llama.sources.entry import SUBMODULE_MODE, Blob, Entry, PinnedSource
 from flyte_llama.sources.git_process import GitProcess, read_records, run_git
 from flyte_llama.sources.git_remote import FETCH_TIMEOUT_S, fetch, new_repository
+from flyte_llama.workspace import temporary_folder
 
 MAX_ENTRIES = 1_000_000
 """Limit on files and folders. A tree of a few kilobytes can name 10**10 of them; real repositories have far fewer."""
@@ -37,8 +37,7 @@ _FOLDER_MODE = "040000"
 @contextmanager
 def open_git_tree(pinned: PinnedSource, *, timeout_s: float = FETCH_TIMEOUT_S) -> Iterator[GitTree]:
     """Fetch a pinned commit into a temporary repository, and yield its tree."""
-    with tempfile.TemporaryDirectory(prefix="flyte-llama-git-", ignore_cleanup_errors=True) as name:
-        folder = Path(name)
+    with temporary_folder("git") as folder:
         new_repository(folder)
         say(f"fetching {pinned.name} at {pinned.revision[:12]}")
         fetch(folder, pinned, timeout_s=timeout_s)

@@ -1,17 +1,21 @@
 """One run of git: its environment, its time limit, its end.
 
 git leads a new process group, so that a timeout also ends the processes that git started (git-remote-https, ssh,
-index-pack). The user's configuration (proxy, CA, `insteadOf`, credential helper) is honoured. git has no terminal, so
-it never prompts. The end of its standard error is kept for messages, made printable. Nothing here knows about sources.
+index-pack). If this process is killed, git ends with it, and those when they next write or hear nothing for a minute.
+The user's configuration (proxy, CA, `insteadOf`, credential helper) is honoured. git has no terminal, so it never
+prompts. The end of its standard error is kept for messages, made printable. Nothing here knows about sources.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import functools
 import os
 import re
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -66,6 +70,7 @@ MEMORY_LIMIT_BYTES = 2 << 30
 _LIMITED = (
     f'unset {" ".join(sorted(_REPOSITORY_VARIABLES))}; ulimit -S -d {MEMORY_LIMIT_BYTES >> 10} 2>/dev/null; exec "$@"'
 )
+_PR_SET_PDEATHSIG = 1
 _MAX_STDERR_BYTES = 4000
 _MAX_OUTPUT_BYTES = 256 << 20
 
@@ -90,6 +95,7 @@ class GitProcess:
         config: Further `key=value` settings.
         environment: Further variables.
         stdin: Whether the caller writes to git's standard input.
+        stop_at: Text that ends git as soon as it stands in its standard error; empty for none.
     """
 
     def __init__(
@@ -100,6 +106,7 @@ class GitProcess:
         config: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
         stdin: bool = False,
+        stop_at: str = "",
     ) -> None:
         settings = [word for setting in (*_CONFIG, *config) for word in ("-c", setting)]
         repository = {"GIT_DIR": str(folder) if folder else os.devnull}
@@ -110,10 +117,11 @@ class GitProcess:
             istream=subprocess.PIPE if stdin else subprocess.DEVNULL,
             env=_ENVIRONMENT | repository | dict(environment or {}),
             start_new_session=True,
+            preexec_fn=functools.partial(_die_with_parent, _libc()),
         )
         self._process = cast(subprocess.Popen[bytes], self._running.proc)
         self.stdin, self.stdout = cast(IO[bytes], self._process.stdin), cast(IO[bytes], self._process.stdout)
-        self._stderr, self._expired = b"", False
+        self._stderr, self._expired, self._stop_at = b"", False, stop_at.encode()
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
         self._timer = threading.Timer(timeout_s, self._expire) if timeout_s is not None else None
@@ -141,9 +149,11 @@ class GitProcess:
             self._kill()
         self._settle()
         timed_out = self._expired and self._process.returncode != 0
-        return GitResult(
-            self._process.returncode, make_printable(self._stderr.decode("utf-8", "replace").strip()), timed_out
-        )
+        stderr = self._stderr.decode("utf-8", "replace").strip()
+        if len(self._stderr) == _MAX_STDERR_BYTES:
+            # Half a token would not be known as one.
+            stderr = re.sub(r"\A\S*", "…", stderr)
+        return GitResult(self._process.returncode, make_printable(stderr), timed_out)
 
     def _settle(self) -> None:
         if self._timer:
@@ -160,6 +170,8 @@ class GitProcess:
         with cast(IO[bytes], self._process.stderr) as stream:
             while block := os.read(stream.fileno(), 1 << 16):
                 self._stderr = (self._stderr + block)[-_MAX_STDERR_BYTES:]
+                if self._stop_at and self._stop_at in self._stderr:
+                    self._kill()
 
     def _expire(self) -> None:
         self._expired = True
@@ -176,13 +188,16 @@ def run_git(
     timeout_s: float | None = None,
     config: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
+    stop_at: str = "",
 ) -> tuple[bytes, GitResult]:
     """Run git to its end, and return its standard output and how it ended.
 
     Raises:
         SourceError: if it writes more than any real remote lists.
     """
-    with GitProcess(*command, folder=folder, timeout_s=timeout_s, config=config, environment=environment) as process:
+    with GitProcess(
+        *command, folder=folder, timeout_s=timeout_s, config=config, environment=environment, stop_at=stop_at
+    ) as process:
         output = process.stdout.read(_MAX_OUTPUT_BYTES + 1)
         if len(output) > _MAX_OUTPUT_BYTES:
             raise SourceError(f"git {command[0]}: its output does not end, so this is not a source repository.")
@@ -211,6 +226,17 @@ def make_printable(text: str) -> str:
     return "".join(
         char if char == "\n" or char.isprintable() else char.encode("unicode_escape").decode() for char in text
     )
+
+
+@functools.cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None)
+
+
+def _die_with_parent(libc: ctypes.CDLL) -> None:
+    """Have the system end this process, a git that starts, when the thread that started it ends, even if killed."""
+    if sys.platform == "linux":
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _git_command() -> git.Git:

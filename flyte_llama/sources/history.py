@@ -1,18 +1,20 @@
-"""Find when each file of a pinned source first appeared, in seconds since 1970.
+"""The history of a pinned source: when each file first appeared, and the root commits, which tell copies of it.
 
-The history is fetched without file contents (`--filter=blob:none`) into a separate repository, so that the repository
-that contents are read from is always complete. A server without filters sends the contents too. A package has no
-history. Nothing here decides which files are new enough.
+The history is fetched into a separate repository, so that the repository that contents are read from is always
+complete. Dates need it without file contents (`--filter=blob:none`), and a server without filters sends the contents
+too. Root commits need the commits alone (`--filter=tree:0`); of a server without filters they stay unknown, unless the
+source is dated. A package has no history. Nothing here decides which files are new enough, or what a copy is.
 """
 
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from flyte_llama.config import Frozen
 from flyte_llama.config.source_url import is_package, is_path
 from flyte_llama.errors import SourceError
 from flyte_llama.progress import say
@@ -20,10 +22,17 @@ from flyte_llama.sources.entry import PinnedSource, git_blob_id
 from flyte_llama.sources.git import MAX_ENTRIES, MAX_LISTING_BYTES
 from flyte_llama.sources.git_process import GitProcess, read_records, run_git
 from flyte_llama.sources.git_remote import FETCH_TIMEOUT_S, fetch_pinned, git_error, new_repository
+from flyte_llama.workspace import temporary_folder
 
 MAX_CHANGES = 10 * MAX_ENTRIES
 """Limit on changed files, summed over the commits."""
 
+MAX_ROOTS = 10_000
+"""Limit on root commits. The largest monorepos were merged from hundreds of repositories."""
+
+_COMMITS_TIMEOUT_S = 600
+# git's warning, before it receives anything, that the server will send files and folders too.
+_NO_FILTER = "filtering not recognized"
 _MAX_LOG_BYTES = 20 * MAX_LISTING_BYTES
 
 # Every commit once, including merged branches, parents before children. A merge lists only files that differ from all
@@ -46,28 +55,62 @@ class _Change(NamedTuple):
     new: bytes
 
 
+class RootCommits(Frozen):
+    """The commits without parents in the history of a source: every copy and fork of a repository shares them."""
+
+    own: str = ""
+    """The root of the main line: the repository's first commit. Empty for a package, or if it is not known."""
+
+    merged: tuple[str, ...] = ()
+    """The roots of histories that were merged into the main line, such as of other repositories; sorted."""
+
+    problem: str = ""
+    """Why the roots are not known; empty if they are."""
+
+
+class History(NamedTuple):
+    first_commits: dict[str, int]
+    """As `first_commits` returns it; empty if the source is not dated."""
+
+    roots: RootCommits
+
+
+def read_history(pinned: PinnedSource, *, timeout_s: float = FETCH_TIMEOUT_S) -> History:
+    """Return the root commits of a source and, if it is dated, the first commit of each file.
+
+    Raises:
+        SourceError: if the source is dated and the complete history cannot be fetched, or if the network fails.
+    """
+    if is_package(pinned.url):
+        return History({}, RootCommits())
+    if not pinned.dated:
+        return History({}, _fetch_roots(pinned, min(timeout_s, _COMMITS_TIMEOUT_S)))
+    with _fetched_history(pinned, timeout_s) as folder:
+        return History(_first_commits(folder, pinned, timeout_s), _root_commits(folder, pinned, timeout_s))
+
+
 def first_commits(pinned: PinnedSource, *, timeout_s: float = FETCH_TIMEOUT_S) -> dict[str, int]:
     """Return path → time of the first commit with a file at this path, or with the same bytes at any path.
 
-    A commit's time is the earlier of its author's and its committer's. An exact rename or copy does not make a file
-    younger: it is as old as its original. A rename with an edit in the same commit does. The result has every entry of
-    the pinned tree, paths written as in `Entry`; it is empty for a package.
+    Times are in seconds since 1970. A commit's time is the earlier of its author's and its committer's. An exact rename
+    or copy does not make a file younger: it is as old as its original. A rename with an edit in the same commit does.
+    The result has every entry of the pinned tree, paths written as in `Entry`; it is empty for a package.
 
     Raises:
         SourceError: if the complete history cannot be fetched.
     """
     if is_package(pinned.url):
         return {}
-    with tempfile.TemporaryDirectory(prefix="flyte-llama-history-", ignore_cleanup_errors=True) as name:
-        folder = Path(name)
-        new_repository(folder)
-        say(f"fetching the history of {pinned.name} up to {pinned.revision[:12]}")
-        _fetch_history(folder, pinned, timeout_s)
-        try:
-            paths, contents = _first_times(_commits(folder, pinned, timeout_s))
-            entries = dict(_entries(folder, pinned))
-        except OverflowError as error:
-            raise SourceError(f"{pinned.url}: its history has {error}, so it is not a source repository.") from None
+    with _fetched_history(pinned, timeout_s) as folder:
+        return _first_commits(folder, pinned, timeout_s)
+
+
+def _first_commits(folder: Path, pinned: PinnedSource, timeout_s: float) -> dict[str, int]:
+    try:
+        paths, contents = _first_times(_commits(folder, pinned, timeout_s))
+        entries = dict(_entries(folder, pinned))
+    except OverflowError as error:
+        raise SourceError(f"{pinned.url}: its history has {error}, so it is not a source repository.") from None
     unknown = next(
         (path for path, object_id in entries.items() if path not in paths or object_id not in contents), None
     )
@@ -77,6 +120,39 @@ def first_commits(pinned: PinnedSource, *, timeout_s: float = FETCH_TIMEOUT_S) -
         path.decode("utf-8", "surrogateescape"): min(paths[path], contents[object_id])
         for path, object_id in entries.items()
     }
+
+
+def _fetch_roots(pinned: PinnedSource, timeout_s: float) -> RootCommits:
+    """Fetch the commits alone, and return the roots; a history that cannot be had is no error here.
+
+    Raises:
+        SourceError: if the network fails, so that a retry may succeed.
+    """
+    try:
+        with _fetched_history(pinned, timeout_s, commits_only=True) as folder:
+            return _root_commits(folder, pinned, timeout_s)
+    except SourceError as error:
+        if _NO_FILTER in error.message:
+            return RootCommits(problem="its server does not send commits without files")
+        if "did not answer in time" in error.message:
+            return RootCommits(problem=f"its commits took more than {timeout_s:g} s to fetch")
+        if error.transient:
+            raise
+        return RootCommits(problem=error.message)
+
+
+def _root_commits(folder: Path, pinned: PinnedSource, timeout_s: float) -> RootCommits:
+    command = ("rev-list", "--max-parents=0", f"--max-count={MAX_ROOTS + 1}")
+    roots = []
+    for options in (("--first-parent",), ()):
+        output, result = run_git(*command, *options, pinned.revision, "--", folder=folder, timeout_s=timeout_s)
+        if result.status:
+            raise git_error(pinned.url, result)
+        roots.append(output.decode().split())
+    (own,), every = roots
+    if len(every) > MAX_ROOTS:
+        return RootCommits(problem=f"its history has more than {MAX_ROOTS:,} roots")
+    return RootCommits(own=own, merged=tuple(sorted(set(every) - {own})))
 
 
 def _first_times(commits: Iterator[tuple[int, list[_Change]]]) -> tuple[dict[bytes, int], dict[bytes, int]]:
@@ -102,17 +178,32 @@ def _first_times(commits: Iterator[tuple[int, list[_Change]]]) -> tuple[dict[byt
     return paths, contents
 
 
-def _fetch_history(folder: Path, pinned: PinnedSource, timeout_s: float) -> None:
+@contextmanager
+def _fetched_history(pinned: PinnedSource, timeout_s: float, *, commits_only: bool = False) -> Iterator[Path]:
+    """Fetch the history into a temporary repository, and yield its folder.
+
+    Args:
+        commits_only: Fetch neither files nor folders; fails if the server would send them.
+    """
+    with temporary_folder("git") as folder:
+        new_repository(folder)
+        say(f"fetching the {'commits' if commits_only else 'history'} of {pinned.name} up to {pinned.revision[:12]}")
+        _fetch_history(folder, pinned, timeout_s, commits_only=commits_only)
+        yield folder
+
+
+def _fetch_history(folder: Path, pinned: PinnedSource, timeout_s: float, *, commits_only: bool) -> None:
     # Switch off git's checks: old commits are often malformed, and no file is ever written from them.
     config = ("transfer.fsckObjects=false",)
     # Accept a shallow clone here to report it below: git log would take its oldest commit as adding every file.
-    options = ["--filter=blob:none", "--update-shallow"]
+    options = ["--filter=tree:0" if commits_only else "--filter=blob:none", "--update-shallow"]
     resolved, _ = run_git("ls-remote", "--get-url", "--", pinned.url, folder=folder)
     if is_path(resolved.decode().strip()) or resolved.startswith(b"file://"):
         # A server decides whether it filters; for a repository on this machine, this option decides.
         options.append("--upload-pack=git -c uploadpack.allowFilter=true upload-pack")
     # If the ref was fetched, it may have moved since: the commit should still be part of its history.
-    fetch_pinned(folder, pinned, *options, timeout_s=timeout_s, config=config)
+    stop_at = _NO_FILTER if commits_only else ""
+    fetch_pinned(folder, pinned, *options, timeout_s=timeout_s, config=config, stop_at=stop_at)
     shallow, _ = run_git("rev-parse", "--is-shallow-repository", folder=folder)
     if shallow.strip() != b"false":
         raise SourceError(f"{pinned.url}: its history is cut off. Make it a full clone: git fetch --unshallow.")

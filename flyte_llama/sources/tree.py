@@ -89,4 +89,4 @@ def _distribution(url: str) -> metadata.Distribution:
     try:
         return metadata.distribution(name)
     except metadata.PackageNotFoundError:
-        raise SourceError(f"{url}: is not installed. Install it, or give a git URL.") from None
+        raise SourceError(f"{url}: is not installed. Install it, or, in the corpus, give a git URL.") from None

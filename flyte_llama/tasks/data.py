@@ -1,4 +1,7 @@
-"""The tasks from sources to packed rows. Does not import torch."""
+"""The tasks from sources to packed rows. Does not import torch.
+
+No task reads its input `generation`: it is part of the cache's key, see `cache`.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,7 @@ from flyte_llama.corpus import CorpusCard
 from flyte_llama.corpus import build_corpus as build
 from flyte_llama.corpus import pin_sources as pin_all_sources
 from flyte_llama.corpus.composition import ORIGINS_TABLE, compose, write_origins
-from flyte_llama.documents import read_documents, rules_version
-from flyte_llama.documents import read_source as read_one_source
+from flyte_llama.documents import read_documents, read_documents_in_batches, rules_version, write_source
 from flyte_llama.encoding import DocumentTokenizer, add_keys, write_epochs
 from flyte_llama.model import PinnedModel
 from flyte_llama.model import pin_model as pin_one_model
@@ -51,22 +53,27 @@ def pin_model(model: ModelConfig) -> PinnedModel:
     environment=GIT_ENVIRONMENT,
     cache=Cache(version=rules_version(), serialize=True),
 )
-def read_source(source: PinnedSource, documents: DocumentsConfig) -> Folder:
+def read_source(source: PinnedSource, documents: DocumentsConfig, generation: str) -> Folder:
     """The documents of one source. A map task: one pod per source."""
     folder = new_folder("documents")
     with retry_network_errors(), open_cache_folder(source.url) as cache_folder:
-        read_one_source(source, documents, folder, cache_folder=cache_folder)
+        write_source(source, documents, folder, cache_folder=cache_folder)
     return upload(folder)
 
 
-@task(**CORPUS, retries=1, enable_deck=True, cache=Cache(version="2", serialize=True))
+@task(**CORPUS, retries=1, enable_deck=True, deck_fields=(), cache=Cache(version="2", serialize=True))
 def build_corpus(
-    sources: list[PinnedSource], documents: list[FlyteDirectory], corpus: CorpusConfig, released: str
+    sources: list[PinnedSource],
+    documents: list[FlyteDirectory],
+    corpus: CorpusConfig,
+    released: str,
+    generation: str,
 ) -> Corpus:
     """Both sides of the split. `sources` and `documents` have the order of the configuration, held-out sources last."""
     train, heldout = new_folder("train"), new_folder("heldout")
     heldout_urls = [source.url for source in sources[len(corpus.train_sources) :]]
-    folders = [download(folder) for folder in documents]
+    with retry_network_errors():
+        folders = [download(folder) for folder in documents]
     release_date = date.fromisoformat(released) if released else None
     card = build(folders, heldout_urls, corpus, released=release_date, train=train, heldout=heldout)
     Deck("Dataset", dataset_page(card))
@@ -77,7 +84,7 @@ def build_corpus(
     **CORPUS,
     retries=3,
     secret_requests=HUB_SECRETS,
-    cache=Cache(version="2", serialize=True),
+    cache=Cache(version="3", serialize=True),
 )
 def prepare_base(
     pinned: PinnedModel,
@@ -86,11 +93,13 @@ def prepare_base(
     train: FlyteDirectory,
     seq_len: int,
     window: int,
+    generation: str,
 ) -> Folder:
     """The base's config and tokenizer with the objective's control tokens; for a scratch model, its weights too."""
     folder = new_folder("base")
-    texts = [document.text for document in read_documents(download(train))] if model.is_scratch else []
     with retry_network_errors():
+        batches = read_documents_in_batches(download(train)) if model.is_scratch else []
+        texts = (document.text for batch in batches for document in batch)
         prepare(pinned, model, texts, longest_input=max(seq_len, window), folder=folder, objective=objective)
     return upload(folder)
 
@@ -105,11 +114,14 @@ def encode(
     epochs: float,
     max_steps: int,
     global_batch_size: int,
+    generation: str,
 ) -> Folder:
     """The train documents as packed rows of `seq_len` ids from the base's tokenizer, as many as training will read."""
     folder = new_folder("rows")
-    tokenizer = DocumentTokenizer(download(base))
-    texts = compose(read_documents(download(train)), composition)
+    with retry_network_errors():
+        base_folder, train_folder = download(base), download(train)
+    tokenizer = DocumentTokenizer(base_folder)
+    texts = compose(read_documents(train_folder), composition)
     extra_tables = {ORIGINS_TABLE: write_origins(folder, texts)}
     write_epochs(
         folder,

@@ -1,19 +1,14 @@
-"""The folders that tasks exchange: downloaded as inputs, made empty, uploaded as outputs, and cached between runs.
+"""The folders that tasks exchange: made empty, sealed, handed to Flyte, and verified before they are read.
 
-A local run keeps them in the user's output folder, which outlives the run:
-
-    output/
-      data/NAME-HASH     each task's output, named by its content
-      cache/HASH         the filter results of each source, for the next run
-      checkpoints/       of an unfinished training run; `tasks.checkpoints` manages it
-
-In a pod Flyte stores the outputs in its bucket, and FLYTE_LLAMA_CACHE names the bucket of the cache.
+A local run keeps them in the user's output folder, see `workspace`: a step writes to `work`, and its finished folder is
+moved to `data/NAME-HASH`. In a pod Flyte stores them in its bucket, and FLYTE_LLAMA_CACHE names the bucket of the
+filter results of each source.
 """
 
 from __future__ import annotations
 
 import hashlib
-import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,53 +17,75 @@ from typing import Annotated
 import flytekit
 from flytekit import FlyteDirectory, HashMethod
 from flytekit.exceptions.base import FlyteException
-from flytekit.exceptions.user import FlyteRecoverableException
+from flytekit.exceptions.user import FlyteDataNotFoundException, FlyteRecoverableException
 
 from flyte_llama.errors import DataError, FlyteLlamaError
 from flyte_llama.progress import say
-from flyte_llama.storage import sha256_folder
+from flyte_llama.storage import MANIFEST, seal, sha256_folder, verify
+from flyte_llama.tasks.cache import MadeBy, note_damage
 from flyte_llama.tasks.resources import SETTINGS
+from flyte_llama.workspace import keep_folder
 
 
-def download(folder: FlyteDirectory) -> Path:
-    """Download a folder, and return its local path.
+def download(folder: FlyteDirectory, *, made_by: MadeBy = "data") -> Path:
+    """Download a folder, verify every file of it, and return its local path.
+
+    Args:
+        made_by: The steps that made it; on a cluster they run again if the folder is damaged.
 
     Raises:
-        DataError: if it no longer exists, for example because the output folder of a local run was deleted while
-            Flyte's local cache still points to it.
+        DataError: if it is gone, or is not as it was sealed; transient if the storage did not answer.
     """
-    path = Path(folder.download())
-    if not path.is_dir():
-        raise DataError(
-            f"{path}: no longer exists, but Flyte's local cache refers to it. Run pyflyte run --overwrite-cache once."
-        )
+    uri = str(folder.remote_source or folder.path)
+    try:
+        path = Path(folder.download())
+        verify(path, strict=True)
+    except (DataError, FlyteDataNotFoundException) as error:
+        if output_folder_of(folder) is not None:
+            raise DataError(f"{error} The same command makes it again.") from None
+        raise DataError(f"{uri}: {error} {note_damage(uri, made_by)}") from None
+    except (FlyteException, OSError) as error:
+        # The storage did not answer, or the disk is full. The folder may be whole.
+        raise DataError(f"{uri}: could not be downloaded ({error}).", transient=True) from None
     return path
 
 
 def upload(folder: Path, *, made_from: FlyteDirectory | None = None) -> FlyteDirectory:
-    """Wrap a folder made by `new_folder` as the output of a task; Flyte uploads it to its storage on a cluster.
+    """Seal a folder made by `new_folder`, unless it is sealed, and wrap it as the output of a task.
 
-    A local run stores it as `output/data/NAME-HASH`, since the working directory is temporary and Flyte's local cache
-    would later point to a missing folder.
+    On a cluster Flyte uploads it to its storage. A local run moves it to `output/data/NAME-HASH`.
 
     Args:
         made_from: An input of the task, needed only in a process spawned by Elastic, where Flyte does not report
             whether the run is local. If the input is in the output folder of a local run, the result goes there too.
     """
     output = output_folder_of(made_from)
-    if output is None:
-        return FlyteDirectory(str(folder))
-    name = f"{folder.name.split('-')[0]}-{sha256_folder(folder)[:12]}"
-    return FlyteDirectory(str(folder), remote_directory=str(output / "data" / name))
+    if output is not None:
+        return FlyteDirectory(str(keep_folder(folder, output)), remote_directory=False)
+    if not (folder / MANIFEST).is_file():
+        seal(folder)
+    return FlyteDirectory(str(folder))
 
 
-def new_folder(name: str) -> Path:
-    """Make an empty folder for this task.
+def new_folder(name: str, *, made_from: FlyteDirectory | None = None) -> Path:
+    """Make an empty folder for this task; `upload` explains `made_from`.
 
     In a local run, all tasks share one working directory, so its name ends in random characters.
     """
-    working_directory = str(flytekit.current_context().working_directory)
-    return Path(tempfile.mkdtemp(prefix=f"{name}-", dir=working_directory))
+    output = output_folder_of(made_from)
+    parent = output / "work" if output else Path(flytekit.current_context().working_directory)
+    folder = parent / f"{name}-{uuid.uuid4().hex[:8]}"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def stored_folders(name: str, *, made_from: FlyteDirectory) -> list[Path]:
+    """The folders `NAME-HASH` that this step of local runs has made so far, newest first; none in a pod."""
+    output = output_folder_of(made_from)
+    if output is None:
+        return []
+    folders = [path for path in (output / "data").glob(f"{name}-*") if path.suffix != ".damaged"]
+    return sorted(folders, key=lambda path: path.stat().st_mtime, reverse=True)
 
 
 def output_folder_of(made_from: FlyteDirectory | None) -> Path | None:
@@ -85,7 +102,7 @@ def retry_network_errors() -> Iterator[None]:
         yield
     except FlyteLlamaError as error:
         if error.transient and local_output() is None:
-            raise FlyteRecoverableException(error.message) from error
+            raise FlyteRecoverableException(error.message) from None
         raise
 
 
@@ -116,10 +133,7 @@ def open_cache_folder(name: str) -> Iterator[Path | None]:
 def local_output() -> Path | None:
     """The user's output folder in a local run; None in a pod."""
     state = flytekit.FlyteContextManager.current_context().execution_state
-    if state is None or not state.is_local_execution():
-        return None
-    _output().mkdir(parents=True, exist_ok=True)
-    return _output()
+    return _output() if state is not None and state.is_local_execution() else None
 
 
 def content_hash(folder: FlyteDirectory) -> str:

@@ -7,15 +7,25 @@ from typing import NamedTuple
 
 from flytekit import Deck, FlyteDirectory, FlyteFile, task
 
-from flyte_llama.config import PublishConfig
+from flyte_llama.config import ExperimentConfig, PublishConfig
 from flyte_llama.corpus import CorpusCard
+from flyte_llama.evaluation import measured_model
 from flyte_llama.model import PinnedModel
 from flyte_llama.progress import say
-from flyte_llama.report import EvaluationReport, MeasuredModel, make_report, report_table, write_files
+from flyte_llama.report import (
+    EvaluationReport,
+    MeasuredModel,
+    collect_versions,
+    make_report,
+    report_table,
+    write_files,
+)
 from flyte_llama.report.publish import passes_gate, publish_model
-from flyte_llama.tasks.folders import download, local_output, new_folder
+from flyte_llama.tasks.cache import CACHE
+from flyte_llama.tasks.folders import download, local_output, new_folder, retry_network_errors
 from flyte_llama.tasks.resources import HUB_SECRETS, HUB_TOKEN, SMALL, UPLOADER
 from flyte_llama.training import TrainingSummary
+from flyte_llama.workspace import finish_run, new_run_folder
 
 
 class Report(NamedTuple):
@@ -25,8 +35,10 @@ class Report(NamedTuple):
     dataset_card: FlyteFile
 
 
-@task(**SMALL, retries=1, enable_deck=True)
+# No task has Flyte's own decks: those of inputs and outputs would show text of repositories unescaped.
+@task(**SMALL, retries=1, enable_deck=True, deck_fields=())
 def report(
+    config: ExperimentConfig,
     base_scores: list[FlyteDirectory],
     published_scores: list[FlyteDirectory],
     tuned_scores: list[FlyteDirectory],
@@ -43,19 +55,26 @@ def report(
         published_scores: Scores of the published model; an empty list if the configuration names none.
     """
     # summarise the scores of one to three models
-    tuned = PinnedModel(name=_address(model), revision="")
-    measured = [MeasuredModel("base", base, download(folder)) for folder in base_scores]
+    with retry_network_errors():
+        base_folders, published_folders, (tuned_folder,) = (
+            [download(folder, made_by="scoring") for folder in scores]
+            for scores in (base_scores, published_scores, tuned_scores)
+        )
+    tuned = PinnedModel(name=_address(model), revision=measured_model(tuned_folder / "scores"))
+    measured = [MeasuredModel("base", base, folder) for folder in base_folders]
     measured += [
-        MeasuredModel("published", pinned, download(folder))
-        for pinned, folder in zip(published, published_scores, strict=True)
+        MeasuredModel("published", pinned, folder) for pinned, folder in zip(published, published_folders, strict=True)
     ]
-    measured += [MeasuredModel("fine-tuned", tuned, download(folder)) for folder in tuned_scores]
+    measured.append(MeasuredModel("fine-tuned", tuned, tuned_folder))
     result = make_report(measured, corpus=card, training=training)
 
-    # write its files, in a local run to the user's output folder, and return the ones that Flyte's console shows
-    folder = local_output() or new_folder("report")
-    write_files(folder, result, card)
+    # write its files, in a local run to a run folder of the output folder, and return the ones that the console shows
+    output = local_output()
+    folder = new_run_folder(output, CACHE.run_name) if output else new_folder("report")
+    write_files(folder, result, config, card)
     Deck("Report", (folder / "report.html").read_text(encoding="utf-8"))
+    if output:
+        finish_run(folder, CACHE.run_name, CACHE.used, collect_versions())
     say(
         f"\n{report_table(result)}\n\nmodel:    {_address(model)}\nheld out: {_address(heldout)}\n"
         f"report:   {folder / 'report.html'}\ndataset:  {folder / 'dataset.html'}"
@@ -70,7 +89,9 @@ def publish(model: FlyteDirectory, report: EvaluationReport, publish: PublishCon
     if publish.repository is None or not passes_gate(report, publish):
         return ""
     token = os.environ.get(HUB_TOKEN)
-    return publish_model(download(model), report, publish.repository, private=publish.private, token=token)
+    with retry_network_errors():
+        folder = download(model, made_by="training")
+        return publish_model(folder, report, publish.repository, private=publish.private, token=token)
 
 
 def _address(folder: FlyteDirectory) -> str:

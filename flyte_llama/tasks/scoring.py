@@ -1,4 +1,7 @@
-"""The tasks that build the evaluation suite, measure models on it (one pod per shard), and join the results."""
+"""The tasks that build the evaluation suite, measure models on it (one pod per shard), and join the results.
+
+No task reads its input `generation`: it is part of the cache's key, see `cache`.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +24,11 @@ class Pairs(NamedTuple):
 
 
 @task(**CORPUS, retries=1, cache=Cache(version="2", serialize=True))
-def mine_flyte_eval(heldout: FlyteDirectory, flyte_eval: FlyteEvalConfig) -> Folder:
+def mine_flyte_eval(heldout: FlyteDirectory, flyte_eval: FlyteEvalConfig, generation: str) -> Folder:
     """The items of FlyteEval. Runs held-out code in a sandbox, in a pod without secrets."""
     folder = new_folder("items")
-    make_items(download(heldout), flyte_eval, out=folder)
+    with retry_network_errors():
+        make_items(download(heldout), flyte_eval, out=folder)
     return upload(folder)
 
 
@@ -35,24 +39,26 @@ def build_suite(
     items: FlyteDirectory,
     evaluation: EvaluationConfig,
     documents: DocumentsConfig,
+    generation: str,
 ) -> list[Folder]:
     """The suite that every model is measured on, in `evaluation.shards` folders."""
     shards = [new_folder("suite") for _ in range(evaluation.shards)]
-    make_suite(download(heldout), download(train), download(items), evaluation, documents, shards=shards)
+    with retry_network_errors():
+        make_suite(download(heldout), download(train), download(items), evaluation, documents, shards=shards)
     return [upload(folder) for folder in shards]
 
 
 @task(**SMALL, retries=3, secret_requests=HUB_SECRETS)
 def pin_published(evaluation: EvaluationConfig) -> list[PinnedModel]:
     """The published model at its current commit; empty if none is configured. Never cached: it may ask the hub."""
-    if evaluation.published is None:
+    if evaluation.published_model is None:
         return []
     with retry_network_errors():
-        return [pin_one_model(ModelConfig(name=evaluation.published))]
+        return [pin_one_model(ModelConfig(name=evaluation.published_model))]
 
 
-@task(**CORPUS, retries=3, secret_requests=HUB_SECRETS, cache=Cache(version="1", serialize=True))
-def prepare_published(pinned: PinnedModel, window: int) -> Folder:
+@task(**CORPUS, retries=3, secret_requests=HUB_SECRETS, cache=Cache(version="2", serialize=True))
+def prepare_published(pinned: PinnedModel, window: int, generation: str) -> Folder:
     """The published model's config and tokenizer. A map task, since the list of published models may be empty."""
     folder = new_folder("published")
     with retry_network_errors():
@@ -67,25 +73,30 @@ def pair(models: list[FlyteDirectory], shards: list[FlyteDirectory]) -> Pairs:
     return Pairs([model for model in models for _ in shards], [shard for _ in models for shard in shards])
 
 
-@task(**ONE_GPU, retries=3, secret_requests=HUB_SECRETS, cache=Cache(version="4", serialize=True))
+@task(**ONE_GPU, retries=3, secret_requests=HUB_SECRETS, cache=Cache(version="5", serialize=True))
 def evaluate(
     model: FlyteDirectory,
     shard: FlyteDirectory,
     evaluation: EvaluationConfig,
     objective: ObjectiveConfig,
     precision: str,
+    made_by: str,
+    generation: str,
 ) -> Folder:
-    """Measure a prepared base or a fine-tuned model on one shard of the suite. A map task: one GPU per shard."""
+    """Measure a prepared base or a fine-tuned model on one shard of the suite. A map task: one GPU per shard.
+
+    Args:
+        made_by: The steps that made the model: `data` for a base, `training` for a fine-tuned one.
+    """
     folder = new_folder("measured")
     with retry_network_errors():
-        measure_model(
-            download(model), download(shard), evaluation, objective=objective, precision=precision, out=folder
-        )
+        model_folder = download(model, made_by="training" if made_by == "training" else "data")
+        measure_model(model_folder, download(shard), evaluation, objective=objective, precision=precision, out=folder)
     return upload(folder)
 
 
 @task(**CORPUS, retries=1, cache=Cache(version="2", serialize=True))
-def join_shards(parts: list[FlyteDirectory], items: FlyteDirectory) -> list[Folder]:
+def join_shards(parts: list[FlyteDirectory], items: FlyteDirectory, generation: str) -> list[Folder]:
     """Join the results of one model into one folder; an empty list stays empty.
 
     Grades FlyteEval, so it runs code that the model wrote: in a sandbox, in a pod without secrets.
@@ -93,5 +104,6 @@ def join_shards(parts: list[FlyteDirectory], items: FlyteDirectory) -> list[Fold
     if not parts:
         return []
     folder = new_folder("scores")
-    join_parts([download(part) for part in parts], download(items), out=folder)
+    with retry_network_errors():
+        join_parts([download(part, made_by="scoring") for part in parts], download(items), out=folder)
     return [upload(folder)]

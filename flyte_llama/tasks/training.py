@@ -1,4 +1,7 @@
-"""The tasks that fine-tune on one node of GPUs, or on several. Imports torch, as Flyte's Elastic does anyway."""
+"""The tasks that fine-tune on one node of GPUs, or on several. Imports torch, as Flyte's Elastic does anyway.
+
+No task reads its input `generation`: it is part of the cache's key, see `cache`.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +10,22 @@ from typing import NamedTuple
 
 import torch
 from flytekit import Cache, Deck, FlyteDirectory, task
-from flytekitplugins.kfpytorch import Elastic
+from flytekit.configuration import LocalConfig
 
 from flyte_llama.config import TrainingConfig
 from flyte_llama.documents import read_documents
+from flyte_llama.progress import say
 from flyte_llama.report import training_page
 from flyte_llama.tasks.checkpoints import checkpoint_folder, checkpoint_uploader
-from flyte_llama.tasks.folders import Folder, download, new_folder, retry_network_errors, upload
+from flyte_llama.tasks.elastic import Launcher
+from flyte_llama.tasks.folders import Folder, download, new_folder, stored_folders, upload
 from flyte_llama.tasks.resources import ALL_GPUS, HUB_SECRETS, SETTINGS
 from flyte_llama.training import TrainingSummary
 from flyte_llama.training import fine_tune as train
-from flyte_llama.training.processes import node_rank, on_each_node, process_group
+from flyte_llama.training.checkpoints import VERSION
+from flyte_llama.training.export import find_model
+from flyte_llama.training.node_checkpoints import group_fingerprint, remove_checkpoints
+from flyte_llama.training.processes import node_rank, on_each_node, on_first_rank, process_group
 
 
 class FineTuned(NamedTuple):
@@ -27,25 +35,26 @@ class FineTuned(NamedTuple):
 
 # The pod imports this module again, so there it is the number of GPUs in the pod; 1 on a laptop.
 PROCESSES = max(1, torch.cuda.device_count())
-ENVIRONMENT = {
-    "PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True",
-    # Seconds that the launcher gives its processes to seal and upload a checkpoint when the pod is taken away.
-    "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "120",
-}
-CACHE = Cache(version="3", serialize=True)
+# A process that was killed is noticed before others fail for want of it, so the message names the cause.
+SECONDS_BETWEEN_LOOKS = 0.1
+ENVIRONMENT = {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}
+CACHE = Cache(version=VERSION, serialize=True)
 
 
 @task(
-    task_config=Elastic(nnodes=1, nproc_per_node=PROCESSES, monitor_interval=1, increase_shared_mem=False),
+    task_config=Launcher(
+        nnodes=1, nproc_per_node=PROCESSES, monitor_interval=SECONDS_BETWEEN_LOOKS, increase_shared_mem=False
+    ),
     **ALL_GPUS,
     retries=3,
     enable_deck=True,
+    deck_fields=(),
     secret_requests=HUB_SECRETS,
     environment=ENVIRONMENT,
     cache=CACHE,
 )
 def fine_tune(
-    base: FlyteDirectory, rows: FlyteDirectory, heldout: FlyteDirectory, training: TrainingConfig
+    base: FlyteDirectory, rows: FlyteDirectory, heldout: FlyteDirectory, training: TrainingConfig, generation: str
 ) -> FineTuned:
     """The fine-tuned model in the hub's format. Runs in every process; Flyte takes the result of rank 0.
 
@@ -55,10 +64,10 @@ def fine_tune(
 
 
 @task(
-    task_config=Elastic(
+    task_config=Launcher(
         nnodes=max(2, SETTINGS.nodes),
         nproc_per_node=torch.cuda.device_count() or SETTINGS.gpu_count,
-        monitor_interval=1,
+        monitor_interval=SECONDS_BETWEEN_LOOKS,
         increase_shared_mem=False,
         # Seconds that a node waits for the others, which may have yet to start and pull the image.
         rdzv_configs={"timeout": 1800, "join_timeout": 1800},
@@ -66,12 +75,13 @@ def fine_tune(
     **ALL_GPUS,
     retries=3,
     enable_deck=True,
+    deck_fields=(),
     secret_requests=HUB_SECRETS,
     environment=ENVIRONMENT | {"FLYTE_LLAMA_NODES": str(SETTINGS.nodes)},
     cache=CACHE,
 )
 def fine_tune_on_nodes(
-    base: FlyteDirectory, rows: FlyteDirectory, heldout: FlyteDirectory, training: TrainingConfig
+    base: FlyteDirectory, rows: FlyteDirectory, heldout: FlyteDirectory, training: TrainingConfig, generation: str
 ) -> FineTuned:
     """`fine_tune` on FLYTE_LLAMA_NODES nodes, as a PyTorchJob of Kubeflow's operator. Each node writes checkpoints."""
     return _fine_tune(base, rows, heldout, training)
@@ -80,27 +90,40 @@ def fine_tune_on_nodes(
 def _fine_tune(
     base: FlyteDirectory, rows: FlyteDirectory, heldout: FlyteDirectory, training: TrainingConfig
 ) -> FineTuned:
-    """Download the inputs once per node, train, and return the model with its summary."""
+    """Download the inputs once per node, train, and return the model with its summary.
+
+    If an earlier start of this run was ended after it had stored the model, that model is returned.
+    """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    with retry_network_errors(), process_group():
+    with process_group() as rank:
+        # Download the inputs, and the checkpoints of the previous attempt.
         folders = on_each_node(
-            lambda: (
-                download(base),
-                download(rows),
-                download(heldout),
-                new_folder("model"),
-                checkpoint_folder(base, rows),
+            lambda: (download(base), download(rows), download(heldout), checkpoint_folder(base, rows))
+        )
+        base_folder, rows_folder, heldout_folder, checkpoints = folders[node_rank()]
+
+        # Take the model of an earlier start, or train one and hand it over.
+        made_from = group_fingerprint(base_folder, rows_folder, training)
+        stored_models = [] if LocalConfig.auto().cache_overwrite else stored_folders("model", made_from=rows)
+        stored = on_first_rank(lambda: find_model(stored_models, made_from))
+        if stored is not None:
+            model, summary = FlyteDirectory(str(stored[0]), remote_directory=False), stored[1]
+            if rank == 0:
+                say(f"an earlier start of this run trained the model: {stored[0]}")
+        else:
+            out = on_each_node(lambda: new_folder("model", made_from=rows))[node_rank()]
+            summary = train(
+                base_folder,
+                rows_folder,
+                out,
+                training,
+                heldout=read_documents(heldout_folder),
+                checkpoints=checkpoints,
+                upload=checkpoint_uploader(rows),
             )
-        )
-        base_folder, rows_folder, heldout_folder, out, checkpoints = folders[node_rank()]
-        summary = train(
-            base_folder,
-            rows_folder,
-            out,
-            training,
-            heldout=read_documents(heldout_folder),
-            checkpoints=checkpoints,
-            upload=checkpoint_uploader(rows),
-        )
+            model = on_first_rank(lambda: upload(out, made_from=rows))
+
+        # In a local run the model is now where it survives. In a pod, the bucket still has the last checkpoint.
+        remove_checkpoints(checkpoints, made_from)
         Deck("Training", training_page(summary))
-        return FineTuned(upload(out, made_from=rows), summary)
+        return FineTuned(model, summary)

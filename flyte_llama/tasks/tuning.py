@@ -10,11 +10,13 @@ from flyte_llama.evaluation.sweep import SweepTrial, rank_trials, sweep_points
 from flyte_llama.evaluation.sweep import try_point as try_one_point
 from flyte_llama.plan import ACCELERATORS, base_shape
 from flyte_llama.progress import say
-from flyte_llama.report import batch_table, sweep_table, trials_page
+from flyte_llama.report import batch_table, collect_versions, sweep_table, trials_page
+from flyte_llama.tasks.cache import CACHE
 from flyte_llama.tasks.folders import download, local_output, new_folder, retry_network_errors
 from flyte_llama.tasks.resources import ALL_GPUS, HUB_SECRETS, SETTINGS, SMALL
 from flyte_llama.tasks.training import PROCESSES
 from flyte_llama.training.trials import BatchTrial, batch_candidates, best_batch, try_batch
+from flyte_llama.workspace import finish_run, new_run_folder
 
 
 @task(**SMALL, retries=1)
@@ -39,12 +41,11 @@ def try_batch_size(training: TrainingConfig, base: FlyteDirectory, rows: FlyteDi
         return try_batch(download(base), download(rows), training, new_folder("trial"), num_processes=PROCESSES)
 
 
-@task(**SMALL, retries=1, enable_deck=True)
+@task(**SMALL, retries=1, enable_deck=True, deck_fields=())
 def choose_batch_size(trials: list[BatchTrial]) -> BatchTrial:
     """Show a table of all trials, and return the one with the largest size that fits."""
     table = batch_table(trials)
-    Deck("Micro-batch sizes", trials_page("Micro-batch sizes", table))
-    say(f"\n{table}")
+    _show("Micro-batch sizes", table)
     best = best_batch(trials)
     if best is None:
         raise TrainingError(
@@ -84,11 +85,23 @@ def try_point(
         )
 
 
-@task(**SMALL, retries=1, enable_deck=True)
+@task(**SMALL, retries=1, enable_deck=True, deck_fields=())
 def choose_point(trials: list[SweepTrial]) -> list[SweepTrial]:
     """Show a table of all trials, and return them, best first."""
     table = sweep_table(trials)
-    Deck("Sweep", trials_page("Sweep over learning rate and rank", table))
+    _show("Sweep over learning rate and rank", table)
     best, *others = rank_trials(trials)
-    say(f"\n{table}\nbest on held-out text: learning_rate {best.learning_rate:g}, rank {best.rank or 'all weights'}")
+    say(f"best on held-out text: learning_rate {best.learning_rate:g}, rank {best.rank or 'all weights'}")
     return [best, *others]
+
+
+def _show(title: str, table: str) -> None:
+    """Show a table of trials in the log and in the deck; a local run also keeps it, in its run folder."""
+    say(f"\n{table}")
+    page = trials_page(title, table)
+    Deck(title, page)
+    output = local_output()
+    if output is not None:
+        folder = new_run_folder(output, CACHE.run_name)
+        (folder / "trials.html").write_text(page, encoding="utf-8")
+        finish_run(folder, CACHE.run_name, CACHE.used, collect_versions())

@@ -20,6 +20,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import time
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -29,12 +30,17 @@ from flyte_llama.config import TrainingConfig
 from flyte_llama.errors import DataError, TrainingError
 from flyte_llama.progress import bytes_text, say
 from flyte_llama.storage import MANIFEST, seal, sha256_file, sha256_folder, sync_to_disk, verify
+from flyte_llama.workspace import lock_folder
 
 UNSEALED = "unsealed"
+VERSION = "3"
+"""Version of the training code; raise it when the same inputs give another model. Flyte's cache has it as key too."""
+
 # Settings that do not change the weights, so the fingerprint leaves them out.
 _WITHOUT_EFFECT = ("checkpoint_every_steps", "keep_checkpoints", "log_every_steps", "report_to")
 # Packages that may change the weights, so the fingerprint has their versions.
 _PACKAGES = ("torch", "transformers", "deepspeed", "peft")
+_SECONDS_BETWEEN_TRIES = 0.5
 _STEP_FOLDER = re.compile(r"step-(\d+)")
 
 
@@ -53,9 +59,19 @@ class Checkpoints:
         self._made_from = dict(made_from)
         self._keep = keep
 
-    def prepare(self) -> None:
-        """Create the folder, and empty `unsealed` of anything that an interrupted process left there."""
-        self.unsealed.mkdir(parents=True, exist_ok=True)
+    def prepare(self, *, patience_s: float = 60.0) -> None:
+        """Create the folder, lock it, and empty `unsealed` of anything that an interrupted process left there.
+
+        Args:
+            patience_s: How long to wait for another process that has the folder: after a kill of its launcher, the
+                process of an earlier start may still be sealing a checkpoint.
+
+        Raises:
+            DataError: if another process still has the folder then.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock(patience_s)
+        self.unsealed.mkdir(exist_ok=True)
         leftovers = [path.name for path in self.unsealed.iterdir()]
         if leftovers:
             say(f"{self.unsealed}: removed {', '.join(sorted(leftovers))}, which an interrupted run left unfinished")
@@ -134,6 +150,20 @@ class Checkpoints:
         """Where the Trainer writes a checkpoint: its output folder is `unsealed`."""
         return self.unsealed / f"checkpoint-{step}"
 
+    def _lock(self, patience_s: float) -> None:
+        end, told = time.monotonic() + patience_s, False
+        while True:
+            try:
+                lock_folder(self.folder, what="Wait until it ends, and start again.")
+                return
+            except DataError:
+                if time.monotonic() >= end:
+                    raise
+            if not told:
+                say(f"{self.folder}: waiting for another process that still uses these checkpoints")
+                told = True
+            time.sleep(_SECONDS_BETWEEN_TRIES)
+
     def _check_made_from(self, step: int, made_from: Mapping[str, str] | None) -> None:
         differences = list_changes(made_from or {}, self._made_from)
         if differences:
@@ -167,18 +197,27 @@ def run_fingerprint(
     """Field → value, as stored in a checkpoint's manifest; a run resumes from a checkpoint only if all fields match.
 
     Settings that only affect logging, reporting and the keeping of checkpoints are left out. The digest of the rows'
-    manifest stands for the rows, because the manifest contains their sha256. The number of processes is a field because
-    ZeRO splits its state by it, and each process draws a different dropout.
+    manifest stands for the rows, because the manifest contains their sha256; the same goes for a sealed base. The
+    number of processes is a field because ZeRO splits its state by it, and each process draws a different dropout.
     """
     settings = training.model_dump(mode="json", exclude=set(_WITHOUT_EFFECT))
     return {
+        "training": VERSION,
         "rows": sha256_file(rows_folder / MANIFEST),
-        "base": sha256_folder(base),
+        "base": sha256_file(base / MANIFEST) if (base / MANIFEST).is_file() else sha256_folder(base),
         **_flatten("training", settings),
         "processes": str(num_processes),
         "device": device,
         **{package: version(package) for package in _PACKAGES},
     }
+
+
+def read_fingerprint(folder: Path) -> dict[str, str]:
+    """The fingerprint in a sealed folder's manifest, which is not verified; empty if it cannot be read."""
+    try:
+        return dict(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["made_from"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return {}
 
 
 def list_changes(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:

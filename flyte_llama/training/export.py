@@ -1,9 +1,12 @@
-"""A trained model → a folder in the hub's format, which is loaded again and compared with the model in memory."""
+"""A trained model → a folder in the hub's format, which is loaded again and compared with the model in memory.
+
+The sealed folder's manifest has the run's fingerprint and summary, so a later start of the run finds the model.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +15,17 @@ import numpy as np
 from flyte_llama.config import EvaluationConfig, TrainingConfig
 from flyte_llama.documents import Document
 from flyte_llama.encoding import DocumentTokenizer
-from flyte_llama.errors import EvaluationError, TrainingError
+from flyte_llama.errors import DataError, EvaluationError, TrainingError
 from flyte_llama.inference import token_nats
 from flyte_llama.model import ADAPTER_FOLDER, copy_small_files, merge_adapter, torch_dtype
+from flyte_llama.model.adapters import recorded_base
 from flyte_llama.model.base import BASE_FILE, read_base
 from flyte_llama.progress import say
+from flyte_llama.storage import MANIFEST, seal, verify
+from flyte_llama.training.checkpoints import read_fingerprint
 from flyte_llama.training.fresh import fresh_nats
 from flyte_llama.training.processes import on_first_rank
-from flyte_llama.training.summary import VerifiedArtefact
+from flyte_llama.training.summary import TrainingSummary, VerifiedArtefact
 
 SAMPLE_DOCUMENTS, SAMPLE_TOKENS = 32, 16_384
 """The most held-out documents, and the most tokens of all of them together, to verify an artefact with."""
@@ -63,6 +69,30 @@ def export_model(
         return verify_artefacts(base, out, training, sample, in_memory, config) if sample else []
 
     return on_first_rank(finish)
+
+
+def seal_model(out: Path, summary: TrainingSummary, made_from: Mapping[str, str]) -> None:
+    """Seal a model's folder, with the summary and the fingerprint of its run in the manifest."""
+    seal(out, summary=summary.model_dump(mode="json"), made_from=dict(made_from))
+
+
+def find_model(folders: Iterable[Path], made_from: Mapping[str, str]) -> tuple[Path, TrainingSummary] | None:
+    """The first folder with a whole model of the run with this fingerprint, and the run's summary; None if none has.
+
+    Args:
+        folders: Folders that `seal_model` sealed, perhaps damaged since.
+    """
+    for folder in folders:
+        # Look at the fingerprint first: to verify reads the whole model.
+        fingerprint = read_fingerprint(folder)
+        if fingerprint != made_from and (fingerprint or not (folder / MANIFEST).is_file()):
+            continue
+        try:
+            verified = verify(folder, strict=True)
+            return folder, TrainingSummary.model_validate(verified["summary"])
+        except (DataError, OSError, ValueError, LookupError) as error:
+            say(f"{folder}: not used as the trained model. {error}")
+    return None
 
 
 def verify_artefacts(
@@ -125,14 +155,23 @@ def _save_trained(trainer: Any, training: TrainingConfig, base: Path, out: Path)
         if training.deepspeed.zero_stage == 3:
             gathered = engine._zero3_consolidated_16bit_state_dict(exclude_frozen_parameters=True)
         if trainer.args.should_save:
-            if (base / BASE_FILE).is_file():
-                # The name of the base on the hub; peft recorded the local folder that it was loaded from.
-                trainer.model.peft_config["default"].base_model_name_or_path = read_base(base).name
-            # The embeddings stay out, even for a base with added tokens: the adapter holds their new rows.
-            trainer.model.save_pretrained(out / ADAPTER_FOLDER, state_dict=gathered, save_embedding_layers=False)
+            save_adapter(trainer.model, base, out / ADAPTER_FOLDER, state=gathered)
     # The Trainer also pickles its arguments; nothing reads them, and a pickle is unsafe to load.
     for pickled in out.rglob("training_args.bin"):
         pickled.unlink(missing_ok=True)
+
+
+def save_adapter(model: Any, base: Path, folder: Path, *, state: dict[str, Any] | None = None) -> None:
+    """Write the adapter of a model to a folder, with the name of its base but not the path of a local one.
+
+    Args:
+        state: The adapter's weights, gathered from all processes; None if the model holds them whole.
+    """
+    # peft recorded the path of the folder that the base was loaded from.
+    name = read_base(base).name if (base / BASE_FILE).is_file() else str(base.absolute())
+    model.peft_config["default"].base_model_name_or_path = recorded_base(name)
+    # The embeddings stay out, even for a base with added tokens: the adapter holds their new rows.
+    model.save_pretrained(folder, state_dict=state, save_embedding_layers=False)
 
 
 def _load_and_score(name: str, **options: Any) -> list[float]:

@@ -9,8 +9,6 @@ come out the same to the bit. Does not evaluate, and does not read repositories 
 
 from __future__ import annotations
 
-import contextlib
-import shutil
 from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,11 +22,18 @@ from flyte_llama.model import load_trainable_model
 from flyte_llama.plan import ModelShape, base_shape, recognise, refuse_if_too_large
 from flyte_llama.plan.deepspeed import make_deepspeed_config
 from flyte_llama.progress import say
-from flyte_llama.training.checkpoints import UNSEALED, Checkpoints, run_fingerprint
-from flyte_llama.training.export import export_model
+from flyte_llama.training.checkpoints import UNSEALED, Checkpoints
+from flyte_llama.training.devices import precision_problems
+from flyte_llama.training.export import export_model, seal_model
 from flyte_llama.training.metrics import StepTotals, make_step_log
-from flyte_llama.training.node_checkpoints import NodeCheckpoints, Upload, node_folder, open_curve
-from flyte_llama.training.processes import Interruption, on_each_node, on_first_rank
+from flyte_llama.training.node_checkpoints import (
+    NodeCheckpoints,
+    Upload,
+    group_fingerprint,
+    node_folder,
+    open_curve,
+)
+from flyte_llama.training.processes import Interrupted, Interruption, on_first_rank
 from flyte_llama.training.summary import TrainingSummary
 
 # The packages that can serve a `report_to` name, where the name itself is not the package.
@@ -55,104 +60,111 @@ def fine_tune(
         heldout: Documents that were not trained on. A sample of them verifies that the written model is the trained
             one. Pass none to skip this, as in a trial, where the model is measured and thrown away.
         checkpoints: Folder of this run's checkpoints. The run resumes from the newest one that an earlier start left
-            there. The folder is removed once the model is written.
+            there.
         upload: Called with the folder of the checkpoint that the run resumes from, and of each one that it seals.
 
     Raises:
         DataError: if the rows are damaged.
-        Interrupted: if SIGTERM or SIGINT reached any process. The step is saved as a checkpoint; no model is written.
+        Interrupted: if SIGTERM or SIGINT reached any process during the steps. The step is saved as a checkpoint; no
+            model is written.
         TrainingError: if the batch cannot be split evenly over the processes, the device does not support bf16, the
             checkpoints belong to another run (data, model, configuration, processes or packages), the disk has no room
             for them, the loss is not finite, or the written model is not the trained one.
     """
+    from safetensors import SafetensorError
     from transformers import TrainingArguments, set_seed
 
     from flyte_llama.training.trainer import OrderedRows, PackedTrainer, row_order
 
+    # Open the rows, and put them in the order of the whole run.
+    rows, manifest = open_rows(rows_folder)
+    steps = training.run_length.num_steps(manifest["rows_per_epoch"][0])
+    order = row_order(manifest["rows_per_epoch"], num_rows=steps * training.global_batch_size, seed=training.seed)
+
+    # Set up DeepSpeed, before the model: under ZeRO-3 it splits weights while they are loaded.
+    folder = node_folder(checkpoints)
+    arguments = TrainingArguments(**trainer_arguments(training, num_steps=steps, output=folder / UNSEALED))
+    num_processes = arguments.world_size
+
+    # Find the checkpoint to resume from, if an earlier start of the same run left one.
+    made_from = group_fingerprint(base, rows_folder, training)
+    curve = open_curve(checkpoints)
+    node_checkpoints = NodeCheckpoints(
+        Checkpoints(folder, made_from=made_from, keep=training.keep_checkpoints), curve, upload
+    )
+    resume_from = node_checkpoints.resume()
+
+    # Load the model, unless the plan shows that it cannot fit.
+    shape = base_shape(base, training)
+    if shape is not None:
+        _refuse_if_too_large(shape, training, num_processes)
+    set_seed(training.seed)
+    model = load_trainable_model(base, training)
+    num_parameters = _count_weights(model.parameters())
+    num_trainable = _count_weights(parameter for parameter in model.parameters() if parameter.requires_grad)
+    use_cache = model.config.use_cache  # the Trainer switches it off, and the saved model needs it back
+
+    # Build the trainer, after checking that the disk has room for the checkpoints of the whole run.
+    totals = StepTotals(rows, order, rows_per_step=training.global_batch_size, shape=shape, training=training)
+    # A checkpoint has 4 numbers for each trained weight, of at most 4 bytes: the weight, its float32 master copy
+    # and two moments.
+    expected_bytes = 16 * num_trainable
+    if resume_from is None:
+        # The oldest is removed only after the newest is sealed, so there is one more for a moment.
+        count = training.keep_checkpoints + 1 if training.checkpoint_every_steps else 1
+        node_checkpoints.check_room(expected_bytes, count=count)
     interruption = Interruption()
+    trainer = PackedTrainer(
+        model=model,
+        args=arguments,
+        rows=OrderedRows(rows, order),
+        callbacks=[make_step_log(curve, totals, peak_flops=_peak_flops(training, num_processes))],
+        checkpoints=node_checkpoints,
+        checkpoint_every_steps=training.checkpoint_every_steps,
+        checkpoint_last_step=out is not None,
+        expected_bytes=expected_bytes,
+        interruption=interruption,
+    )
+
+    # Train. Only now is there something to save when a signal arrives.
     with interruption.catch_signals():
-        # Open the rows, and put them in the order of the whole run.
-        rows, manifest = open_rows(rows_folder)
-        steps = training.run_length.num_steps(manifest["rows_per_epoch"][0])
-        order = row_order(manifest["rows_per_epoch"], num_rows=steps * training.global_batch_size, seed=training.seed)
-
-        # Set up DeepSpeed, before the model: under ZeRO-3 it splits weights while they are loaded.
-        folder = node_folder(checkpoints)
-        arguments = TrainingArguments(**trainer_arguments(training, num_steps=steps, output=folder / UNSEALED))
-        num_processes, device = arguments.world_size, arguments.device.type
-
-        # Find the checkpoint to resume from, if an earlier start of the same run left one.
-        made_from = on_first_rank(
-            lambda: run_fingerprint(base, rows_folder, training, num_processes=num_processes, device=device)
-        )
-        curve = open_curve(checkpoints)
-        node_checkpoints = NodeCheckpoints(
-            Checkpoints(folder, made_from=made_from, keep=training.keep_checkpoints), curve, upload
-        )
-        resume_from = node_checkpoints.resume()
-
-        # Load the model, unless the plan shows that it cannot fit.
-        shape = base_shape(base, training)
-        if shape is not None:
-            _refuse_if_too_large(shape, training, num_processes)
-        set_seed(training.seed)
-        model = load_trainable_model(base, training)
-        num_parameters = _count_weights(model.parameters())
-        num_trainable = _count_weights(parameter for parameter in model.parameters() if parameter.requires_grad)
-        use_cache = model.config.use_cache  # the Trainer switches it off, and the saved model needs it back
-
-        # Build the trainer, after checking that the disk has room for the checkpoints of the whole run.
-        totals = StepTotals(rows, order, rows_per_step=training.global_batch_size, shape=shape, training=training)
-        # A checkpoint has 4 numbers for each trained weight, of at most 4 bytes: the weight, its float32 master copy
-        # and two moments.
-        expected_bytes = 16 * num_trainable
-        if resume_from is None:
-            # The oldest is removed only after the newest is sealed, so there is one more for a moment.
-            count = training.keep_checkpoints + 1 if training.checkpoint_every_steps else 1
-            node_checkpoints.check_room(expected_bytes, count=count)
-        trainer = PackedTrainer(
-            model=model,
-            args=arguments,
-            rows=OrderedRows(rows, order),
-            callbacks=[make_step_log(curve, totals, peak_flops=_peak_flops(training, num_processes))],
-            checkpoints=node_checkpoints,
-            checkpoint_every_steps=training.checkpoint_every_steps,
-            expected_bytes=expected_bytes,
-            interruption=interruption,
-        )
-
-        # Train.
         if arguments.process_index == 0:
             say(f"training {num_trainable:,} of {num_parameters:,} parameters on {arguments.device}")
             if resume_from is not None:
                 say(f"resuming after step {node_checkpoints.last} of {steps}, from {resume_from}")
         result = trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
         model.config.use_cache = use_cache
+    if interruption.requested:
+        raise Interrupted("interrupted after the last step; the same command goes on from there")
 
-        # Export the model and verify it.
-        verified = []
-        if out is not None:
+    # Export the model and verify it.
+    verified = []
+    if out is not None:
+        try:
             verified = export_model(trainer, training, base, out, heldout)
-            on_first_rank(lambda: curve.copy_into(out))
-
-        # The run is complete: remove its checkpoints.
-        on_each_node(lambda: shutil.rmtree(folder))
-        with contextlib.suppress(OSError):  # on a shared disk, another node's folder may still be in it
-            checkpoints.rmdir()
-        return TrainingSummary(
-            method=training.method,
-            objective=manifest["objective"],
-            num_steps=result.global_step,
-            num_tokens=curve.num_tokens,
-            num_parameters=num_parameters,
-            num_trainable=num_trainable,
-            num_processes=num_processes,
-            device=_device_name(),
-            wall_s=curve.wall_s,
-            losses=curve.points,
-            flops=totals.flops(steps=result.global_step),
-            verified=verified,
-        )
+        except (OSError, SafetensorError) as error:
+            raise TrainingError(
+                f"{out}: the model could not be written: {error}. {node_checkpoints.last_checkpoint_text()} "
+                "Check whether the disk is full, and start again: the run resumes from there."
+            ) from error
+    summary = TrainingSummary(
+        method=training.method,
+        objective=manifest["objective"],
+        num_steps=result.global_step,
+        num_tokens=curve.num_tokens,
+        num_parameters=num_parameters,
+        num_trainable=num_trainable,
+        num_processes=num_processes,
+        device=_device_name(),
+        wall_s=curve.wall_s,
+        losses=curve.points,
+        flops=totals.flops(steps=result.global_step),
+        verified=verified,
+    )
+    if out is not None:
+        on_first_rank(lambda: curve.copy_into(out))
+        on_first_rank(lambda: seal_model(out, summary, made_from))
+    return summary
 
 
 def trainer_arguments(training: TrainingConfig, *, num_steps: int, output: Path) -> dict[str, Any]:
@@ -171,11 +183,10 @@ def trainer_arguments(training: TrainingConfig, *, num_steps: int, output: Path)
     on_gpu, world_size = torch.cuda.is_available(), torch.distributed.get_world_size()
     for problem in batch_problems(training, world_size):
         raise TrainingError(problem)
-    if training.precision == "bf16" and on_gpu and not torch.cuda.is_bf16_supported():
-        raise TrainingError("training.precision = 'bf16': this GPU does not support it. Use fp32, or an A10G or newer.")
-    for name in training.report_to:
-        if not any(find_spec(package) for package in _REPORTERS.get(name, (name,))):
-            raise TrainingError(f"training.report_to = '{name}': the package is not installed. pip install {name}")
+    for problem in precision_problems(training):
+        raise TrainingError(problem)
+    for problem in reporter_problems(training):
+        raise TrainingError(problem)
     return {
         "output_dir": str(output),
         "save_on_each_node": True,  # DeepSpeed too writes its part of a checkpoint on every node
@@ -201,6 +212,15 @@ def trainer_arguments(training: TrainingConfig, *, num_steps: int, output: Path)
         "remove_unused_columns": False,
         "seed": training.seed,
     }
+
+
+def reporter_problems(training: TrainingConfig) -> list[str]:
+    """One message for each name in `report_to` whose package is not installed here."""
+    return [
+        f"training.report_to = '{name}': the package is not installed. pip install {name}"
+        for name in training.report_to
+        if not any(find_spec(package) for package in _REPORTERS.get(name, (name,)))
+    ]
 
 
 def _refuse_if_too_large(shape: ModelShape, training: TrainingConfig, num_processes: int) -> None:

@@ -19,6 +19,8 @@ from flyte_llama.config import EvaluationConfig
 from flyte_llama.errors import EvaluationError, FlyteLlamaError
 from flyte_llama.inference.nats import token_nats
 from flyte_llama.model import load_model, load_with_adapter, torch_dtype
+from flyte_llama.training.failures import killed_error
+from flyte_llama.training.processes import end_with_parent
 
 # A launcher sets these variables for its processes; with them, the new process would wait to join their group.
 _LAUNCHED = ("RANK", "LOCAL_", "WORLD_SIZE", "GROUP_", "ROLE_", "MASTER_", "TORCHELASTIC_", "ACCELERATE_", "PET_")
@@ -41,6 +43,7 @@ def fresh_nats(
     Raises:
         EvaluationError: if the model is incomplete, damaged or cannot be loaded; the message ends with the last line
             that the process wrote to standard error.
+        OutOfMemoryError: if the process was killed.
     """
     request = {
         "folder": str(folder),
@@ -49,6 +52,7 @@ def fresh_nats(
         "precision": precision,
         "adapter": str(adapter) if adapter else None,
         "in_4_bits": in_4_bits,
+        "parent": os.getpid(),
     }
     done = subprocess.run(  # noqa: S603  # this interpreter and module; the request goes in as data
         [sys.executable, "-m", __spec__.name],
@@ -57,6 +61,8 @@ def fresh_nats(
         text=True,
         env=fresh_environment(),
     )
+    if done.returncode < 0:
+        raise killed_error("the process that loads the written model", -done.returncode)
     if done.returncode:
         message = done.stderr.strip().splitlines() or ["the process gave no reason"]
         raise EvaluationError(f"{adapter or folder}: cannot be loaded in a fresh process: {message[-1]}")
@@ -95,6 +101,8 @@ def _answer_request(request: dict[str, Any]) -> list[float]:
 
 if __name__ == "__main__":
     try:
-        print(json.dumps(_answer_request(json.loads(sys.stdin.read()))))
+        request = json.loads(sys.stdin.read())
+        end_with_parent(request["parent"])
+        print(json.dumps(_answer_request(request)))
     except FlyteLlamaError as error:
         sys.exit(error.message.replace("\n", " "))

@@ -69,9 +69,13 @@ class Curve:
     def __init__(self, file: Path | None) -> None:
         self.file = file
         self.points: list[LossPoint] = []
-        if file is not None:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(b"")
+
+    def start(self) -> None:
+        """Begin without points, and with an empty file."""
+        self.points = []
+        if self.file is not None:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            self.file.write_bytes(b"")
 
     def resume_from(self, checkpoint: Path) -> None:
         """Replace all points with those in a checkpoint, here and in the file."""

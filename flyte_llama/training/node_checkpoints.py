@@ -6,14 +6,17 @@ resumes from the newest step that is whole on every node. The Trainer, not this 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from flyte_llama.config import TrainingConfig
 from flyte_llama.errors import TrainingError
 from flyte_llama.progress import say
-from flyte_llama.training.checkpoints import Checkpoints
+from flyte_llama.training.checkpoints import Checkpoints, read_fingerprint, run_fingerprint
 from flyte_llama.training.metrics import METRICS, Curve
-from flyte_llama.training.processes import barrier, is_first_of_node, node_rank, on_each_node
+from flyte_llama.training.processes import barrier, is_first_of_node, node_rank, on_each_node, on_first_rank
 
 Upload = Callable[[Path], None]
 """Called with the folder of a sealed checkpoint, `…/node-N/step-N`; uploads it to where the next attempt will look."""
@@ -90,6 +93,7 @@ class NodeCheckpoints:
         on_each_node(lambda: self._checkpoints.remove_after(step))
         self.last = step
         if step is None:
+            self._curve.start()
             return None
         checkpoint = self._checkpoints.sealed_folder(step)
         self._curve.resume_from(checkpoint)
@@ -122,6 +126,35 @@ def node_folder(folder: Path) -> Path:
     return folder / f"node-{node_rank()}"
 
 
+def group_fingerprint(base: Path, rows_folder: Path, training: TrainingConfig) -> dict[str, str]:
+    """The fingerprint of a run of these processes, computed once for all of them."""
+    import torch
+
+    processes = torch.distributed.get_world_size()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return on_first_rank(lambda: run_fingerprint(base, rows_folder, training, num_processes=processes, device=device))
+
+
+def remove_checkpoints(folder: Path, made_from: Mapping[str, str]) -> None:
+    """Remove the run's checkpoints on every node, once its result is where it survives. All processes must call this.
+
+    Checkpoints of another run, for example with another learning rate on the same rows, stay. If the process is killed
+    meanwhile, the next start finds that result, and removes the rest.
+
+    Args:
+        made_from: The fingerprint of the run.
+    """
+    node = node_folder(folder)
+
+    def remove() -> None:
+        if all(read_fingerprint(checkpoint) in ({}, made_from) for checkpoint in node.glob("step-*")):
+            shutil.rmtree(node, ignore_errors=True)
+
+    on_each_node(remove)
+    with contextlib.suppress(OSError):  # on a shared disk, another node's folder may still be in it
+        folder.rmdir()
+
+
 def open_curve(folder: Path) -> Curve:
-    """An empty curve; the first process of each node also writes it to a file."""
+    """A curve without points; the first process of each node also writes it to a file, from its start on."""
     return Curve(node_folder(folder) / METRICS if is_first_of_node() else None)

@@ -3,27 +3,37 @@
 Each process joins the group, then all call the same functions in the same order: `barrier` waits for all,
 `on_first_rank` and `on_each_node` do work once for all, and an error in one is raised in all. A signal to stop is only
 noted when it arrives (`Interruption`), because it may reach one process alone: the Trainer shares the notes at the end
-of every step, so that all processes stop after the same step.
+of every step, so that all processes stop after the same step. Outside the steps a signal ends a process at once: then
+nothing is lost that a checkpoint does not hold.
+
+No process outlives its launcher: it looks once a second whether its parent is still there (`end_with_parent`).
 """
 
 from __future__ import annotations
 
 import atexit
+import multiprocessing
 import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
 
 from flyte_llama.errors import TrainingError
+from flyte_llama.training.failures import record_failure
 
 T = TypeVar("T")
 _PATIENCE = timedelta(hours=2)
 """How long a process waits for the others: all of them wait while rank 0 merges adapters into a base and saves it."""
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_SECONDS_BETWEEN_LOOKS = 1.0
+_SECONDS_TO_SEAL = 600.0
+"""How long a process may finish its step and seal a checkpoint once its parent is gone."""
 
 
 class Interrupted(TrainingError):  # noqa: N818  # not an error: the run can resume
@@ -58,31 +68,51 @@ class Interruption:
 def process_group() -> Iterator[int]:
     """Join DeepSpeed's process group and yield this process's rank; leave the group at the end, even after an error.
 
+    An error is recorded for the launcher, and the process ends when the launcher does.
+
     On a CPU the group uses gloo, and DeepSpeed's shared-memory op is switched off: DeepSpeed would compile it at the
-    first run, and the results are the same without it. Several processes on a CPU must do all their work within the
-    context: after a success the interpreter skips its clean-up, see `_exit_at_once`.
+    first run, and the results are the same without it. All work must be done within the context: after an error, and
+    in several processes on a CPU after a success too, the interpreter skips its clean-up, see `_exit_at_once`.
     """
+    launcher = multiprocessing.parent_process()
+    end_with_parent(launcher.pid if launcher and launcher.pid else os.getppid())
     import torch
 
     on_gpu = torch.cuda.is_available()
-    if not on_gpu:
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    import deepspeed
-    from deepspeed import comm
-
-    if not on_gpu:
-        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    deepspeed.utils.logger.setLevel("WARNING")
-    if on_gpu:
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    comm.init_distributed(dist_backend="nccl" if on_gpu else "gloo", auto_mpi_discovery=False, timeout=_PATIENCE)
+    with record_failure():
+        _join_group(on_gpu)
     several_on_cpu = not on_gpu and torch.distributed.get_world_size() > 1
     try:
-        yield torch.distributed.get_rank()
+        # The failure is recorded before the group is left, which may have to wait for processes that are gone.
+        with record_failure():
+            yield torch.distributed.get_rank()
+    except Exception:
+        atexit.register(_exit_at_once, 1)
+        raise
     finally:
         torch.distributed.destroy_process_group()
     if several_on_cpu:
-        atexit.register(_exit_at_once)
+        atexit.register(_exit_at_once, 0)
+
+
+def end_with_parent(parent: int) -> None:
+    """Make this process end soon after its parent, however that one ends.
+
+    It then gets SIGTERM, as from the launcher. If it is still there after `_SECONDS_TO_SEAL`, perhaps waiting for a
+    process that is gone, it is killed.
+
+    Args:
+        parent: Id of the process that started this one. If that one has ended already, this one does too.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(_SECONDS_TO_SEAL)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def barrier() -> None:
@@ -144,12 +174,29 @@ def is_first_of_node() -> bool:
     return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
-def _exit_at_once() -> None:
-    """Exit as a success, without the interpreter's clean-up.
+def _join_group(on_gpu: bool) -> None:
+    import torch
 
-    In about one of thirty runs with two gloo processes the clean-up aborts with "terminate called without an active
-    exception". All work is done by then, but the launcher would take the run for failed.
+    if not on_gpu:
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    import deepspeed
+    from deepspeed import comm
+
+    if not on_gpu:
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    deepspeed.utils.logger.setLevel("WARNING")
+    if on_gpu:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    comm.init_distributed(dist_backend="nccl" if on_gpu else "gloo", auto_mpi_discovery=False, timeout=_PATIENCE)
+
+
+def _exit_at_once(code: int) -> None:
+    """Exit without the interpreter's clean-up.
+
+    After all that training imports it takes seconds, which somebody who pressed Ctrl-C would have to wait. And in about
+    one of thirty runs with two gloo processes it aborts with "terminate called without an active exception", so that
+    the launcher takes a success for a failure.
     """
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0)
+    os._exit(code)

@@ -48,14 +48,15 @@ class PackedTrainer(Trainer):
         callbacks: list[TrainerCallback],
         checkpoints: NodeCheckpoints,
         checkpoint_every_steps: int,
+        checkpoint_last_step: bool,
         expected_bytes: int,
         interruption: Interruption,
     ) -> None:
         """Set up the Trainer without its usual printing.
 
         Args:
-            checkpoint_every_steps: 0 saves only when the run is interrupted. Otherwise the last step is saved too, so
-                that a failure after training costs no training.
+            checkpoint_every_steps: 0 saves no step on its way, unless the run is interrupted.
+            checkpoint_last_step: Save the last step too, so that a failure after training costs no training.
             expected_bytes: Size of a checkpoint, used until one can be measured.
         """
         end = _StepEnd(self)
@@ -63,6 +64,7 @@ class PackedTrainer(Trainer):
         self.remove_callback(PrinterCallback)
         self._checkpoints = checkpoints
         self._checkpoint_every_steps = checkpoint_every_steps
+        self._checkpoint_last_step = checkpoint_last_step
         self._expected_bytes = expected_bytes
         self._interruption = interruption
         self._interrupted = False
@@ -101,10 +103,9 @@ class PackedTrainer(Trainer):
                 "training.learning_rate, or raise training.warmup_share, and start from scratch in an empty folder."
             )
         self._interrupted = stop_share > 0
-        due = self._checkpoint_every_steps > 0 and (
-            step % self._checkpoint_every_steps == 0 or step >= self.state.max_steps
-        )
-        if due or self._interrupted:
+        due = self._checkpoint_every_steps > 0 and step % self._checkpoint_every_steps == 0
+        last = self._checkpoint_last_step and step >= self.state.max_steps
+        if due or last or self._interrupted:
             # Log the step too, so that the curve in the checkpoint ends at the checkpoint's step.
             self.control.should_log = self.control.should_save = True
 
@@ -124,20 +125,20 @@ class PackedTrainer(Trainer):
                 # DeepSpeed writes this pointer to its folder only on the first node.
                 (self._checkpoints.unsealed_folder(step) / "latest").write_text(f"global_step{step}", encoding="utf-8")
 
+        done = f"interrupted after step {step} of {self.state.max_steps}"
         try:
             self._checkpoints.write(step, save, expected_bytes=self._expected_bytes)
         except TrainingError as error:
+            if not self._interrupted and step >= self.state.max_steps:
+                # The model is complete and needs less room, so it is written all the same.
+                say(error.message)
+                return
             if not self._interrupted:
                 raise
             # The run stops here in any case, and can resume from an earlier checkpoint.
-            say(f"step {step} was interrupted and could not be saved: {error.message}")
+            raise Interrupted(f"{done}, which could not be saved: {error.message}") from error
         if self._interrupted:
-            message = (
-                f"interrupted after step {step} of {self.state.max_steps}. {self._checkpoints.last_checkpoint_text()}"
-            )
-            if self.args.process_index == 0:
-                say(message)  # a launcher that is stopped itself does not report why its processes stopped
-            raise Interrupted(message)
+            raise Interrupted(f"{done}: the checkpoint is sealed; the same command goes on from there")
 
 
 class OrderedRows:

@@ -77,13 +77,13 @@ def test_integers_that_the_console_sends_as_floats_are_accepted():
         ),
         ({"model": {"adapter": "./adapter", "adapter_revision": "v1"}}, "only a hub adapter has one"),
         ({"model": {"adapter_revision": "v1"}}, "model.adapter_revision = 'v1': only a hub adapter has one"),
-        ({"model": {"adapter": "hf_" + "a" * 30}}, "model: contains an access token"),
+        ({"model": {"adapter": "hf_" + "a" * 30}}, "model.adapter = (not shown): contains a secret"),
         (
             {"model": {"adapter": "./a"}, "training": {"method": "full", "deepspeed": {"zero_stage": 3}}},
             "model.adapter: cannot be merged into weights that zero_stage: 3 shards",
         ),
-        ({"training": {"seq_len": "4096"}}, "training.seq_len = '4096': should be a number, not str"),
-        ({"training": {"epochs": True}}, "training.epochs = True: should be a number, not bool"),
+        ({"training": {"seq_len": "4096"}}, "training.seq_len = '4096': should be a number, not a text"),
+        ({"training": {"epochs": True}}, "training.epochs = True: should be a number, not true or false"),
         ({"publish": {"private": "no"}}, "publish.private = 'no': should be true or false"),
         ({"publish": {"repository": "https://example.com/a/b"}}, "publish.repository"),
         ({"training": {"lora": {"target_modules": ["all-linear", "q_proj"]}}}, "together with other names"),
@@ -151,7 +151,105 @@ def test_the_release_date_may_be_a_yaml_date_or_text():
     assert "model.released = '24.8.2023': is not a date" in problems(model={"released": "24.8.2023"})
 
 
+@pytest.mark.parametrize(
+    ("day", "expected"),
+    [
+        ("20240101", "is not a date. Write YYYY-MM-DD"),
+        ("2024-W01-1", "is not a date. Write YYYY-MM-DD"),
+        ("2023-02-30", "there is no such day"),
+        ("2999-01-01", "is in the future"),
+        (date.max, "is in the future"),
+    ],
+)
+def test_a_release_date_is_a_day_in_the_past_in_one_notation(day: str | date, expected: str):
+    assert f"{expected}" in problems(model={"released": day})
+
+
+@pytest.mark.parametrize("key", ["revision", "adapter_revision"])
+@pytest.mark.parametrize("ref", ["", "a\0b", "../", "x" * 5000, "-x y"])
+def test_the_revision_of_a_model_or_adapter_is_a_ref(key: str, ref: str):
+    assert f"model.{key} = " in problems(model={"adapter": "owner/adapter", key: ref})
+
+
+def test_every_bad_item_of_a_list_or_mapping_is_told():
+    licences, opt_out = ["mit", "Apache 2.0", "GPL-3.0-only OR MIT"], ["a", "b/c:[z-a]", "d"]
+    text = problems(
+        corpus={**CORPUS, "documents": {"licences": licences, "opt_out": opt_out}},
+        composition={"language_weights": {"go": -1, "python": 101}},
+        objective={"kind": "mixture", "mixture": {"clm": "a", "fim": True}},
+        evaluation={"general": [{"url": "/a"}, {"url": "https://b/c/d"}, {"url": "package:e", "ref": "v1"}]},
+    )
+    for part in (*map(repr, licences), *map(repr, opt_out), "go: -1.0", "python: 101.0", "/a, https://b/c/d"):
+        assert part in text
+    assert "clm should be a number, not a text, and fim should be a number, not true or false" in text
+    assert "has a ref for package:e" in text
+    assert text.startswith("5 problems")
+
+
+def test_what_is_listed_twice_is_told_once():
+    general = [{"url": "package:Click"}, {"url": "package:click"}]
+    text = problems(evaluation={"general": general}, training={"report_to": ["wandb", "wandb"]})
+    assert "lists package:click more than once" in text
+    assert "training.report_to = ['wandb', 'wandb']: lists wandb more than once" in text
+    assert text.startswith("2 problems")
+
+
+def test_a_name_that_is_no_model_is_told_once(tmp_path: Path):
+    path = tmp_path / "config.yaml"
+    names = {"model": {"name": "a/b/c", "adapter": "owner/adapter"}, "evaluation": {"published": "d/e/f"}}
+    path.write_text(yaml.safe_dump({"corpus": CORPUS, **names}))
+    output = CliRunner().invoke(main, ["check", "--config", str(path)]).output
+    assert [output.count(name) for name in ("a/b/c", "d/e/f")] == [1, 1]
+
+
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_pyflyte_can_read_every_shipped_configuration(path: Path):
     # pyflyte converts a configuration to JSON, which has no dates.
     json.dumps(yaml.safe_load(path.read_text()))
+
+
+PUBLISH = {"repository": "owner/model"}
+ENCODER = {"kind": "mixture", "mixture": {"mlm": 2, "clm": 0}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, "evaluation.published: is not set"),
+        (
+            {"evaluation": {"published": None}},
+            "Set it to the model that is published now, or to none for the first one",
+        ),
+        ({"evaluation": {"published": "none"}, "objective": ENCODER}, "an encoder is never published"),
+        ({"evaluation": {"published": "none", "general": []}}, "evaluation.general = []: measures no general code"),
+        (
+            {"evaluation": {"published": "none", "probe_bytes": 0}},
+            "evaluation.probe_bytes = 0: measures no general code",
+        ),
+        (
+            {
+                "evaluation": {"published": "none", "general": [{"url": "package:Some_Thing"}]},
+                "corpus": {**CORPUS, "extensions": [{"url": "package:some-thing"}]},
+            },
+            "evaluation.general = package:Some_Thing: is in the corpus",
+        ),
+    ],
+)
+def test_a_model_that_could_never_be_published_is_refused_before_it_is_trained(changes: dict, expected: str):
+    assert expected in problems(publish=PUBLISH, **changes)
+
+
+@pytest.mark.parametrize(("published", "model"), [("none", None), ("None", None), ("a/b", "a/b"), (None, None)])
+def test_the_published_model_is_none_where_nothing_is_published_yet(published: str | None, model: str | None):
+    config = ExperimentConfig.model_validate({"corpus": CORPUS, "evaluation": {"published": published}})
+    assert config.evaluation.published_model == model
+
+
+def test_without_a_budget_general_code_need_not_be_measured():
+    stages = {"publish": {**PUBLISH, "forgetting_budget": None}, "evaluation": {"published": "none", "general": []}}
+    assert ExperimentConfig.model_validate({"corpus": CORPUS, **stages}).publish.repository == "owner/model"
+
+
+def test_a_repository_on_both_sides_names_both_places():
+    text = problems(corpus={"train": [{"url": "/a"}, {"url": "/b"}], "heldout": [{"url": "/c"}, {"url": "/b/"}]})
+    assert "corpus.heldout[1]: /b/ is both in train and in heldout, see corpus.train[1]." in text

@@ -12,7 +12,7 @@ import pytest
 
 from flyte_llama.config import CorpusConfig, SourceConfig
 from flyte_llama.corpus import CorpusCard, build_corpus, funnel, pin_sources
-from flyte_llama.documents import Amount, Document, read_documents, read_source, write_documents
+from flyte_llama.documents import Amount, Document, read_documents, read_source, write_documents, write_source
 from flyte_llama.documents.ngrams import jaccard, shingles
 from flyte_llama.errors import CorpusError
 from flyte_llama.storage import sha256_folder, verify
@@ -141,10 +141,44 @@ def test_pieces_that_are_equal_after_the_cut_are_kept_once(tmp_path: Path):
         assert jaccard(*map(shingles, texts)) == row["jaccard"] == 1.0
 
 
-def test_an_empty_side_is_an_error(tmp_path: Path):
-    only_leaks = [document(LEAK, url=TRAIN), *DOCUMENTS[3:]]
-    with pytest.raises(CorpusError, match="0 train documents"):
+def test_an_empty_train_side_counts_what_each_reason_took(tmp_path: Path):
+    only_leaks = [document(LEAK, url=TRAIN), document(LEAK, url=TRAIN, path="copy.py"), *DOCUMENTS[3:]]
+    with pytest.raises(CorpusError) as caught:
         build(tmp_path, only_leaks)
+    assert caught.value.message == (
+        "0 train documents are left. 4 files seen: 2 generated, vendored, lock, minified; 1 exact copies; 1 held-out "
+        "text alone. Add sources to corpus.train, or hold out repositories that share less text with it."
+    )
+
+
+@pytest.mark.parametrize("side", ["train", "heldout"])
+def test_a_side_that_the_filters_empty_counts_the_files_of_each_filter(tmp_path: Path, side: str):
+    urls = {"train": TRAIN, "heldout": HELDOUT}
+    for name, url in urls.items():
+        kept = [] if name == side else [document(long(1), url=url)]
+        skipped = {"type": Amount(files=180, num_bytes=9), "not_permitted": Amount(files=30), "kind": Amount(files=4)}
+        count = source_count([document(long(1), url=url)], skipped=skipped, entries=Amount(files=214 + len(kept)))
+        write_documents(tmp_path / name, kept, source=count.model_dump())
+    sides = {"train": tmp_path / "built/train", "heldout": tmp_path / "built/heldout"}
+    with pytest.raises(CorpusError) as caught:
+        build_corpus([tmp_path / name for name in urls], [HELDOUT], CONFIG, released=RELEASED, **sides)
+    assert caught.value.message == (
+        f"0 {side} documents are left. 214 files seen: 180 other types; 30 licence not allowed; 4 kinds not selected. "
+        f"Add sources to corpus.{side}, or loosen corpus.documents."
+    )
+
+
+def test_a_source_of_which_nothing_is_left_is_said_with_the_reasons(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    mirror = "https://example.com/o/mirror"
+    copies = [replace(entry, url=mirror, repository="o/mirror", committed=-1) for entry in DOCUMENTS[:1]]
+    folders = []
+    for name, in_source in (("a", DOCUMENTS[:3]), ("b", copies), ("c", DOCUMENTS[3:])):
+        folders.append(tmp_path / name)
+        write_documents(folders[-1], in_source, source=source_count(in_source).model_dump())
+    sides = {"train": tmp_path / "train", "heldout": tmp_path / "heldout"}
+    build_corpus(folders, [HELDOUT], CONFIG, released=RELEASED, **sides)
+    said = [line for line in capsys.readouterr().err.splitlines() if "0 documents" in line]
+    assert said == [f"{mirror}: 0 documents of corpus.train are left. 1 file seen: 1 exact copies"]
 
 
 def test_repositories_of_one_name_on_two_sides_have_the_names_that_tell_them_apart(tmp_path: Path):
@@ -168,7 +202,9 @@ def test_only_held_out_sources_are_dated_and_only_if_the_release_of_the_model_is
     for released, is_dated in (("2023-08-24", True), ("", False)):
         sources = pin_sources(config, released=released)
         assert [source.dated for source in sources] == [False, is_dated]
-        read = [read_source(source, config.documents, tmp_path / released / source.name) for source in sources]
+        read = [read_source(source, config.documents) for source in sources]
         assert [bool(source.documents[0].first_commit) for source in read] == [False, is_dated]
         for source, collected in zip(sources, read, strict=True):
-            assert read_documents(tmp_path / released / source.name) == collected.documents
+            folder = tmp_path / released / source.name
+            assert write_source(source, config.documents, folder) == collected.count
+            assert read_documents(folder) == collected.documents

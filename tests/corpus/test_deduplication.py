@@ -7,6 +7,7 @@ import random
 import pytest
 
 from flyte_llama.config import DeduplicationConfig
+from flyte_llama.corpus import deduplication
 from flyte_llama.corpus.deduplication import Match, deduplicate, near_duplicates
 from flyte_llama.documents import Document
 from flyte_llama.documents.ngrams import jaccard, shingles
@@ -182,3 +183,13 @@ def test_random_families_are_decided_as_by_comparing_all_pairs():
             expected.append(index)
     matches = near_duplicates(samples, threshold=0.7)
     assert [index for index, match in enumerate(matches) if match is None] == expected
+
+
+def test_few_sets_of_ngrams_in_memory_change_nothing(monkeypatch: pytest.MonkeyPatch):
+    base = [words_of(80, seed=seed) for seed in range(6)]
+    documents = make_documents(*base, *(replace_words(words, 30) for words in base))
+    expected = near_duplicates(documents, threshold=0.7)
+    assert len([match for match in expected if match]) == 6
+    for num_held in (0, 1, 100):
+        monkeypatch.setattr(deduplication, "_GRAMS_HELD", num_held)
+        assert near_duplicates(documents, threshold=0.7) == expected

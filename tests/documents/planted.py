@@ -12,6 +12,7 @@ from flyte_llama.sources import open_tree, pin
 APACHE = "Licensed under the Apache License, Version 2.0\n"
 BODY = "".join(f"MIIEpAIBAAKCAQEA7bq0{line:02}Zk3vT9xWq8LmN5pYhRd2sFgJuCoEa1iKb6XzQw4\n" for line in range(20))
 KEY = "-----BEGIN RSA " + f"PRIVATE KEY-----\n{BODY}-----END RSA " + "PRIVATE KEY-----\n"
+TOKEN = "gh" + "p_" + "0123456789abcdefghijklmnopqrstuvwxyz"
 NOTEBOOK = (
     '{"cells": [{"cell_type": "code", "source": ["x = 1"], "metadata": {}, "outputs": [{"output_type": "stream", '
     '"name": "stdout", "text": ["' + "secret output " * 50 + '"]}], "execution_count": 1}], '
@@ -58,6 +59,11 @@ SKIPPED = {
     "key.py": (KEY, "private_key"),
     "copied.py": ("# SPDX-License-Identifier: GPL-3.0-only\nx = 1\n", "not_permitted"),
     "private/a.py": ("x = 1\n", "opt_out"),
+    f"docs/{TOKEN}.py": ("x = 1\n", "secret_path"),
+    f"{TOKEN}/a.py": ("x = 1\n", "secret_path"),
+    "a?token=hunter2and3.py": ("x = 1\n", "secret_path"),
+    "mail jane.doe@" + "corp.io.py": ("x = 1\n", "secret_path"),
+    "people/jane.doe@" + "corp.io/a.py": ("x = 1\n", "secret_path"),
     "bad.ipynb": ("{", "notebook"),
 }
 CONFIG = DocumentsConfig(max_bytes=5000, opt_out=["remotes/r:private/", "o/other"])

@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from flyte_llama.documents import cache
-from flyte_llama.documents.cache import rules_version
-from flyte_llama.documents.text import filter_text
-from tests.conftest import commit_files, git
+from flyte_llama.documents.cache import FilteredTextCache, rules_version
+from flyte_llama.documents.text import FilteredText, filter_text
+from tests.conftest import commit_files, git, peak_bytes
 from tests.documents.planted import CONFIG, KEPT, read
 
 
@@ -124,11 +124,29 @@ def test_another_library_or_module_changes_the_version(tmp_path: Path, monkeypat
     with monkeypatch.context() as changed:
         changed.setattr(metadata, "version", lambda name: "0" if name == "jupytext" else "1")
         versions.add(rules_version())
-    copy = tmp_path / "documents"
-    shutil.copytree(Path(cache.__file__).parent, copy)
-    monkeypatch.setattr(cache, "__file__", str(copy / "cache.py"))
-    for module in ("text.py", "redaction/people.py"):
+    copy = tmp_path / "flyte_llama"
+    for room in ("documents", "redaction"):
+        shutil.copytree(Path(cache.__file__).parents[1] / room, copy / room)
+    monkeypatch.setattr(cache, "__file__", str(copy / "documents" / "cache.py"))
+    for module in ("documents/text.py", "redaction/people.py"):
         rules_version.cache_clear()
         (copy / module).write_text((copy / module).read_text(encoding="utf-8") + "# changed\n", encoding="utf-8")
         versions.add(rules_version())
     assert len(versions) == 4
+
+
+def test_texts_are_compressed_in_memory_and_come_back_the_same(tmp_path: Path):
+    texts = {str(index): f"x = {index}\n" * 10_000 + "🦙" for index in range(300)}
+    written = FilteredTextCache(tmp_path, url="https://example.com/o/r")
+
+    def fill() -> None:
+        for key, text in texts.items():
+            written.put(key, FilteredText(None, text=text))
+
+    assert sum(map(len, texts.values())) > 20_000_000
+    assert peak_bytes(fill) < 2_000_000
+    written.save()
+    read_again = FilteredTextCache(tmp_path, url="https://example.com/o/r")
+    assert {key: read_again.get(key) for key in texts} == {
+        key: FilteredText(None, text=text) for key, text in texts.items()
+    }

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
-from flyte_llama.documents import read_documents, write_documents
-from tests.conftest import document
+from flyte_llama.documents import read_documents, read_documents_in_batches, write_documents
+from tests.conftest import document, peak_bytes
 
 COMMIT = "0" * 40
 
@@ -43,3 +44,11 @@ def test_documents_of_one_path_on_two_hosts_have_different_ids():
 )
 def test_a_permalink_follows_its_host_or_is_empty(url: str, path: str, permalink: str):
     assert document("x\n", url=url, path=path).permalink == permalink
+
+
+def test_documents_are_written_a_batch_at_a_time(tmp_path: Path):
+    documents = (replace(document("x = 1\n"), path=f"{index}.py", text="x" * 10_000) for index in range(3000))
+    write_documents(tmp_path / "first", [document("x = 1\n")])  # whose imports take memory too
+    # 30 MB of text
+    assert peak_bytes(lambda: write_documents(tmp_path / "out", documents)) < 8_000_000
+    assert sum(map(len, read_documents_in_batches(tmp_path / "out"))) == 3000

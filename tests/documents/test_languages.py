@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from flyte_llama.documents.generated import path_reason
-from flyte_llama.documents.languages import is_binary, kind_of, language_of
+from flyte_llama.documents.languages import KNOWN_LANGUAGES, is_binary, kind_of, language_of
 
 
 @pytest.mark.parametrize(
@@ -52,3 +54,33 @@ def test_templates_are_helm_only_inside_a_chart():
     assert language_of("charts/flyte/values.yaml", charts) == "yaml"
     assert language_of("docs/templates/x.yaml", charts) == "yaml"
     assert language_of("templates/x.yaml", {""}) == "helm"
+
+
+WORDS = [
+    "a",
+    "docs",
+    "gen",
+    "Chart",
+    "templates",
+    "tests",
+    "test_x",
+    "vendor",
+    "README",
+    "requirements",
+    "go",
+    "_pb2",
+    "ü",
+]
+SUFFIXES = ["", ".py", ".PY", ".in", ".pb.go", ".tpl", ".yaml", ".md", ".ipynb", ".png", ".lock", ".min.js", "_test.go"]
+PARTS = st.tuples(st.sampled_from(WORDS) | st.text(max_size=6), st.sampled_from(SUFFIXES)).map("".join)
+PATHS = st.lists(PARTS.filter(lambda part: part and "/" not in part), min_size=1, max_size=4).map("/".join)
+
+
+@settings(max_examples=300, deadline=None)
+@given(path=PATHS, charts=st.lists(st.sampled_from(["", "a", "docs/a"]), max_size=2))
+def test_every_path_has_one_language_one_kind_and_one_reason_or_none(path: str, charts: list[str]):
+    language = language_of(path, charts)
+    assert language is None or language in KNOWN_LANGUAGES
+    assert kind_of(path, str(language)) in ("source", "test", "docs", "config")
+    assert path_reason(path) in (None, "vendored", "lock", "generated", "licence", "changelog", "fixture")
+    assert language_of(path, set(charts)) == language_of(path, charts[::-1]) == language

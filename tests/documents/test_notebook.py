@@ -8,6 +8,8 @@ import sys
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from flyte_llama.documents.notebook import notebook_text
 
@@ -164,3 +166,37 @@ def test_two_processes_agree():
         for _ in range(2)
     }
     assert runs == {f"{notebook_text(data)}\n".encode()}
+
+
+ODD_LINES = ["%time x", "!ls", "?help", "x?", "# %%", "# %% [markdown]", "# + tags", "# -", '"""', "---", "```"]
+CODE_LINES = ["x = 1", "\treturn x", "    # a note", "# a note", "```python", "-- x", "// x", "# !ls", "#"]
+TEXT_LINES = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Zl", "Zp"]), max_size=30)
+# A line that begins with %% names the language of its cell, and becomes part of the marker. Images are dropped.
+LINES = (TEXT_LINES | st.sampled_from([*ODD_LINES, *CODE_LINES])).filter(
+    lambda line: not line.lstrip().startswith("%%") and not any(mark in line for mark in ("](", "]:", "<"))
+)
+SOURCES = st.lists(LINES, min_size=1, max_size=6).map("\n".join)
+OUTPUT = "an output that no author wrote"
+CELLS = st.lists(st.tuples(st.sampled_from(["code", "markdown", "raw"]), SOURCES), max_size=6)
+
+
+def with_output(kind: str, source: str) -> dict[str, Any]:
+    """A cell as it is saved after a run."""
+    if kind != "code":
+        return cell(kind, source, attachments={"a.png": {"image/png": OUTPUT}}, metadata={"note": OUTPUT})
+    stream = {"output_type": "stream", "name": "stdout", "text": [OUTPUT]}
+    return code(source, outputs=[stream], execution_count=1, metadata={"note": OUTPUT})
+
+
+@settings(max_examples=100, deadline=None)
+@given(cells=CELLS)
+def test_every_line_that_an_author_wrote_is_in_the_text_in_order_and_no_output_is(cells: list[tuple[str, str]]):
+    text = notebook_text(notebook(*(with_output(kind, source) for kind, source in cells), note=OUTPUT)).text
+    assert OUTPUT not in text
+    begin = 0
+    for _, source in cells:
+        for line in source.split("\n"):
+            found = text.find(line.strip(), begin)
+            assert found >= 0, (line, text[begin:])
+            begin = found + len(line.strip())
+    assert text == notebook_text(notebook(*(cell(kind, source) for kind, source in cells))).text

@@ -16,7 +16,7 @@ from flyte_llama.encoding.objectives import clm
 from flyte_llama.encoding.packing import Row, pack, pack_into_bins
 from flyte_llama.encoding.pieces import Piece
 from flyte_llama.errors import DataError
-from tests.conftest import write_rows
+from tests.conftest import peak_bytes, write_rows
 
 
 def make_piece(*ids: int, bidirectional: bool = False) -> Piece:
@@ -185,3 +185,16 @@ def test_a_realistic_corpus_is_packed_in_seconds_with_under_a_thousandth_of_padd
     assert time.process_time() - start < 5  # a tenth of a second on a quiet machine; the slow search takes minutes
     assert sorted(index for content in bins for index in content) == list(range(50_000))
     assert sum(lengths) > 0.999 * 4096 * len(bins)
+
+
+def test_pieces_wait_on_disk_and_the_rows_come_one_at_a_time(tmp_path: Path):
+    num_pieces, num_ids = 2000, 1000
+    documents = ([make_piece(*range(1, num_ids))] for _ in range(num_pieces))
+
+    def pack_and_forget() -> None:
+        for row in pack(documents, seq_len=2 * num_ids, pad_id=0, folder=tmp_path):
+            assert len(row.document) == 2
+
+    # 16 MB of ids and labels
+    assert peak_bytes(pack_and_forget) < 2_000_000
+    assert list(tmp_path.iterdir()) == []

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flyte_llama.encoding import DocumentTokenizer
+from flyte_llama.encoding.tokenizer import sample_texts
 from flyte_llama.errors import ModelError
 from tests.conftest import TEXTS
 
@@ -90,3 +91,12 @@ def test_a_model_without_bos_starts_its_documents_with_eos(tmp_path: Path, tiny_
     assert tokenizer.bos_id is None
     assert tokenizer.start_id == tokenizer.eos_id == 1
     assert next(map(tokenizer.add_bos_eos, tokenizer.encode(["x"]))).tolist()[-1] == 1
+
+
+def test_a_tokenizer_is_trained_on_all_texts_of_a_small_corpus_and_on_a_sample_of_a_large_one():
+    texts = [f"{n} " + "x" * n for n in range(200)]
+    assert sample_texts(iter(texts), max_chars=100_000) == texts
+    sample = sample_texts(iter(texts), max_chars=5_000)
+    assert 4_500 < sum(map(len, sample)) <= 5_000
+    assert sorted(sample) == sorted(sample_texts(texts[::-1], max_chars=5_000))
+    assert sample_texts(["a long text"], max_chars=1) == ["a long text"]

@@ -81,7 +81,7 @@ def test_two_repositories_of_one_name_on_two_hosts_reach_the_report(tiny_base: P
         for shard, part in zip(shards, parts, strict=True):
             measure_model(tiny_base, shard, EVALUATION, objective=ObjectiveConfig(), precision="fp32", out=part)
         join_parts(parts, tmp_path / "items", out=tmp_path / name / "measured")
-        models.append(MeasuredModel(name, PinnedModel(name=name, revision=""), tmp_path / name / "measured"))
+        models.append(MeasuredModel(name, PinnedModel(name="scratch", revision=""), tmp_path / name / "measured"))
 
     # the report, in all its forms
     report = make_report(models, corpus=card, training=None)

@@ -1,4 +1,4 @@
-"""Measuring a model gives the same result with one shard and with several."""
+"""Measuring a model gives the same result with one shard and with several, and records which model it was."""
 
 from __future__ import annotations
 
@@ -6,14 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from flyte_llama.config import DocumentsConfig, EvaluationConfig, ObjectiveConfig
+from flyte_llama.config import DocumentsConfig, EvaluationConfig, ModelConfig, ObjectiveConfig
 from flyte_llama.documents import write_documents
-from flyte_llama.evaluation import read_scores
+from flyte_llama.errors import DataError, EvaluationError
+from flyte_llama.evaluation import measured_model, read_scores
 from flyte_llama.evaluation.completion import read_completions
 from flyte_llama.evaluation.measure import join_parts, make_items, make_suite, measure_model
+from flyte_llama.evaluation.scores import write_scores
 from flyte_llama.flyte_eval import read_grades
 from flyte_llama.flyte_eval.sandbox import confinement_problem
+from flyte_llama.model import pin_model
+from flyte_llama.storage import seal
 from tests.conftest import document
+from tests.model.bases import hub_folder, prepare
 
 CODE = "# numbers that are added up, one after the other\nfrom flytekit import task\n\n\n" + "".join(
     f"@task\ndef add_{n}(value: int) -> int:\n    total = value + {n}\n    return total * {n}\n\n\n"
@@ -74,3 +79,52 @@ def test_where_code_cannot_be_confined_flyte_eval_is_left_out_and_the_reason_is_
     folder = measure_in_shards(tiny_base, tmp_path, shards=1, objective=ObjectiveConfig(), source="small")
     assert "FlyteEval is not measured: no Landlock here" in capsys.readouterr().err
     assert not (folder / "grades").exists()
+
+
+@pytest.fixture
+def shard(tmp_path: Path) -> Path:
+    """A suite of one document and nothing to write."""
+    config = EvaluationConfig.model_validate(SCORES_ALONE)
+    write_documents(tmp_path / "heldout", DOCUMENTS[:1])
+    make_items(tmp_path / "heldout", config.flyte_eval, out=tmp_path / "items")
+    make_suite(tmp_path / "heldout", None, tmp_path / "items", config, DocumentsConfig(), shards=[tmp_path / "suite"])
+    return tmp_path / "suite"
+
+
+SCORES_ALONE = {**SETTINGS, "completion": {"lines": 0, "spans": 0}, "flyte_eval": {"source": "none"}}
+
+
+def measure(model: Path, shard: Path, out: Path) -> Path:
+    config = EvaluationConfig.model_validate(SCORES_ALONE)
+    measure_model(model, shard, config, objective=ObjectiveConfig(), precision="fp32", out=out)
+    return out
+
+
+def test_scores_record_the_model_and_those_of_two_models_are_not_joined(tiny_base: Path, shard: Path, tmp_path: Path):
+    model = hub_folder(tiny_base, tmp_path / "mine")
+    seal(model)
+    folders = [tiny_base, model, prepare(model, tmp_path / "prepared")]
+    parts = [measure(folder, shard, tmp_path / f"part-{folder.name}") for folder in folders]
+    digest = pin_model(ModelConfig(name=str(model))).revision
+    assert [measured_model(part / "scores") for part in parts] == ["scratch", digest, digest]
+    join_parts(parts[1:], tmp_path / "items", out=tmp_path / "joined")
+    assert measured_model(tmp_path / "joined/scores") == digest
+    with pytest.raises(EvaluationError, match="measured with different model_identity"):
+        join_parts(parts[:2], tmp_path / "items", out=tmp_path / "mixed")
+
+
+def test_a_damaged_model_is_not_measured(tiny_base: Path, shard: Path, tmp_path: Path):
+    model = hub_folder(tiny_base, tmp_path / "mine")
+    seal(model)
+    with (model / "model.safetensors").open("r+b") as file:
+        file.seek(-1, 2)
+        file.write(b"\x7f")
+    with pytest.raises(DataError, match=r"model\.safetensors: differs from its manifest"):
+        measure(model, shard, tmp_path / "part")
+    assert not (tmp_path / "part").exists()
+
+
+def test_scores_of_an_earlier_version_are_refused(tmp_path: Path):
+    write_scores(tmp_path / "scores", [], window=512)
+    with pytest.raises(DataError, match=r"does not say which model was measured.*Measure again"):
+        measured_model(tmp_path / "scores")

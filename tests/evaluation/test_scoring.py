@@ -25,7 +25,7 @@ from flyte_llama.evaluation.scoring import score_documents, score_suite
 from flyte_llama.evaluation.suite import SuiteDocument, split_into_shards
 from flyte_llama.inference import token_nats
 from flyte_llama.model import load_model, open_model
-from flyte_llama.model.base import TESTED_ARCHITECTURES
+from flyte_llama.model.checks import TESTED_ARCHITECTURES
 from flyte_llama.storage import seal, write_unsealed_table
 from tests.conftest import TEXTS, document
 from tests.model.bases import hub_folder
@@ -225,7 +225,7 @@ def test_shards_that_were_measured_differently_are_not_joined(tmp_path: Path, ti
     parts = [score_to_folder(tiny_base, DOCUMENTS[:1], tmp_path / "one"), tmp_path / "two"]
     scores, manifest = read_scores(parts[0])
     write_scores(parts[1], scores, **{**manifest, "files": {}, "stride": 1})
-    with pytest.raises(EvaluationError, match="measured with different settings"):
+    with pytest.raises(EvaluationError, match="measured with different stride"):
         join_scores(parts, tmp_path / "joined")
 
 

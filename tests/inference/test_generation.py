@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
 from flyte_llama.errors import EvaluationError
 from flyte_llama.inference.generation import Generated, generate
-from flyte_llama.model.base import TESTED_ARCHITECTURES
+from flyte_llama.model.checks import TESTED_ARCHITECTURES
 from tests.model.bases import TINY_SHAPE
 
 RNG = np.random.default_rng(0)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
+import pytest
 import torch
 from tokenizers import Tokenizer
 
 from flyte_llama.config import ModelConfig, TrainingConfig
 from flyte_llama.model import pin_model, prepare_base
+from flyte_llama.sources.entry import git_blob_id
+from flyte_llama.storage import seal, sha256_file
 
 TINY_SHAPE = {
     "vocab_size": 300,
@@ -23,6 +27,8 @@ TINY_SHAPE = {
 }
 """The sizes of a tiny model, as every architecture's config.json names them."""
 
+HUB_MODEL, COMMIT = "owner/tiny", "0123456789abcdef0123456789abcdef01234567"
+
 NEW_TOKENS = ["<mask>", "<mask:0>", "<mask:1>"]
 
 
@@ -31,13 +37,42 @@ def hub_folder(tiny_base: Path, folder: Path, *, tied: bool = True) -> Path:
     from transformers import AutoModelForCausalLM
 
     shutil.copytree(tiny_base, folder)
-    (folder / "base.json").unlink()
+    for name in ("base.json", "manifest.json"):
+        (folder / name).unlink()
     if not tied:
         model = AutoModelForCausalLM.from_pretrained(folder)
         model.config.tie_word_embeddings = False
         model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone() * 0.5 + 0.01)
         model.save_pretrained(folder)
     return folder
+
+
+def store_in_hub_cache(model: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, *, tree: bool = True) -> Path:
+    """Store a model folder as the hub's client does: blobs, a snapshot of links to them, and the tree of the commit.
+
+    The client is then offline, and the path of the snapshot is returned.
+    """
+    import huggingface_hub.constants
+
+    repository = cache / f"models--{HUB_MODEL.replace('/', '--')}"
+    snapshot = repository / "snapshots" / COMMIT
+    for folder in ("blobs", "trees", f"snapshots/{COMMIT}"):
+        (repository / folder).mkdir(parents=True)
+    files = {}
+    for file in sorted(model.iterdir()):
+        data = file.read_bytes()
+        entry = {"size": len(data), "blob_id": git_blob_id(data)}
+        if file.suffix in (".safetensors", ".bin"):
+            entry |= {"lfs_sha256": sha256_file(file), "lfs_size": len(data)}
+        digest = str(entry.get("lfs_sha256") or entry["blob_id"])
+        (repository / "blobs" / digest).write_bytes(data)
+        (snapshot / file.name).symlink_to(f"../../blobs/{digest}")
+        files[file.name] = entry
+    if tree:
+        (repository / "trees" / f"{COMMIT}.json").write_text(json.dumps({"format_version": 1, "files": files}))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    return snapshot
 
 
 def prepare(model: Path, folder: Path, *, adapter: Path | None = None, tokens: list[str] | None = None) -> Path:
@@ -48,6 +83,7 @@ def prepare(model: Path, folder: Path, *, adapter: Path | None = None, tokens: l
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         tokenizer.add_special_tokens(tokens)
         tokenizer.save(str(folder / "tokenizer.json"))
+        seal(folder)
     return folder
 
 

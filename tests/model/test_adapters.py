@@ -16,7 +16,8 @@ from transformers import AutoModelForCausalLM
 from flyte_llama.config import ModelConfig
 from flyte_llama.errors import ModelError, TrainingError
 from flyte_llama.model import ADAPTER_FOLDER, load_model, load_trainable_model, pin_model, prepare_base
-from flyte_llama.model.adapters import ADAPTER_WEIGHTS
+from flyte_llama.model.adapters import ADAPTER_WEIGHTS, load_adapter
+from flyte_llama.training.export import save_adapter
 from tests.model.bases import hub_folder, learn, lora, prepare
 
 IDS = torch.tensor([[5, 80, 7, 90, 11, 60] * 8, [8, 33, 21, 70, 15, 99] * 8])
@@ -116,6 +117,10 @@ def write_damaged(earlier: Earlier, folder: Path, how: str) -> Path:
         save_file(tensors | {first: torch.zeros(4, 7)}, weights)
     elif how == "of another base":
         save_file({name.replace("layers.1.", "layers.7."): tensor for name, tensor in tensors.items()}, weights)
+    elif how == "three bytes":
+        weights.write_bytes(b"abc")
+    elif how == "deep":
+        config.write_text("[" * 100_000)
     return folder
 
 
@@ -127,6 +132,8 @@ def write_damaged(earlier: Earlier, folder: Path, how: str) -> Path:
         ("lacks a tensor", "this adapter lacks the tensor base_model"),
         ("misshapen", "does not fit the base"),
         ("of another base", "this adapter lacks the tensor base_model"),
+        ("three bytes", "adapter_model.safetensors is damaged or cut off"),
+        ("deep", "its adapter_config.json cannot be read"),
     ],
 )
 def test_an_adapter_that_does_not_fit_is_refused(model: Path, earlier: Earlier, tmp_path: Path, how: str, message: str):
@@ -134,6 +141,24 @@ def test_an_adapter_that_does_not_fit_is_refused(model: Path, earlier: Earlier, 
         load_trainable_model(
             prepare(model, tmp_path / "base", adapter=write_damaged(earlier, tmp_path / "bad", how)), lora()
         )
+
+
+def test_an_adapter_that_is_damaged_after_it_was_checked_is_one_message(model: Path, earlier: Earlier, tmp_path: Path):
+    adapter = write_damaged(earlier, tmp_path / "bad", "three bytes")
+    with pytest.raises(ModelError, match="this adapter does not fit the base"):
+        load_adapter(load_model(model, dtype=torch.float32), adapter)
+
+
+def test_a_saved_adapter_names_its_base_without_the_path_of_a_folder(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    base = prepare(model, tmp_path / "base")
+    save_adapter(load_trainable_model(base, lora()), base, tmp_path / "adapter")
+    saved = [file.read_text() for file in (tmp_path / "adapter").iterdir() if file.suffix == ".json"]
+    assert json.loads((tmp_path / "adapter/adapter_config.json").read_text())["base_model_name_or_path"] == model.name
+    assert not [text for text in saved if str(model.parent) in text]
+    prepare(model, tmp_path / "continued", adapter=tmp_path / "adapter")
+    assert "was made for" not in capsys.readouterr().err
 
 
 def test_an_adapter_made_for_another_base_causes_a_warning(

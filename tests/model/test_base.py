@@ -6,7 +6,6 @@ Each architecture that may be trained on packed rows keeps the documents of a ro
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +18,12 @@ from flyte_llama.encoding import DocumentTokenizer, control_names
 from flyte_llama.errors import ModelError
 from flyte_llama.model import load_model, pin_model, prepare_base
 from flyte_llama.model.attention import SDPA_BY_PIECE, register_sdpa_by_piece
-from flyte_llama.model.base import TESTED_ARCHITECTURES, PinnedModel, check_architecture
+from flyte_llama.model.base import PinnedModel, check_architecture
+from flyte_llama.model.checks import TESTED_ARCHITECTURES
 from flyte_llama.model.loss import use_lean_loss
 from tests.conftest import TEXTS, TINY
-from tests.model.bases import TINY_SHAPE
+from tests.model.bases import COMMIT, HUB_MODEL, TINY_SHAPE, hub_folder, store_in_hub_cache
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 IDS = torch.randint(2, 300, (1, 40), generator=torch.Generator().manual_seed(0))
 POSITIONS = torch.tensor([[*range(25), *range(15)]])
 
@@ -32,26 +31,16 @@ POSITIONS = torch.tensor([[*range(25), *range(15)]])
 @pytest.fixture
 def local_model(tiny_base: Path, tmp_path: Path) -> Path:
     """The tiny Llama as a local folder in the hub's format."""
-    folder = tmp_path / "mine"
-    shutil.copytree(tiny_base, folder)
-    (folder / "base.json").unlink()
-    return folder
+    return hub_folder(tiny_base, tmp_path / "mine")
 
 
 @pytest.fixture
 def hub_model(local_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The tiny Llama as a downloaded hub model, in the layout of the hub's cache."""
-    import huggingface_hub.constants
-
-    cache = tmp_path / "hub"
-    snapshot = cache / "models--owner--tiny" / "snapshots" / COMMIT
-    snapshot.parent.mkdir(parents=True)
-    shutil.copytree(local_model, snapshot)
-    (snapshot / "pytorch_model.bin").write_bytes(b"a pickle")
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache))
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr("transformers.utils.hub.constants.HF_HUB_CACHE", str(cache), raising=False)
-    return "owner/tiny"
+    (local_model / "pytorch_model.bin").write_bytes(b"a pickle")
+    store_in_hub_cache(local_model, tmp_path / "hub", monkeypatch)
+    (local_model / "pytorch_model.bin").unlink()
+    return HUB_MODEL
 
 
 def prepare(config: ModelConfig, folder: Path, longest_input: int = 64) -> Path:
@@ -109,8 +98,23 @@ def test_a_hub_model_that_cannot_be_fetched_is_named(hub_model: str, tmp_path: P
 
 
 def test_a_missing_folder_is_named(tmp_path: Path):
-    with pytest.raises(ModelError, match=r"holds no config\.json"):
+    with pytest.raises(ModelError, match=r"nowhere: does not exist"):
         pin_model(ModelConfig(name=str(tmp_path / "nowhere")))
+    with pytest.raises(ModelError, match=r"holds no config\.json"):
+        pin_model(ModelConfig(name=str(tmp_path)))
+    for name in ("~no-such-user/model", "./" + "a" * 5000):
+        with pytest.raises(ModelError, match=r"does not exist|cannot be read \(File name too long\)"):
+            pin_model(ModelConfig(name=name))
+
+
+def test_folders_pickles_and_code_beside_the_tokenizer_are_not_copied(local_model: Path, tmp_path: Path):
+    (local_model / "tokenizer").mkdir()
+    (local_model / "tokenizer_folder.json").mkdir()
+    for name in ("tokenizer.pkl", "tokenizer_code.py", "tokenizer.model"):
+        (local_model / name).write_bytes(b"x")
+    base = prepare(ModelConfig(name=str(local_model)), tmp_path / "base")
+    copied = {path.name for path in base.glob("tokenizer*")}
+    assert copied == {"tokenizer.json", "tokenizer_config.json", "tokenizer.model"}
 
 
 def test_a_model_that_brings_code_is_refused(local_model: Path, tmp_path: Path):
@@ -138,7 +142,7 @@ def test_a_base_gets_the_control_tokens_of_the_objective_and_a_scratch_model_get
     objective = ObjectiveConfig.model_validate({"kind": kind, "max_spans": 3})
     known = DocumentTokenizer(local_model)
     for name, config in {"scratch": TINY, "mine": ModelConfig(name=str(local_model))}.items():
-        folder = tmp_path / name
+        folder = tmp_path / f"{name}-base"
         prepare_base(pin_model(config), config, TEXTS, longest_input=64, folder=folder, objective=objective)
         tokenizer = DocumentTokenizer(folder)
         names = control_names(objective, known)

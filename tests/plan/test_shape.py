@@ -73,6 +73,10 @@ def test_an_unknown_model_type_or_a_missing_size_is_refused():
         read_shape({"model_type": "mixtral"})
     with pytest.raises(ModelError, match="num_hidden_layers, num_attention_heads, intermediate_size"):
         read_shape({"model_type": "llama", "vocab_size": 10, "hidden_size": 8})
+    with pytest.raises(ModelError, match="above 0 for num_attention_heads, head_dim"):
+        read_shape(
+            CONFIGS["qwen2"].to_dict() | {"num_attention_heads": 0, "head_dim": "64", "num_key_value_heads": None}
+        )
 
 
 def test_a_target_that_matches_no_layer_is_refused():
@@ -83,3 +87,7 @@ def test_a_target_that_matches_no_layer_is_refused():
 def test_a_folder_without_a_readable_config_is_refused(tmp_path: Path):
     with pytest.raises(ModelError, match=r"config\.json cannot be read"):
         model_shape(ModelConfig(name=str(tmp_path)))
+    for text in ("[]", "[" * 100_000):
+        (tmp_path / "config.json").write_text(text)
+        with pytest.raises(ModelError, match=r"config\.json cannot be read"):
+            model_shape(ModelConfig(name=str(tmp_path)))

@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from flyte_llama.config import ExperimentConfig, load_config
 from flyte_llama.corpus import CorpusCard
 from flyte_llama.corpus.card import count_leakage, count_side
 from flyte_llama.corpus.leakage import remove_leaks
@@ -21,6 +22,9 @@ from flyte_llama.report.pages import report_page
 from flyte_llama.training import LossPoint, TrainingSummary
 from tests.conftest import document, source_count
 
+CONFIG = ExperimentConfig.model_validate(
+    {"name": "mine", "corpus": {"train": [{"url": "package:click"}], "heldout": [{"url": "package:jinja2"}]}}
+)
 PROTOCOL = {
     "measure": "perplexity",
     "window": 512,
@@ -78,8 +82,9 @@ def scores(nats: float, num_tokens: int = 100) -> list[DocumentScore]:
 
 
 def measured_model(folder: Path, name: str, documents: list[DocumentScore], **protocol: object) -> MeasuredModel:
-    write_scores(folder / name / "scores", documents, **{**PROTOCOL, **protocol})
-    return MeasuredModel(name, PinnedModel(name=f"o/{name}", revision="c" * 40), folder / name)
+    model = PinnedModel(name=f"o/{name}", revision="c" * 40)
+    write_scores(folder / name / "scores", documents, **{**PROTOCOL, "model_identity": model.identity, **protocol})
+    return MeasuredModel(name, model, folder / name)
 
 
 def sample_report(
@@ -138,12 +143,13 @@ def test_the_cards_are_written_only_for_a_model_that_was_fine_tuned(report: Eval
     measured, tuned = tmp_path / "measured", tmp_path / "tuned"
     for folder, card in ((measured, None), (tuned, report.corpus)):
         folder.mkdir()
-        write_files(folder, report, card)
-    forms = {"report.html", "report.json", "report.md"}
+        write_files(folder, report, CONFIG, card)
+    forms = {"report.html", "report.json", "report.md", "config.yaml"}
     assert {file.name for file in measured.iterdir()} == forms
     assert {file.name for file in tuned.iterdir()} == forms | {"MODEL_CARD.md", "DATASET_CARD.md", "dataset.html"}
     assert EvaluationReport.model_validate_json((measured / "report.json").read_text()) == report
     assert (measured / "report.html").read_text() == report_page(report)
+    assert load_config(measured / "config.yaml") == CONFIG
 
 
 def body_of(html: str) -> ElementTree.Element:
@@ -183,6 +189,13 @@ def test_the_model_card_has_front_matter_figures_and_sources(report: EvaluationR
 def test_figures_measured_differently_are_not_compared(tmp_path: Path, other: dict[str, object]):
     with pytest.raises(EvaluationError, match="measured differently"):
         sample_report(tmp_path, scores(500.0), scores(250.0), **other)
+
+
+def test_scores_of_another_model_make_no_report(tmp_path: Path):
+    with pytest.raises(
+        EvaluationError, match=r"are scores of sha256:0, not of fine-tuned, which is c.*Measure fine-tuned"
+    ):
+        sample_report(tmp_path, scores(500.0), scores(250.0), model_identity="sha256:0")
 
 
 def test_models_with_other_tokenizers_compare_by_bits_per_byte_alone(tmp_path: Path):

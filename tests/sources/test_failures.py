@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
+import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator
@@ -136,6 +140,30 @@ def test_a_silent_server_times_out_and_leaves_no_child(scheme: str, silent_port:
     assert listing.value.transient
     assert fetching.value.transient
     assert find_processes(marker) == []
+
+
+def test_a_clone_of_a_killed_process_does_not_outlive_the_next_start(
+    silent_port: int, make_repo: MakeRepo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, marker: str
+):
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    pinned = PinnedSource(name="o/r", url=f"http://127.0.0.1:{silent_port}/o/r", ref="", revision="1" * 40)
+    code = (
+        "from flyte_llama.sources import PinnedSource, open_tree\n"
+        f"with open_tree(PinnedSource.model_validate_json({pinned.model_dump_json()!r})): pass"
+    )
+    fetching = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "TMPDIR": str(temporary)})
+    end = time.monotonic() + 60
+    while not any(" fetch " in command for command in find_processes(marker)) and time.monotonic() < end:
+        time.sleep(0.05)
+    fetching.kill()
+    fetching.wait()
+    assert len(list(temporary.iterdir())) == 1
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    read_files(pin(SourceConfig(url=str(make_repo("r", {"a.py": "x = 1\n"})))))
+    assert list(temporary.iterdir()) == []
+    # git is gone; its helper waits for the silent server, for a minute at most
+    assert not [command for command in find_processes(marker) if " fetch " in command]
 
 
 def test_a_server_that_falls_silent_halfway_times_out(make_repo: MakeRepo, tmp_path: Path, marker: str):

@@ -26,6 +26,17 @@ def test_every_file_comes_back_byte_for_byte(make_repo: MakeRepo):
             assert entry.num_bytes == len(blob.data)
 
 
+def test_a_secret_or_an_address_in_a_branch_name_is_masked_and_the_branch_is_read(make_repo: MakeRepo):
+    repo, token = make_repo("r", {"a": "1"}), "gh" + "p_" + "0123456789abcdefghijklmnopqrstuvwxyz"
+    git(repo, "checkout", "-q", "-b", f"jane.doe@corp.io/{token}")
+    pinned = pin(SourceConfig(url=str(repo)))
+    assert pinned.ref == f"refs/heads/xxxx.xxx@xxxx.xx/{token[:4]}{'x' * 36}"
+    assert read_files(pinned) == {"a": b"1"}
+    with pytest.raises(SourceError) as raised:
+        pin(SourceConfig(url=str(repo), ref="nothing"))
+    assert token not in raised.value.message
+
+
 def test_a_branch_a_tag_a_full_ref_and_a_commit_are_pinned(make_repo: MakeRepo):
     repo = make_repo("r", {"a": "1"})
     first = git(repo, "rev-parse", "HEAD")
@@ -60,6 +71,42 @@ def test_the_users_insteadof_is_honoured(make_repo: MakeRepo, tmp_path: Path, mo
     assert (pinned.name, read_files(pinned)) == ("o/r", {"a": b"1"})
 
 
+@pytest.mark.parametrize("prefix", ["", "file://", "file://localhost"])
+def test_a_path_that_is_no_repository_is_explained_in_one_sentence(make_repo: MakeRepo, tmp_path: Path, prefix: str):
+    repo = make_repo("r", {"folder/a": "1"})
+    (tmp_path / "plain").mkdir()
+    (tmp_path / "file").write_text("x")
+    reasons = {
+        tmp_path / "none": "does not exist. Check the path.",
+        tmp_path / "plain": "is not a git repository. Run git init there and commit its files, or give another path.",
+        tmp_path / "file": "is a file, not a git repository. Give the folder of a repository.",
+        repo / "folder": f"is a folder of the repository {repo}, not a repository. Give {repo}.",
+    }
+    for path, reason in reasons.items():
+        with pytest.raises(SourceError) as caught:
+            pin(SourceConfig(url=f"{prefix}{path}"))
+        assert caught.value.message == f"{prefix}{path}: {reason}"
+
+
+def test_a_bundle_is_read_by_its_path_alone(make_repo: MakeRepo, tmp_path: Path):
+    bundle = tmp_path / "r.bundle"
+    git(make_repo("r", {"a": "1"}), "bundle", "create", "-q", str(bundle), "--all")
+    assert read_files(pin(SourceConfig(url=str(bundle)))) == {"a": b"1"}
+    with pytest.raises(SourceError, match=rf"is a bundle, which git reads by its path alone\. Write {bundle}\.$"):
+        pin(SourceConfig(url=f"file://{bundle}"))
+
+
+def test_a_ref_that_is_missing_among_many_names_the_ten_nearest(make_repo: MakeRepo):
+    repo = make_repo("r", {"a": "1"})
+    commit = git(repo, "rev-parse", "HEAD")
+    packed = "".join(f"{commit} refs/tags/v0.{minor}.0\n" for minor in range(90))
+    (repo / ".git/packed-refs").write_text(packed)
+    with pytest.raises(SourceError, match=r"no ref 'v0\.77'\. Nearest of 91: v0\.77\.0, (v[\d.]+, ){8}v[\d.]+\.$"):
+        pin(SourceConfig(url=str(repo), ref="v0.77"))
+    with pytest.raises(SourceError, match=r"Nearest of 91: main, "):
+        pin(SourceConfig(url=str(repo), ref="mian"))
+
+
 def test_a_missing_ref_lists_the_available_refs(make_repo: MakeRepo):
     repo = make_repo("r", {"a": "1"})
     git(repo, "tag", "v1")
@@ -79,7 +126,7 @@ def test_an_unborn_and_a_missing_repository_are_named(tmp_path: Path):
     git(tmp_path, "init", "-q", "unborn")
     with pytest.raises(SourceError, match="no commit yet"):
         pin(SourceConfig(url=str(tmp_path / "unborn")))
-    with pytest.raises(SourceError, match="git cannot read it"):
+    with pytest.raises(SourceError, match=r"missing: does not exist\. Check the path\.$"):
         pin(SourceConfig(url=str(tmp_path / "missing")))
 
 

@@ -37,6 +37,11 @@ def config_literal(config: TrainingConfig) -> literals_pb2.Literal:
     return TypeEngine.to_literal(context, config, kind, TypeEngine.to_literal_type(kind)).to_flyte_idl()
 
 
+def text_literal(text: str) -> literals_pb2.Literal:
+    primitive = literals_pb2.Primitive(string_value=text)
+    return literals_pb2.Literal(scalar=literals_pb2.Scalar(primitive=primitive))
+
+
 def steps_in_bucket(pod: Pod) -> list[int]:
     """The steps that have a checkpoint in the bucket."""
     return sorted(int(path.name.removeprefix("step-")) for path in (pod.folder / "checkpoint").glob("node-0/step-*"))
@@ -66,7 +71,11 @@ def test_interrupted_attempts_pass_on_their_checkpoints_and_the_last_gives_the_s
     heldout = tmp_path / "heldout"
     write_documents(heldout, [document(text) for text in TEXTS])
     folders = {"base": tiny_base, "rows": rows, "heldout": heldout}
-    values = {"training": training, **{name: folder_literal(folder) for name, folder in folders.items()}}
+    values = {
+        "training": training,
+        "generation": text_literal(""),
+        **{name: folder_literal(folder) for name, folder in folders.items()},
+    }
     inputs = literals_pb2.LiteralMap(literals=values)
 
     def attempt(index: int) -> Pod:
@@ -99,9 +108,34 @@ def test_interrupted_attempts_pass_on_their_checkpoints_and_the_last_gives_the_s
     assert pod.outputs() is None
     assert steps_in_bucket(pod)[0] == first[-1] < steps_in_bucket(pod)[-1]
 
-    # The third attempt runs to the end, and its model equals the model of an uninterrupted run.
+    # In the third attempt a training process is killed, as by a host without memory. One sentence says so.
     pod = attempt(2)
+    wait_until(pod, lambda: "resuming after step" in pod.log())
+    os.kill(pod.workers()[0], signal.SIGKILL)
+    pod.process.wait(timeout=300)
+    error = pod.error()
+    assert error is not None
+    assert error.kind == errors_pb2.ContainerError.NON_RECOVERABLE
+    message = error.message.partition("Message:")[2]
+    assert message.split(".")[0].strip() == "OutOfMemoryError: a training process was killed by signal 9 (SIGKILL)"
+    assert "interrupted after step" not in pod.log()
+
+    # The fourth attempt's main process is killed after the last step. No process of it stays.
+    pod = attempt(3)
+    wait_until(pod, lambda: 60 in steps_in_bucket(pod), seconds=300)
+    (worker,) = pod.workers()
+    pod.process.kill()
+    pod.process.wait()
+    end = time.monotonic() + 30
+    while Path(f"/proc/{worker}").exists():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+    # The fifth attempt takes no step, and its model equals the model of an uninterrupted run.
+    pod = attempt(4)
     assert pod.process.wait(timeout=300) == 0, pod.log()[-3000:]
+    assert "resuming after step 60 of 60" in pod.log()
+    assert "step 60/60" not in pod.log()
     outputs = pod.outputs()
     assert outputs is not None
     model = outputs.literals["model"]

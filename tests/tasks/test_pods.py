@@ -12,17 +12,18 @@ from pathlib import Path
 import pytest
 import yaml
 from flyteidl.core import literals_pb2
+from flytekit import FlyteDirectory
 from flytekit.core.context_manager import FlyteContextManager
 from flytekit.core.type_engine import TypeEngine
 
-from flyte_llama.config import ExperimentConfig, load_config
+from flyte_llama.config import ExperimentConfig, FlyteEvalConfig, load_config
 from flyte_llama.corpus import CorpusCard
 from flyte_llama.model import PinnedModel
 from flyte_llama.report import EvaluationReport
 from flyte_llama.training import TrainingSummary
 from tests.conftest import TEXTS, MakeRepo
 from tests.tasks.conftest import Registered
-from tests.tasks.pod import run_in_pod
+from tests.tasks.pod import run_in_pod, start_pod
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow
@@ -89,88 +90,99 @@ def test_every_task_runs_from_its_serialised_spec(
         pod_folder = tmp_path / "pods" / (folder or task)
         return dict(run_in_pod(spec, literals_pb2.LiteralMap(literals=inputs), pod_folder, index).literals)
 
-    released = literal(config.model.released)
-    sources = run("pin_sources", corpus=literal(config.corpus), released=released)["o0"]
+    parts = run("start_run", config=literal(config))
+    released, generation = parts["released"], parts["data_generation"]
+    assert value_of(parts["config"], ExperimentConfig) == config
+    assert [value_of(parts[f"{name}_generation"], str) for name in ("data", "training", "scoring")] == [""] * 3
+    sources = run("pin_sources", corpus=parts["corpus"], released=released)["o0"]
     assert len(sources.collection.literals) == 2
-    pinned = run("pin_model", model=literal(config.model))["o0"]
-    documents = [
-        run("map_read_source", n, f"read-{n}", source=sources, documents=literal(config.corpus.documents))["o0"]
-        for n in range(2)
-    ]
+    pinned = run("pin_model", model=parts["model"])["o0"]
+    read = {"source": sources, "documents": parts["documents"], "generation": generation}
+    documents = [run("map_read_source", n, f"read-{n}", **read)["o0"] for n in range(2)]
     assert all(output.hash for output in documents)
     cached = {path: path.stat().st_mtime_ns for path in (tmp_path / "kept").rglob("verdicts-*.parquet")}
     assert len(cached) == 2
-    again = run("map_read_source", 0, "again", source=sources, documents=literal(config.corpus.documents))["o0"]
+    again = run("map_read_source", 0, "again", **read)["o0"]
     assert again.hash == documents[0].hash
     monkeypatch.setenv("FLYTE_LLAMA_CACHE", "/proc/cannot-be-written")
-    alone = run("map_read_source", 0, "alone", source=sources, documents=literal(config.corpus.documents))["o0"]
+    alone = run("map_read_source", 0, "alone", **read)["o0"]
     assert alone.hash == documents[0].hash
     corpus = run(
         "build_corpus",
         sources=sources,
         documents=literal_list(documents),
-        corpus=literal(config.corpus),
+        corpus=parts["corpus"],
         released=released,
+        generation=generation,
     )
     card = value_of(corpus["card"], CorpusCard)
     assert isinstance(card, CorpusCard)
     assert card.heldout.documents.files == 2
     assert card.leakage.freshness["fresh"].files == 2
     assert (tmp_path / "pods/build_corpus/out/deck.html").is_file()
-    lengths = {"seq_len": literal(64), "window": literal(128)}
     base = run(
         "prepare_base",
         pinned=pinned,
-        model=literal(config.model),
-        objective=literal(config.objective),
         train=corpus["train"],
-        **lengths,
+        **{name: parts[name] for name in ("model", "objective", "seq_len", "window")},
+        generation=generation,
     )["o0"]
     rows = run(
         "encode",
         train=corpus["train"],
         base=base,
-        composition=literal(config.composition),
-        objective=literal(config.objective),
-        seq_len=literal(64),
-        epochs=literal(1.0),
-        max_steps=literal(5),
-        global_batch_size=literal(4),
+        **{name: parts[name] for name in ("composition", "objective", "seq_len", "epochs", "max_steps")},
+        global_batch_size=parts["global_batch_size"],
+        generation=generation,
     )["o0"]
-    tuned = run("fine_tune", base=base, rows=rows, heldout=corpus["heldout"], training=literal(config.training))
+    tuned = run(
+        "fine_tune",
+        base=base,
+        rows=rows,
+        heldout=corpus["heldout"],
+        training=parts["training"],
+        generation=parts["training_generation"],
+    )
     summary = value_of(tuned["summary"], TrainingSummary)
     assert isinstance(summary, TrainingSummary)
     assert summary.num_steps == 5
-    evaluation = literal(config.evaluation)
-    items = run("mine_flyte_eval", heldout=corpus["heldout"], flyte_eval=literal(config.evaluation.flyte_eval))["o0"]
+    evaluation, scoring_generation = parts["evaluation"], parts["scoring_generation"]
+    items = run("mine_flyte_eval", heldout=corpus["heldout"], flyte_eval=parts["flyte_eval"], generation=generation)[
+        "o0"
+    ]
     suite = run(
         "build_suite",
         heldout=corpus["heldout"],
         train=corpus["train"],
         items=items,
         evaluation=evaluation,
-        documents=literal(config.corpus.documents),
+        documents=parts["documents"],
+        generation=generation,
     )["o0"]
     assert len(suite.collection.literals) == config.evaluation.shards
     unpublished = run("pin_published", evaluation=evaluation)["o0"]
     assert not unpublished.collection.literals
-    settings = {"evaluation": evaluation, "precision": literal("fp32"), "objective": literal(config.objective)}
+    settings = {name: parts[name] for name in ("evaluation", "precision", "objective")}
+    settings["generation"] = scoring_generation
 
-    def scores_of(name: str, model: literals_pb2.Literal) -> literals_pb2.Literal:
+    def scores_of(name: str, model: literals_pb2.Literal, made_by: str) -> literals_pb2.Literal:
         pairs = run("pair", folder=f"pair-{name}", models=literal_list([model]), shards=suite)
-        inputs = {"model": pairs["models"], "shard": pairs["shards"], **settings}
-        parts = [
+        inputs = {"model": pairs["models"], "shard": pairs["shards"], "made_by": literal(made_by), **settings}
+        measured = [
             run("map_evaluate", index, f"evaluate-{name}-{index}", **inputs)["o0"]
             for index in range(len(pairs["models"].collection.literals))
         ]
-        return run("join_shards", folder=f"join-{name}", parts=literal_list(parts), items=items)["o0"]
+        join = {"parts": literal_list(measured), "items": items, "generation": scoring_generation}
+        return run("join_shards", folder=f"join-{name}", **join)["o0"]
 
-    base_scores, tuned_scores = scores_of("base", base), scores_of("tuned", tuned["model"])
-    no_scores = run("join_shards", folder="join-published", parts=literal_list([]), items=items)["o0"]
+    base_scores, tuned_scores = scores_of("base", base, "data"), scores_of("tuned", tuned["model"], "training")
+    no_parts = {"parts": literal_list([]), "items": items, "generation": scoring_generation}
+    no_scores = run("join_shards", folder="join-published", **no_parts)["o0"]
     assert len(base_scores.collection.literals) == 1
     assert not no_scores.collection.literals
     reported = run(
         "report",
+        config=parts["config"],
         base_scores=base_scores,
         published_scores=no_scores,
         tuned_scores=tuned_scores,
@@ -189,9 +201,41 @@ def test_every_task_runs_from_its_serialised_spec(
     assert (tmp_path / "pods/report/out/deck.html").is_file()
     assert Path(reported["page"].scalar.blob.uri).read_text().startswith("<!doctype html>")
     assert "# Code corpus" in Path(reported["dataset_card"].scalar.blob.uri).read_text()
-    published = run("publish", model=tuned["model"], report=reported["report"], publish=literal(config.publish))
+    published = run("publish", model=tuned["model"], report=reported["report"], publish=parts["publish"])
     assert published["o0"].scalar.primitive.string_value == ""
     assert value_of(pinned, PinnedModel) == PinnedModel(name="scratch", revision="")
+
+
+def test_a_pod_that_finds_a_damaged_folder_renews_the_steps_that_made_it(
+    registered: Registered, config_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("FLYTE_LLAMA_CACHE", str(tmp_path / "kept"))
+    folder = tmp_path / "heldout"
+    folder.mkdir()
+    (folder / "documents.parquet").write_bytes(b"cut")
+
+    pod = start_pod(
+        registered.tasks["mine_flyte_eval"],
+        literals_pb2.LiteralMap(
+            literals={
+                "heldout": literal(FlyteDirectory(str(folder))),
+                "flyte_eval": literal(FlyteEvalConfig()),
+                "generation": literal(""),
+            }
+        ),
+        tmp_path / "damaged",
+    )
+    pod.process.wait(120)
+    assert "Start the run again: it makes the folder anew." in str(pod.error())
+
+    outputs = run_in_pod(
+        registered.tasks["start_run"],
+        literals_pb2.LiteralMap(literals={"config": literal(load_config(config_file))}),
+        tmp_path / "next",
+        None,
+    )
+    generations = [value_of(outputs.literals[f"{name}_generation"], str) for name in ("data", "training", "scoring")]
+    assert generations == ["1", "", ""]
 
 
 def run_workflow(config_file: Path, folder: Path) -> str:
@@ -207,11 +251,13 @@ def run_workflow(config_file: Path, folder: Path) -> str:
 def test_pyflyte_run_writes_the_report_and_a_second_run_is_served_from_the_cache(config_file: Path, tmp_path: Path):
     first = run_workflow(config_file, tmp_path)
     assert "step 5/5" in first
-    report = EvaluationReport.model_validate(json.loads((tmp_path / "output/report.json").read_text()))
+    report = EvaluationReport.model_validate(json.loads((tmp_path / "output/latest/report.json").read_text()))
     assert f"{report.overall.figures[-1].perplexity:,.2f}" in first
-    assert str(tmp_path / "output/report.html") in first
+    run_folder = (tmp_path / "output/latest").resolve()
+    assert str(run_folder / "report.html") in first
+    assert load_config(run_folder / "config.yaml").corpus == load_config(config_file).corpus
     kinds = {path.name.split("-")[0] for path in (tmp_path / "output/data").iterdir()}
-    assert (tmp_path / "output/DATASET_CARD.md").read_text().startswith("---")
+    assert (tmp_path / "output/latest/DATASET_CARD.md").read_text().startswith("---")
     sides = {"documents", "train", "heldout", "base", "rows", "model"}
     assert kinds == sides | {"items", "suite", "measured", "scores"}
     start = time.monotonic()
@@ -228,7 +274,7 @@ def test_two_held_out_repositories_of_one_name_reach_the_report(config_file: Pat
     config["corpus"]["heldout"] = [{"url": str(repository)} for repository in repositories]
     config_file.write_text(yaml.safe_dump(config))
     printed = run_workflow(config_file, tmp_path)
-    report = EvaluationReport.model_validate(json.loads((tmp_path / "output/report.json").read_text()))
+    report = EvaluationReport.model_validate(json.loads((tmp_path / "output/latest/report.json").read_text()))
     assert [line.name for line in report.heldout.by["repository"]] == [str(repository) for repository in repositories]
     assert all(str(repository) in printed for repository in repositories)
 
@@ -238,8 +284,9 @@ def test_a_bad_configuration_ends_pyflyte_run_with_one_report_and_exit_code_2(co
     bad.write_text(config_file.read_text().replace("seq_len: 64", "seq_len: 2.7").replace("max_steps", "max_stepz"))
     pyflyte = Path(sys.executable).with_name("pyflyte")
     command = [pyflyte, "run", str(ROOT / "flyte_llama/workflows.py"), "train_flyte_llama", "--config", str(bad)]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    environment = {**os.environ, "COLUMNS": "300"}  # the width of the frame around the message
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 2
-    assert "2 problems in the configuration" in done.stderr
+    assert f"{bad}: 2 problems; nothing was fetched or run:" in done.stderr
     assert "training.max_stepz: unknown key. Did you mean max_steps?" in done.stderr
     assert "Traceback" not in done.stderr

@@ -12,8 +12,6 @@ HELDOUT = [document(text[::-1], url=f"https://example.com/o/{n % 2}", path=f"{n}
 
 if __name__ == "__main__":
     base, rows, out = (Path(argument) for argument in sys.argv[1:4])
-    with process_group() as rank:
+    with process_group():
         training = TrainingConfig.model_validate_json(sys.argv[4])
-        summary = fine_tune(base, rows, out, training, heldout=HELDOUT, checkpoints=out.parent / "checkpoints")
-        if rank == 0:
-            (out / "summary.json").write_text(summary.model_dump_json())
+        fine_tune(base, rows, out, training, heldout=HELDOUT, checkpoints=out.parent / "checkpoints")

@@ -18,6 +18,7 @@ from typing import Any
 from flyte_llama.encoding import DocumentTokenizer
 from flyte_llama.encoding.objectives import clm
 from flyte_llama.encoding.packing import pack
+from flyte_llama.storage import verify
 from flyte_llama.training import TrainingSummary
 from tests.conftest import TEXTS, write_rows
 
@@ -102,4 +103,5 @@ def digest(out: Path) -> str:
 
 
 def summary(out: Path) -> TrainingSummary:
-    return TrainingSummary.model_validate_json((out / "summary.json").read_text())
+    """The summary in the manifest of a model's folder."""
+    return TrainingSummary.model_validate(verify(out, strict=True)["summary"])

@@ -1,7 +1,7 @@
 """Trains runs one after the other in one process of a launcher: `story.py BASE ROWS RUNS_JSON`.
 
 A run is `{"out": …, "checkpoints": …, "settings": {…}, "fault": {"kind": …, "step": …, "rank": …}}`; the fault may be
-null. Each run writes `summary.json` or `error.txt` to `out`, and then the next run starts.
+null. Each run writes a model or, if it fails, `error.txt` to `out`, and then the next run starts.
 """
 
 from __future__ import annotations
@@ -61,13 +61,10 @@ if __name__ == "__main__":
             out = Path(run["out"])
             out.mkdir(parents=True, exist_ok=True)
             torch.distributed.barrier()
-            result_file, text = "error.txt", ""
             with plant(run.get("fault")):
                 try:
                     training = TrainingConfig(**run["settings"])
-                    options = {"heldout": [], "checkpoints": Path(run["checkpoints"])}
-                    summary = fine_tune(base, rows, out, training, **options)
-                    result_file, text = "summary.json", summary.model_dump_json()
+                    fine_tune(base, rows, out, training, heldout=[], checkpoints=Path(run["checkpoints"]))
                 except FlyteLlamaError as error:
-                    text = f"{type(error).__name__}: {error.message}"
-            (out / (result_file if rank == 0 else f"{rank}-{result_file}")).write_text(text)
+                    name = "error.txt" if rank == 0 else f"{rank}-error.txt"
+                    (out / name).write_text(f"{type(error).__name__}: {error.message}")

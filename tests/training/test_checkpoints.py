@@ -6,14 +6,16 @@ import os
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from flyte_llama.errors import TrainingError
+from flyte_llama.errors import DataError, TrainingError
 from flyte_llama.storage import MANIFEST, list_files
 from flyte_llama.training.checkpoints import Checkpoints
+from flyte_llama.workspace.temporary import LOCK_FILE
 
 MADE_FROM = {"rows": "1" * 64, "training.learning_rate": "0.1", "processes": "2"}
 FILES = {"latest": b"global_step", "trainer_state.json": b"{}", "global_step/model.pt": b"01234567" * 9, "empty": b""}
@@ -80,7 +82,7 @@ def test_if_all_checkpoints_are_damaged_none_is_returned(tmp_path: Path):
     for step in (1, 2):
         flip_bit(seal_step(store, step) / "latest")
     assert store.newest() is None
-    assert {path.name for path in tmp_path.iterdir()} == {"step-1.damaged", "step-2.damaged", "unsealed"}
+    assert {path.name for path in tmp_path.iterdir()} == {"step-1.damaged", "step-2.damaged", "unsealed", LOCK_FILE}
 
 
 def test_only_the_newest_are_kept_and_a_step_can_be_sealed_again(tmp_path: Path):
@@ -116,6 +118,25 @@ def test_room_is_checked_by_the_size_of_the_last_checkpoint(tmp_path: Path):
     store.check_room(5 * 10**18)
     with pytest.raises(TrainingError, match=r"checkpoints at .*The last one is from step 1"):
         store.check_room(1, count=10**16)
+
+
+def test_checkpoints_that_another_process_uses_are_refused_until_it_ends(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        checkpoints(tmp_path)
+        os.write(writing, b"x")
+        time.sleep(60)
+    os.read(reading, 1)
+    second = Checkpoints(tmp_path, made_from=MADE_FROM, keep=2)
+    with pytest.raises(DataError, match="another process is using it"):
+        second.prepare(patience_s=0.1)
+    assert "waiting for another process that still uses these checkpoints" in capsys.readouterr().err
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    second.prepare(patience_s=0.1)
 
 
 def survives_kill(folder: Path, events: int) -> bool:

@@ -15,6 +15,7 @@ from flyte_llama.encoding import DocumentTokenizer
 from flyte_llama.errors import TrainingError
 from flyte_llama.inference import token_nats
 from flyte_llama.model import load_model
+from flyte_llama.storage import MANIFEST
 from flyte_llama.training.export import SAMPLE_DOCUMENTS, SAMPLE_TOKENS, heldout_sample, verify_artefacts
 from tests.conftest import TEXTS, document, lines_of, words_of
 
@@ -26,7 +27,8 @@ CONFIG = EvaluationConfig(window=64, stride=32, batch_tokens=256)
 def written(tiny_base: Path, tmp_path: Path) -> Path:
     """A folder like a fine-tuned one: the tiny Llama and its tokenizer."""
     folder = shutil.copytree(tiny_base, tmp_path / "model")
-    (folder / "base.json").unlink()
+    for name in ("base.json", MANIFEST):
+        (folder / name).unlink()
     return folder
 
 

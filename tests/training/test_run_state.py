@@ -106,6 +106,7 @@ def test_a_curve_continues_from_a_checkpoint_without_the_points_after_it(tmp_pat
     checkpoint.mkdir()
     points = [LossPoint(step=step, loss=1 / step, learning_rate=0.1, num_tokens=step * 10) for step in (1, 2, 3)]
     killed = Curve(file)
+    killed.start()
     for point in points[:2]:
         killed.add(point)
     killed.copy_into(checkpoint)
@@ -113,6 +114,7 @@ def test_a_curve_continues_from_a_checkpoint_without_the_points_after_it(tmp_pat
     assert len(file.read_text().splitlines()) == 3
 
     resumed = Curve(file)
+    assert len(file.read_text().splitlines()) == 3  # another process may still be sealing with it
     resumed.resume_from(checkpoint)
     assert resumed.num_tokens == 20
     resumed.add(points[2])

@@ -17,19 +17,19 @@ import importlib
 import json
 import os
 import select
-import shutil
 import signal
 import struct
-import subprocess
 import tempfile
 import termios
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any, NoReturn
 
 from flyte_llama.flyte_eval.sandbox.confinement import confine
 from flyte_llama.flyte_eval.sandbox.kernel import prctl
 from flyte_llama.flyte_eval.sandbox.limits import Limits
+from flyte_llama.storage import remove_tree
 
 _RUN_PREFIX = "run-"  # of a scratch folder's name
 _SECONDS_BETWEEN_CHECKS = 0.1
@@ -69,15 +69,6 @@ def main() -> None:
             return
 
 
-def remove_tree(folder: str) -> None:
-    """Remove a folder and its contents, however deep and whatever their permissions."""
-    try:
-        shutil.rmtree(folder)
-    except (OSError, RecursionError):
-        for command in (["chmod", "-R", "u+rwx", "--", folder], ["rm", "-rf", "--", folder]):
-            subprocess.run(command, check=False, capture_output=True)  # noqa: S603  # the folder's name is made by mkdtemp
-
-
 def _wait_for_request() -> bool:
     """Wait for the next request without reading any of it; return False if the input has ended."""
     select.select([0], [], [])
@@ -108,7 +99,7 @@ def _watch_run(function: Callable[[Any], Iterable[Any]], limits: Limits) -> dict
         os.close(reading)
         os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
-        remove_tree(scratch)
+        remove_tree(Path(scratch))
     return _outcome_fields(written, reason, status)
 
 

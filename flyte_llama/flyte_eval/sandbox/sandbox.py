@@ -18,17 +18,17 @@ import platform
 import queue
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from flyte_llama.errors import EvaluationError
 from flyte_llama.flyte_eval.sandbox.limits import Limits, Outcome
-from flyte_llama.flyte_eval.sandbox.runner import remove_tree
 from flyte_llama.flyte_eval.sandbox.seccomp import can_filter
 from flyte_llama.progress import track
+from flyte_llama.workspace import temporary_folder
 
 DEFAULT_LIMITS = Limits()
 _ENVIRONMENT = {
@@ -87,13 +87,15 @@ class Sandbox:
         """
         if reason := confinement_problem():
             raise EvaluationError(reason)
-        self._folder = tempfile.mkdtemp(prefix="flyte-llama-sandbox-")
-        self._start()
+        with ExitStack() as stack:
+            self._folder = str(stack.enter_context(temporary_folder("sandbox")))
+            stack.callback(self._end)
+            self._start()
+            self._closing = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._end()
-        remove_tree(self._folder)
+        self._closing.close()
 
     def restart(self) -> None:
         """Replace all processes, so that later runs share no state with earlier ones; call it between runs only."""
@@ -139,8 +141,8 @@ def confinement_problem() -> str | None:
     if sys.platform != "linux" or not can_filter():
         return f"model-written code cannot be confined on {platform.system()} {platform.machine()}. {_ADVICE}"
     environment = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    with tempfile.TemporaryDirectory() as name:
-        inside, outside = Path(name) / "inside", Path(name) / "outside"
+    with temporary_folder("confinement") as folder:
+        inside, outside = folder / "inside", folder / "outside"
         inside.mkdir()
         outside.touch()
         program = [sys.executable, "-s", "-P", "-c", _CONFINEMENT_CHECK, str(inside), str(outside)]

@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from flyte_llama.documents.redaction import redact
-from flyte_llama.documents.redaction.secrets import CREDENTIALS, PROVIDERS
-from tests.documents.redaction.planted import BASE64, BODY, HEX, KINDS, LEFT_ALONE, PLANTED, armour, secret
+from flyte_llama.redaction import redact
+from flyte_llama.redaction.commands import COMMANDS
+from flyte_llama.redaction.credentials import CREDENTIALS
+from flyte_llama.redaction.tokens import PROVIDERS
+from tests.redaction.planted import BASE64, BODY, HEX, KINDS, LEFT_ALONE, PLANTED, armour, secret
 
 
 @pytest.mark.parametrize(("name", "before", "value", "after"), PLANTED, ids=[row[0] for row in PLANTED])
@@ -31,7 +33,7 @@ def test_a_planted_secret_is_found_and_masked(name: str, before: str, value: str
 
 
 def test_every_detector_has_been_planted():
-    names = {detector.name for table in (PROVIDERS, CREDENTIALS) for detector in table}
+    names = {detector.name for table in (PROVIDERS, CREDENTIALS, COMMANDS) for detector in table}
     assert names | {"email", "ip_address"} == {name for name, *_ in PLANTED}
 
 
@@ -54,6 +56,7 @@ def test_people_are_left_alone_unless_asked_for():
         armour("RSA ", f"Proc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,{secret(32, HEX).upper()}\n\n{BODY}"),
         armour("PGP ", f"Version: GnuPG v2\n\n{BODY}\n=aB3x").replace("KEY-", "KEY BLOCK-"),
         armour("", secret(64, BASE64)),
+        "Comment: a\nPublic-Lines: 1\nAAAA\nPrivate" + f"-Lines: 7\n{BODY}\nPrivate-MAC: {secret(40, HEX)}\n",
         '{"type": "service_account", "private_key": "' + armour("", BODY).replace("\n", "\\n") + '"}',
         'key := "' + armour("EC ", BODY).replace("\n", '\\n" +\n\t"') + '"',
         "  key: |\n" + "".join(f"    {line}\n" for line in armour("", BODY).splitlines()),
@@ -139,6 +142,7 @@ fragments = st.lists(
 
 
 @settings(max_examples=300, deadline=None)
+@example(text=f"wandb login {secret(40, HEX)} {secret(32, HEX)}", people=False)
 @given(text=fragments, people=st.booleans())
 def test_redaction_keeps_lengths_and_lines_and_is_idempotent(text: str, people: bool):
     redacted = redact(text, people=people)

@@ -5,20 +5,21 @@ over 1 GB/s, and the expression is matched only where the literal occurs:
 
     text        key := "ghp_…"
     literals            ghp_                 searched for in the text as Latin-1, where offsets are the same
-    pattern             ghp_(?P<value>…)     matched from there on
+    pattern             ghp_(?P<value>…)     matched from there on, or from `before` characters earlier
     is_real             …                    tests whether the value is random enough, and not a placeholder
 
 Whether a token's literal occurs at all is first looked up in the long words of the text alone: a token has at least 20
 letters or digits in a row, and only a tenth of source text is in words of that length.
 
-The mask, a row of x, is a placeholder too, which makes redaction idempotent. `secrets` has the detectors themselves.
+The mask, a row of x, is a placeholder too, which makes redaction idempotent. The detectors themselves are in `tokens`,
+`credentials` and `commands`.
 """
 
 from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 Span = tuple[int, int]
@@ -29,11 +30,15 @@ MASK = "x"
 _MASKS = {2: "\u00d7", 3: "\u203b", 4: "\U0001f7a8"}
 
 _LONG = 20
+_MARGIN = 18
+_DIGITS = b"0123456789"
 # Byte → `t` if a token may contain it, else a blank: a long word then is a run of `t`, which `bytes.find` finds.
 _CLASSES = bytes(
     ord("t") if chr(byte).isascii() and (chr(byte).isalnum() or chr(byte) in "_-") else ord(" ") for byte in range(256)
 )
 _LONG_WORD = b"t" * _LONG
+_ALPHANUMERIC = bytes(byte if chr(byte).isascii() and chr(byte).isalnum() else ord(" ") for byte in range(256))
+_ESCAPE = re.compile(rb"\\[nrt]")
 _FOLDED = bytes(range(256)).lower().replace(b"-", b"_")
 _MASKED = MASK * 4
 _SAMPLE = re.compile(r"example|your|placeholder|redacted|change_?me|xxxx|\*\*\*|\.\.\.", re.IGNORECASE)
@@ -62,7 +67,7 @@ class Detector:
 
     name: str
     literals: tuple[bytes, ...]
-    """Each match of the pattern begins with one of them."""
+    """Each match of the pattern begins `before` characters before one of them."""
 
     pattern: re.Pattern[str]
     """Only its group `value` is masked; the rest of the match stays."""
@@ -70,42 +75,69 @@ class Detector:
     is_real: Callable[[re.Match[str]], bool]
     """Whether a match can be a secret, and not a placeholder."""
 
-    def find(self, text: str, view: bytes) -> list[Span]:
+    before: int = 0
+    """Number of characters of a match before its literal."""
+
+    positional: bool = False
+    """Whether nothing but a secret stands in this position, as after `curl -u user:`."""
+
+    def find(self, text: str, view: bytes, *, strict: bool = False) -> list[Span]:
         """The spans of the secrets in the text, in order and without overlaps.
 
-        `view` is the text's view (`latin1_view`), folded if the literals are.
+        Args:
+            view: The text's view (`latin1_view`), folded if the literals are.
+            strict: Whether a positional match also counts if its value looks like a placeholder.
         """
         spans = set[Span]()
         for literal in self.literals:
             at = view.find(literal)
             while at >= 0:
-                match = self.pattern.match(text, at)
-                if match and self.is_real(match):
+                match = self.pattern.match(text, at - self.before) if at >= self.before else None
+                if match and ((strict and self.positional) or self.is_real(match)):
                     spans.add(match.span("value"))
                 at = view.find(literal, at + len(literal))
         return drop_overlaps(spans)
 
 
 class DetectorTable:
-    """Detectors, and the choice of those worth running. A literal that several share is searched for once."""
+    """Detectors, and the choice of those worth running. A literal that several share is searched for once.
+
+    `gate` below must contain the literal of every possible match; it may be shorter than the text.
+    """
 
     def __init__(self, *detectors: Detector) -> None:
         self._detectors = detectors
-        self._indices: dict[bytes, list[int]] = {}
+        self._literals: dict[bytes, list[int]] = {}
+        self._heads: dict[bytes, list[int]] = {}
+        self._inside: dict[bytes, list[int]] = {}
         for index, detector in enumerate(detectors):
             for literal in detector.literals:
-                self._indices.setdefault(literal, []).append(index)
+                self._literals.setdefault(literal, []).append(index)
+                if detector.before and literal.isalnum():
+                    self._inside.setdefault(literal, []).append(index)
+                else:
+                    head = (literal.translate(_ALPHANUMERIC).split() or [literal])[0][:3]
+                    self._heads.setdefault(head, []).append(index)
 
     def __iter__(self) -> Iterator[Detector]:
         return iter(self._detectors)
 
     def select(self, gate: bytes) -> list[Detector]:
-        """The detectors with a literal in `gate`, in the table's order.
+        """The detectors with a literal in `gate`, in the table's order."""
+        return self._ordered(indices for literal, indices in self._literals.items() if literal in gate)
 
-        `gate` must contain the literal of every possible match; it may be shorter than the text.
+    def select_by_head(self, gate: bytes) -> list[Detector]:
+        """The same, and perhaps more of them, for literals that begin where a word of letters and digits begins.
+
+        Looks up the first characters of each word of `gate`, which for a hundred literals is many times faster.
         """
-        selected = {index for literal, indices in self._indices.items() if literal in gate for index in indices}
-        return [self._detectors[index] for index in sorted(selected)] if selected else []
+        words = set(_ESCAPE.sub(b"  ", gate).translate(_ALPHANUMERIC).split())
+        heads = {word[:3] for word in words} | {word[:2] for word in words}
+        inside = [indices for literal, indices in self._inside.items() if literal in gate]
+        return self._ordered([*inside, *(self._heads[head] for head in heads & self._heads.keys())])
+
+    def _ordered(self, selected: Iterable[list[int]]) -> list[Detector]:
+        return [self._detectors[index] for index in sorted({index for indices in selected for index in indices})]
 
 
 def latin1_view(text: str) -> bytes:
@@ -119,13 +151,23 @@ def fold(view: bytes) -> bytes:
 
 
 def long_words(view: bytes) -> bytes:
-    """The words of 20 or more characters, each with the five characters before it: some prefixes end in a dot."""
+    """The words of 20 or more characters that hold a digit or a capital, each with the characters next to it.
+
+    Some prefixes end in a dot or a colon, and are thus next to the word.
+    """
     classes = view.translate(_CLASSES) + b" "
     words, end = [], 0
     while (begin := classes.find(_LONG_WORD, end)) >= 0:
         end = classes.find(b" ", begin + _LONG)
-        words.append(view[max(begin - 5, 0) : end])
+        word = view[begin:end]
+        if word.lower() != word or word.translate(None, _DIGITS) != word:
+            words.append(view[max(begin - _MARGIN, 0) : end + _MARGIN])
     return b" ".join(words)
+
+
+def value_is(*checks: Callable[[str], bool]) -> Callable[[re.Match[str]], bool]:
+    """Return a test of a match that passes if its value passes all checks."""
+    return lambda match: all(check(match["value"]) for check in checks)
 
 
 def is_token(value: str) -> bool:

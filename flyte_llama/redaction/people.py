@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from urllib.parse import unquote
 
-from flyte_llama.documents.redaction.detector import MASK, Span
+from flyte_llama.redaction.detector import MASK, Span, mask
 
 _DOMAIN = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,62})\.){1,8}(?P<top>[A-Za-z]{2,24})(?![A-Za-z0-9_(\[=@]|[.-]\w)")
 _MAX_LOCAL = 64
@@ -63,6 +64,21 @@ def find_emails(text: str) -> list[Span]:
 def mask_email(address: str) -> str:
     """The address with its shape kept, so that it still reads as one: `jane.roe@corp.io` → `xxxx.xxx@xxxx.xx`."""
     return re.sub(r"[^@.]", MASK, address)
+
+
+def mask_emails_in_path(path: str) -> str:
+    """Return a path or a ref with the e-mail addresses masked that are in its parts, percent-encoded or not.
+
+    In a text, what follows a slash is no mailbox but a module, as in `host/module@branch.name`.
+    """
+    if "@" not in path and "%40" not in path:
+        return path
+    parts = []
+    for part in path.split("/"):
+        decoded = unquote(part)
+        emails = find_emails(decoded)
+        parts.append(mask(decoded, emails, mask_email) if emails else part)
+    return "/".join(parts)
 
 
 def find_ip_addresses(text: str, view: bytes) -> list[Span]:

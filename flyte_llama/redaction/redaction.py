@@ -9,9 +9,15 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from flyte_llama.documents.redaction.detector import MASK, fold, latin1_view, long_words, mask
-from flyte_llama.documents.redaction.people import find_emails, find_ip_addresses, mask_email, mask_ip_address
-from flyte_llama.documents.redaction.secrets import CREDENTIALS, PROVIDERS, find_private_keys
+from flyte_llama.redaction.commands import COMMANDS
+from flyte_llama.redaction.credentials import CREDENTIALS
+from flyte_llama.redaction.detector import MASK, DetectorTable, fold, latin1_view, long_words, mask
+from flyte_llama.redaction.people import find_emails, find_ip_addresses, mask_email, mask_ip_address
+from flyte_llama.redaction.private_keys import find_private_keys
+from flyte_llama.redaction.tokens import PROVIDERS
+
+# One table, so that a literal of several detectors is searched for once.
+_BY_CONTEXT = DetectorTable(*CREDENTIALS, *COMMANDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +34,13 @@ class RedactedText:
     """Whether the text held a private key. Its body is masked, but such a file is better dropped as a whole."""
 
 
-def redact(text: str, *, people: bool) -> RedactedText:
+def redact(text: str, *, people: bool, strict: bool = False) -> RedactedText:
     """Mask secrets and, if `people`, e-mail addresses and public IP addresses.
 
     Redacting again changes nothing: masks are placeholders, and placeholders are left alone.
+
+    Args:
+        strict: Whether to mask whatever stands in a secret's position, even if it looks like a placeholder.
     """
     # Private keys first, so that no other detector finds a secret in their bodies.
     counts = Counter[str]()
@@ -40,13 +49,13 @@ def redact(text: str, *, people: bool) -> RedactedText:
     keys = find_private_keys(text, folded)
     if keys:
         counts["private_key"] = len(keys)
-        text = mask(text, [line for lines in keys for line in lines], _mask_secret)
+        text = mask(text, [line for lines in keys for line in lines], mask_secret)
     # Then tokens, then secrets recognised by their context. Masks keep all offsets, so both views stay valid.
-    for table, gate, searched in ((PROVIDERS, long_words(view), view), (CREDENTIALS, folded, folded)):
-        for detector in table.select(gate):
-            if spans := detector.find(text, searched):
-                counts[detector.name] += len(spans)
-                text = mask(text, spans, _mask_secret)
+    tokens = [(detector, view) for detector in PROVIDERS.select_by_head(long_words(view))]
+    for detector, searched in [*tokens, *((detector, folded) for detector in _BY_CONTEXT.select(folded))]:
+        if spans := detector.find(text, searched, strict=strict):
+            counts[detector.name] += len(spans)
+            text = mask(text, spans, mask_secret)
     if people:
         if spans := find_emails(text):
             counts["email"] = len(spans)
@@ -57,5 +66,5 @@ def redact(text: str, *, people: bool) -> RedactedText:
     return RedactedText(text, dict(sorted(counts.items())), private_key=bool(keys))
 
 
-def _mask_secret(value: str) -> str:
+def mask_secret(value: str) -> str:
     return MASK * len(value)

@@ -1,0 +1,108 @@
+"""The first task of every workflow: it checks what the run needs, and splits its configuration into parts."""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+from flytekit import task
+
+from flyte_llama.config import (
+    CompositionConfig,
+    CorpusConfig,
+    DocumentsConfig,
+    EvaluationConfig,
+    ExperimentConfig,
+    FlyteEvalConfig,
+    ModelConfig,
+    ObjectiveConfig,
+    PublishConfig,
+    TrainingConfig,
+)
+from flyte_llama.config.problems import report_problems
+from flyte_llama.errors import PublishError
+from flyte_llama.preflight import preflight_problems
+from flyte_llama.progress import INTERRUPTED, escape_unknown_characters, exit_on_interrupt
+from flyte_llama.report.repository import check_publishing
+from flyte_llama.tasks.cache import CACHE, read_generation
+from flyte_llama.tasks.folders import local_output, retry_network_errors
+from flyte_llama.tasks.resources import HUB_SECRETS, HUB_TOKEN, SMALL
+from flyte_llama.workspace import open_output
+
+
+class RunParts(NamedTuple):
+    """The parts of a configuration, each the whole input of some task, so that a cached task sees nothing else of it.
+
+    The generations count the damaged folders that earlier runs found; see `cache`.
+    """
+
+    config: ExperimentConfig
+    corpus: CorpusConfig
+    documents: DocumentsConfig
+    composition: CompositionConfig
+    model: ModelConfig
+    released: str
+    objective: ObjectiveConfig
+    training: TrainingConfig
+    seq_len: int
+    epochs: float
+    max_steps: int
+    global_batch_size: int
+    precision: str
+    evaluation: EvaluationConfig
+    window: int
+    flyte_eval: FlyteEvalConfig
+    publish: PublishConfig
+    data_generation: str
+    training_generation: str
+    scoring_generation: str
+
+
+@task(**SMALL, retries=3, secret_requests=HUB_SECRETS)
+def start_run(config: ExperimentConfig) -> RunParts:
+    """Check what can be checked before anything is fetched or trained, and return the parts of the configuration.
+
+    A local run also takes its output folder, which no other run can use at the same time.
+    """
+    output = local_output()
+    if output is not None:
+        escape_unknown_characters()
+        exit_on_interrupt(INTERRUPTED)
+        open_output(output)
+        CACHE.run_name = config.name or "run"
+        problems = preflight_problems(dict(config))
+        if problems:
+            raise report_problems(problems)
+    if config.publish.repository is not None:
+        with retry_network_errors():
+            published = config.evaluation.published_model
+            problems = check_publishing(config.publish, published, os.environ.get(HUB_TOKEN))
+            if problems:
+                raise PublishError("\n  - ".join(["the model could not be published; nothing was trained:", *problems]))
+    generations = ["", "", ""]
+    if output is None:
+        with retry_network_errors():
+            generations = [read_generation(made_by) for made_by in ("data", "training", "scoring")]
+    training, evaluation = config.training, config.evaluation
+    return RunParts(
+        config=config,
+        corpus=config.corpus,
+        documents=config.corpus.documents,
+        composition=config.composition,
+        model=config.model,
+        released=config.model.released,
+        objective=config.objective,
+        training=training,
+        seq_len=training.seq_len,
+        epochs=training.epochs,
+        max_steps=training.max_steps,
+        global_batch_size=training.global_batch_size,
+        precision=training.precision,
+        evaluation=evaluation,
+        window=evaluation.window,
+        flyte_eval=evaluation.flyte_eval,
+        publish=config.publish,
+        data_generation=generations[0],
+        training_generation=generations[1],
+        scoring_generation=generations[2],
+    )

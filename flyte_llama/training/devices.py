@@ -1,0 +1,72 @@
+"""The settings that need a GPU, or a package for it, checked without loading a model."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from flyte_llama.config import TrainingConfig, batch_problems
+from flyte_llama.errors import FlyteLlamaError
+from flyte_llama.model.attention import choose_attention
+from flyte_llama.model.trainable import check_liger
+from flyte_llama.plan import ModelShape, refuse_if_too_large
+
+
+def machine_problems(training: TrainingConfig) -> list[str]:
+    """Return a line for each setting that this machine's devices, or the packages for them, cannot run."""
+    problems = []
+    if training.method == "qlora" and find_spec("bitsandbytes") is None:
+        problems.append("training.method = 'qlora': needs bitsandbytes. pip install -r requirements-gpu.txt")
+    if _may_have_gpu():
+        import torch
+
+        problems += precision_problems(training)
+        # A local run starts one process for each GPU.
+        problems += batch_problems(training, max(1, torch.cuda.device_count()))
+    try:
+        if training.attention in ("flex_attention", "flash_attention_2"):
+            choose_attention(training.attention, on_gpu=_on_gpu())
+    except FlyteLlamaError as error:
+        problems.append(error.message)
+    try:
+        if training.liger:
+            check_liger(on_gpu=_on_gpu())
+    except FlyteLlamaError as error:
+        problems.append(error.message)
+    return problems
+
+
+def precision_problems(training: TrainingConfig) -> list[str]:
+    """Return a line if there is a GPU that does not support the precision."""
+    import torch
+
+    if training.precision != "bf16" or not torch.cuda.is_available() or torch.cuda.is_bf16_supported():
+        return []
+    return ["training.precision = 'bf16': this GPU does not support it. Use fp32, or an A10G or newer."]
+
+
+def memory_problems(shape: ModelShape, training: TrainingConfig) -> list[str]:
+    """Return a line if the run cannot fit the GPUs of this machine; a CPU is not checked."""
+    if not _on_gpu():
+        return []
+    import torch
+
+    count, device_bytes = torch.cuda.device_count(), torch.cuda.get_device_properties(0).total_memory
+    try:
+        refuse_if_too_large(shape, training, device_bytes=device_bytes, num_processes=count)
+    except FlyteLlamaError as error:
+        return [error.message]
+    return []
+
+
+def _on_gpu() -> bool:
+    if not _may_have_gpu():
+        return False
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _may_have_gpu() -> bool:
+    """Whether the system has a device file of a GPU. Without one, torch need not be imported, which takes seconds."""
+    return any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/dxg").exists() or Path("/dev/kfd").exists()

@@ -1,0 +1,352 @@
+"""What needs no network is checked before a run starts, and every problem is reported at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from flyte_llama.config import (
+    CompositionConfig,
+    CorpusConfig,
+    EvaluationConfig,
+    ModelConfig,
+    PublishConfig,
+    TrainingConfig,
+)
+from flyte_llama.config.model import ScratchConfig
+from flyte_llama.model.checks import model_folder_problems
+from flyte_llama.preflight import folder_problems, preflight_problems, room_problems
+from flyte_llama.storage import seal
+from tests.conftest import MakeRepo, git
+from tests.model.bases import hub_folder
+
+NO_GENERAL = EvaluationConfig(probe_bytes=0)
+CPU = TrainingConfig(precision="fp32")
+
+
+@pytest.fixture(autouse=True)
+def _output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLYTE_LLAMA_OUTPUT", str(tmp_path / "output"))
+
+
+def source_problems(*train: dict[str, Any], heldout: str = "package:click") -> list[str]:
+    corpus = CorpusConfig.model_validate({"train": train, "heldout": [{"url": heldout}]})
+    return preflight_problems({"corpus": corpus})
+
+
+@pytest.fixture
+def repo(make_repo: MakeRepo) -> Path:
+    return make_repo("one", {"a.py": "x = 1\n", "b.py": "y = 2\n"})
+
+
+def test_good_local_sources_in_every_spelling_have_no_problem_and_remote_ones_are_not_asked(repo: Path):
+    head = git(repo, "rev-parse", "HEAD")
+    git(repo, "branch", "side")
+    git(repo, "commit", "-q", "--allow-empty", "-m", "newer")
+    spellings = [{"url": str(repo)}, {"url": f"file://{repo}", "ref": "side"}, {"url": str(repo), "ref": head}]
+    assert source_problems(*spellings, {"url": "https://example.invalid/a/b"}, {"url": "package:requests"}) == []
+
+
+def test_every_source_that_cannot_be_read_is_named_with_its_place(repo: Path, tmp_path: Path):
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "folder").mkdir()
+    blob = git(repo, "rev-parse", "HEAD:a.py")
+    git(repo, "tag", "picture", blob)
+    lines = source_problems(
+        {"url": str(tmp_path / "missing")},
+        {"url": str(tmp_path / "file")},
+        {"url": str(tmp_path / "folder")},
+        {"url": str(repo), "ref": "mian"},
+        {"url": str(repo), "ref": "0" * 40},
+        {"url": str(repo), "ref": blob},
+        {"url": "package:no-such-package"},
+        heldout="package:no-such-package-either",
+    )
+    assert [line.partition(".url = ")[0] for line in lines] == [
+        *(f"corpus.train[{index}]" for index in range(7)),
+        "corpus.heldout[0]",
+    ]
+    assert "main" in lines[3]
+    assert "is not a commit" in lines[5]
+    assert "is not installed" in lines[6]
+
+
+def test_general_code_is_checked_only_if_it_is_measured():
+    evaluation = {"general": [{"url": "package:no-such-package"}]}
+    problems = preflight_problems({"evaluation": EvaluationConfig.model_validate(evaluation)})
+    assert problems[0].startswith("evaluation.general[0].url = package:no-such-package: is not installed")
+    unmeasured = EvaluationConfig.model_validate({**evaluation, "probe_bytes": 0})
+    assert preflight_problems({"evaluation": unmeasured}) == []
+
+
+@pytest.fixture
+def model(tiny_base: Path, tmp_path: Path) -> Path:
+    return hub_folder(tiny_base, tmp_path / "model")
+
+
+def model_problems(model: Path, *, seq_len: int = 64, window: int = 64, **fields: Any) -> list[str]:
+    stages = {
+        "model": ModelConfig(name=str(model), **fields),
+        "training": CPU.model_copy(update={"seq_len": seq_len}),
+        "evaluation": NO_GENERAL.model_copy(update={"window": window}),
+    }
+    return preflight_problems(stages)
+
+
+def test_a_whole_model_folder_has_no_problem(model: Path):
+    assert model_problems(model) == []
+
+
+def change_config(model: Path, name: str = "config.json", **changes: Any) -> None:
+    config = json.loads((model / name).read_text())
+    (model / name).write_text(json.dumps(config | changes))
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+DAMAGES = {
+    "holds no config.json": lambda model: (model / "config.json").unlink(),
+    "its config.json cannot be read": lambda model: cut(model / "config.json"),
+    "asks to run code from the model's repository": lambda model: change_config(model, auto_map={"A": "b.C"}),
+    "is a mamba, an architecture not tested": lambda model: change_config(model, model_type="mamba"),
+    "has no tokenizer.json": lambda model: (model / "tokenizer.json").unlink(),
+    "tokenizer.json or tokenizer_config.json is missing or damaged": lambda model: cut(model / "tokenizer.json"),
+    "holds only pickled weights (pytorch_model.bin)": lambda model: (model / "model.safetensors").rename(
+        model / "pytorch_model.bin"
+    ),
+    "holds no weights": lambda model: (model / "model.safetensors").unlink(),
+    "model.safetensors is damaged or cut off": lambda model: cut(model / "model.safetensors"),
+    "lacks model-00001-of-00002.safetensors": lambda model: (model / "model.safetensors.index.json").write_text(
+        '{"weight_map": {"lm_head.weight": "model-00001-of-00002.safetensors"}}'
+    ),
+    "holds adapter_model.safetensors, but neither model.safetensors nor": lambda model: rename_weights(
+        model, "adapter_model.safetensors"
+    ),
+    "holds model-00001-of-00001.safetensors, but neither": lambda model: rename_weights(
+        model, "model-00001-of-00001.safetensors"
+    ),
+    "model.safetensors lacks the weight extra.weight": lambda model: write_index(
+        model, {"weight_map": {"extra.weight": "model.safetensors"}}
+    ),
+    "model.safetensors lacks weights": lambda model: save_file({}, model / "model.safetensors"),
+    "its model.safetensors.index.json lists no weights": lambda model: write_index(model, {"weight_map": {}}),
+    "its model.safetensors.index.json lists no weights.": lambda model: (
+        model / "model.safetensors.index.json"
+    ).write_text("[" * 100_000),
+    "names a token that is no text: 5": lambda model: change_config(model, "tokenizer_config.json", bos_token=5),
+    "names a token that is no text: {}": lambda model: change_config(model, "tokenizer_config.json", eos_token={}),
+    "differs from its manifest": lambda model: (seal(model), flip(model / "model.safetensors")),
+    "does not exist": shutil.rmtree,
+}
+
+
+def rename_weights(model: Path, name: str) -> None:
+    (model / "model.safetensors").rename(model / name)
+
+
+def write_index(model: Path, content: dict[str, Any]) -> None:
+    (model / "model.safetensors.index.json").write_text(json.dumps(content))
+
+
+def flip(file: Path) -> None:
+    data = file.read_bytes()
+    file.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+
+
+@pytest.mark.parametrize("expected", DAMAGES)
+def test_a_model_folder_that_cannot_be_used_is_named_with_its_reason(model: Path, expected: str):
+    DAMAGES[expected](model)
+    problems = model_problems(model)
+    assert len(problems) == 1
+    assert problems[0].startswith(f"model.name = {model}: ")
+    assert expected in problems[0]
+
+
+@pytest.mark.parametrize("positions", [True, -1, 0, "64", None])
+def test_positions_that_are_no_count_are_no_limit(model: Path, positions: object):
+    change_config(model, max_position_embeddings=positions)
+    assert model_problems(model) == []
+
+
+@pytest.mark.parametrize("name", ["~no-such-user/x", "./" + "a" * 5000, "./a\0b"])
+def test_a_path_that_cannot_be_looked_up_is_one_line_for_each_key(name: str):
+    stages = {
+        "model": ModelConfig.model_construct(name=name, adapter=name),
+        "training": CPU,
+        "evaluation": NO_GENERAL.model_copy(update={"published": name}),
+    }
+    problems = preflight_problems(stages)
+    assert [problem.partition(" = ")[0] for problem in problems] == [
+        "model.name",
+        "model.adapter",
+        "evaluation.published",
+    ]
+    assert all("does not exist" in problem or "cannot be read" in problem for problem in problems)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@pytest.mark.parametrize("closed", ["", "model.safetensors", "config.json", "tokenizer.json", "manifest.json"])
+def test_a_model_that_this_user_may_not_read_is_one_line(tiny_base: Path, closed: str):
+    parent = Path(tempfile.mkdtemp(dir="/tmp"))  # every user may enter it
+    model = hub_folder(tiny_base, parent / "model")
+    try:
+        seal(model)
+        parent.chmod(0o755)
+        (model / "model.safetensors").chmod(0o644)
+        (model / closed).chmod(0)
+        os.seteuid(65534)
+        problems = model_folder_problems(model, {}, name="model.name = m")
+    finally:
+        os.seteuid(0)
+        shutil.rmtree(parent)
+    assert len(problems) == 1
+    assert problems[0].startswith("model.name = m: ")
+    assert "Permission denied" in problems[0]
+
+
+def test_every_length_beyond_the_models_positions_is_named(model: Path):
+    problems = model_problems(model, seq_len=257, window=300)
+    assert [problem.partition(":")[0] for problem in problems] == ["training.seq_len = 257", "evaluation.window = 300"]
+    assert "exceeds the 256 positions" in problems[0]
+
+
+def test_an_adapter_that_cannot_be_used_and_one_given_as_a_model_are_named(model: Path, tmp_path: Path):
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    assert "holds no adapter_config.json" in model_problems(model, adapter=str(adapter))[0]
+    (adapter / "adapter_config.json").write_text("{")
+    assert "holds an adapter alone" in model_problems(adapter)[0]
+    (adapter / "adapter_model.safetensors").write_bytes(b"")
+    assert "its adapter_config.json cannot be read" in model_problems(model, adapter=str(adapter))[0]
+    (adapter / "adapter_config.json").write_text("[" * 100_000)
+    assert "its adapter_config.json cannot be read" in model_problems(model, adapter=str(adapter))[0]
+    (adapter / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    (adapter / "adapter_model.safetensors").write_bytes(b"abc")
+    assert "adapter_model.safetensors is damaged or cut off" in model_problems(model, adapter=str(adapter))[0]
+    save_file({"lora_A": np.zeros(1)}, adapter / "adapter_model.safetensors")
+    assert model_problems(model, adapter=str(adapter)) == []
+    seal(adapter)
+    flip(adapter / "adapter_model.safetensors")
+    assert "differs from its manifest" in model_problems(model, adapter=str(adapter))[0]
+
+
+def test_a_published_folder_is_checked_too(tmp_path: Path):
+    evaluation = NO_GENERAL.model_copy(update={"published": str(tmp_path / "gone")})
+    assert preflight_problems({"evaluation": evaluation})[0].startswith("evaluation.published = ")
+    nothing_yet = NO_GENERAL.model_copy(update={"published": "none"})
+    assert preflight_problems({"evaluation": nothing_yet}) == []
+
+
+def test_names_that_the_hub_does_not_allow_are_named_for_every_key(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HF_TOKEN", "a token")
+    stages = {
+        "model": ModelConfig(name="a--b/c", adapter="a/b.git"),
+        "evaluation": NO_GENERAL.model_copy(update={"published": "a/b."}),
+        "publish": PublishConfig(repository="a/" + "b" * 100),
+    }
+    keys = [problem.partition(" = ")[0] for problem in preflight_problems(stages)]
+    assert keys == ["model.name", "model.adapter", "evaluation.published", "publish.repository"]
+
+
+def test_missing_packages_kernels_and_tokens_are_named_together(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    training = TrainingConfig.model_validate(
+        {"report_to": ["mlflow"], "liger": True, "attention": "flash_attention_2", "precision": "fp32"}
+    )
+    stages = {
+        "training": training,
+        "publish": PublishConfig(repository="owner/model"),
+        "composition": CompositionConfig(language_weights={"pyhton": 2}),
+    }
+    problems = preflight_problems(stages)
+    for expected in (
+        "'pyhton' is not a known language. Did you mean python?",
+        "training.report_to = 'mlflow': the package is not installed",
+        "training.attention = 'flash_attention_2'",
+        "training.liger = true",
+        "publish.repository = owner/model: there is no hub token. Set HF_TOKEN",
+    ):
+        assert [problem for problem in problems if expected in problem]
+    monkeypatch.setenv("HF_TOKEN", "a token")
+    assert not [problem for problem in preflight_problems(stages) if "HF_TOKEN" in problem]
+
+
+def test_a_wrong_variable_is_one_problem_among_the_others(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("FLYTE_LLAMA_GPU_CONT", "2")
+    problems = preflight_problems({"composition": CompositionConfig(language_weights={"pyhton": 2})})
+    assert [problem.partition(":")[0] for problem in problems] == [
+        "composition.language_weights",
+        "FLYTE_LLAMA_GPU_CONT",
+    ]
+
+
+def test_an_output_that_cannot_be_written_is_one_line_with_the_way_out(tmp_path: Path):
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    expected = {
+        tmp_path / "file": "is a file, not a folder",
+        tmp_path / "file/inner": "because",
+        tmp_path / "link": "is a link to a folder that does not exist",
+        Path("/proc/output"): "cannot be made in /proc",
+    }
+    for output, reason in expected.items():
+        (problem,) = folder_problems(output)
+        assert problem.startswith(f"{output}: ")
+        assert reason in problem
+        assert "FLYTE_LLAMA_OUTPUT" in problem
+
+
+def test_an_output_that_can_be_written_stays_as_it_is(tmp_path: Path):
+    (tmp_path / "output/data").mkdir(parents=True)
+    assert folder_problems(tmp_path / "output") == []
+    assert folder_problems(tmp_path / "new/output") == []
+    assert not (tmp_path / "new").exists()
+    assert [path.name for path in (tmp_path / "output").rglob("*")] == ["data"]
+
+
+def test_a_home_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", "/proc/nobody")
+    assert "HOME = /proc/nobody: cannot be made in /proc" in folder_problems(tmp_path)[0]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_the_folders_of_another_user_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", "/tmp")  # noqa: S108  # every user may write there
+    shared, own = Path("/tmp") / f"shared-{os.getpid()}", Path("/tmp") / f"own-{os.getpid()}"  # noqa: S108
+    try:
+        for folder in (shared, own / "data"):
+            folder.mkdir(parents=True)
+        shared.chmod(0o777)
+        os.chown(own, 65534, 65534)
+        os.seteuid(65534)
+        (foreign,), (inner,) = folder_problems(shared), folder_problems(own)
+    finally:
+        os.seteuid(0)
+        shutil.rmtree(shared)
+        shutil.rmtree(own)
+    assert "belongs to root, and you are" in foreign
+    assert inner.startswith(f"{own / 'data'}: cannot be written (Permission denied)")
+
+
+HUGE = ModelConfig(
+    name="scratch",
+    scratch=ScratchConfig(hidden_size=131_072, num_layers=1000, num_heads=1024, intermediate_size=1_000_000),
+)
+
+
+def test_a_run_that_the_disk_has_no_room_for_is_refused_before_it_starts(tmp_path: Path):
+    (problem,) = room_problems(HUGE, CPU, tmp_path / "output")
+    assert problem.startswith(f"disk of {tmp_path / 'output'}: a run needs ")
+    assert "3 checkpoints" in problem
+    tiny = ModelConfig(name="scratch", scratch=ScratchConfig(hidden_size=32, num_layers=1))
+    assert room_problems(tiny, CPU, tmp_path / "output") == []
