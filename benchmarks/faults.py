@@ -80,7 +80,7 @@ def main() -> None:
 
 
 def prepare(places: Sequence[Place]) -> dict[str, Outcome]:
-    """Run every variant undisturbed in the first place, and give all places what it stored.
+    """Run every variant undisturbed in the first of the places, and copy its output to the others.
 
     Keeps the state of a finished run as `plain`, and that of a killed one as `killed`.
     """

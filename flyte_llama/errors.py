@@ -88,5 +88,10 @@ def hub_error(name: str, revision: str, error: Exception) -> ModelError:
     return ModelError(
         f"{name} at {revision}: cannot be fetched from the hub ({type(error).__name__}). Check name, revision and "
         "network; a gated model needs a token (HF_TOKEN, on a cluster through FLYTE_LLAMA_SECRET_GROUP).",
-        transient=status == 429 or status >= 500,
+        transient=is_transient_status(status),
     )
+
+
+def is_transient_status(status: int) -> bool:
+    """Whether a server that answered with this HTTP status may answer otherwise a moment later."""
+    return status == 429 or status >= 500

@@ -39,6 +39,7 @@ from flyte_llama.model.checks import (
 from flyte_llama.plan import model_shape
 from flyte_llama.plan.plan import disk_bytes
 from flyte_llama.progress import bytes_text
+from flyte_llama.report.repository import TOKEN_PROBLEM
 from flyte_llama.settings import read_settings
 from flyte_llama.sources import open_tree, pin
 from flyte_llama.training.devices import machine_problems, memory_problems
@@ -161,12 +162,9 @@ def publish_problems(publish: PublishConfig) -> list[str]:
     if publish.repository is None:
         return []
     problems = hub_name_problems("publish.repository", publish.repository)
-    if os.environ.get("HF_TOKEN", "").strip():
-        return problems
-    return [
-        *problems,
-        f"publish.repository = {publish.repository}: there is no hub token. Set HF_TOKEN to one that may write there.",
-    ]
+    if not os.environ.get("HF_TOKEN", "").strip():
+        problems.append(f"publish.repository = {publish.repository}: {TOKEN_PROBLEM}")
+    return problems
 
 
 def folder_problems(output: Path) -> list[str]:

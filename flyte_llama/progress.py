@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 from tqdm import tqdm
@@ -82,14 +82,14 @@ def bytes_text(num_bytes: float) -> str:
     return f"{size:,.0f} bytes" if unit == "bytes" else f"{size:,.1f} {unit}"
 
 
-def exit_on_interrupt(line: str) -> None:
+def exit_on_interrupt(line: str) -> Callable[[], None]:
     """Make Ctrl-C print `line` and end the process with exit code 130, within five seconds whatever it is doing.
 
-    Outside the main thread it has no effect, and neither has a second call.
+    Outside the main thread it has no effect, and neither has a second call. Returns a function that undoes it.
     """
-    handler = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or hasattr(handler, _ENDS_PROCESS):
-        return
+    former = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or hasattr(former, _ENDS_PROCESS):
+        return lambda: None
     printed = threading.Event()
 
     def print_once() -> None:
@@ -105,8 +105,9 @@ def exit_on_interrupt(line: str) -> None:
 
     def end_later() -> None:
         # The handler runs only between two instructions of Python, and the tokenizer may train for minutes in one.
-        while signal.SIGINT not in os.read(signals, 64) or signal.getsignal(signal.SIGINT) is not end:
-            pass
+        while signal.SIGINT not in (received := os.read(signals, 64)) or signal.getsignal(signal.SIGINT) is not end:
+            if not received:
+                return  # undone
         time.sleep(_SECONDS_TO_END)
         print_once()
         os._exit(EXIT_INTERRUPTED)
@@ -114,9 +115,16 @@ def exit_on_interrupt(line: str) -> None:
     setattr(end, _ENDS_PROCESS, True)
     signals, wakeup = os.pipe()
     os.set_blocking(wakeup, False)
-    signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
+    former_wakeup = signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
     signal.signal(signal.SIGINT, end)
     threading.Thread(target=end_later, daemon=True).start()
+
+    def undo() -> None:
+        signal.signal(signal.SIGINT, former)
+        signal.set_wakeup_fd(former_wakeup, warn_on_full_buffer=False)
+        os.close(wakeup)
+
+    return undo
 
 
 def escape_unknown_characters() -> None:

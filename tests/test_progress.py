@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from flyte_llama.progress import bytes_text, duration
+from flyte_llama.progress import bytes_text, duration, exit_on_interrupt
 
 
 @pytest.mark.parametrize(
@@ -62,3 +62,26 @@ def test_ctrl_c_ends_with_its_line_and_130_whatever_the_process_is_doing(start: 
     _, printed = process.communicate(timeout=20)
     assert process.returncode == 130
     assert printed.count("interrupted\n") == 1
+
+
+def test_what_is_undone_no_longer_ends_the_process():
+    before = signal.getsignal(signal.SIGINT)
+    exit_on_interrupt("interrupted")()
+    assert signal.getsignal(signal.SIGINT) is before
+    assert signal.set_wakeup_fd(-1) == -1
+
+
+def test_another_handler_of_the_signal_keeps_the_process_alive():
+    program = (
+        "import os, signal, time\n"
+        "from flyte_llama.progress import exit_on_interrupt\n"
+        "from flyte_llama.training.processes import Interruption\n"
+        "exit_on_interrupt('interrupted')\n"
+        "interruption = Interruption()\n"
+        "with interruption.catch_signals():\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "time.sleep(4)\n"
+        "print(interruption.requested)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", "")

@@ -1,4 +1,4 @@
-"""A case of the suite, the job that runs it, and what was seen."""
+"""The records of the suite: a case, the job that runs cases, and what was seen of one."""
 
 from __future__ import annotations
 

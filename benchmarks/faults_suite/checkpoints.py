@@ -1,4 +1,4 @@
-"""Damage to the checkpoints of a killed run: the next run goes on from a whole one, or says that none is left."""
+"""Damage to the checkpoints of a killed run: the next run resumes from a whole one, or says that none is left."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ def _damage_job(damage: Damage, variant: str, references: dict[str, Outcome], *,
 
 
 def name_folders(output: Path) -> dict[str, Path]:
-    """Name → folder. The names are those of any place, as the folders' digests are not: `scores 1`, `scores 2`."""
+    """Name, such as `scores 1` → folder. A name is the same in every place; the digest in a folder's name is not."""
     folders = [path for path in output.glob("data/*") if path.is_dir()]
     folders.sort(key=lambda path: (_kind_of(path), path.stat().st_mtime_ns))
     numbers: dict[str, int] = {}
@@ -162,7 +162,7 @@ def _exchange_manifests(path: Path, other: Path, rng: random.Random) -> None:
 
 
 def _flip_and_seal(path: Path, _: Path, rng: random.Random) -> None:
-    """Damage a folder so that it agrees with its own manifest."""
+    """Damage a folder, and change its manifest so that the two still agree."""
     largest = max(
         (file for file in path.rglob("*") if file.is_file() and file.name != MANIFEST), key=lambda f: f.stat().st_size
     )

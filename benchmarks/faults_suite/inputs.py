@@ -149,7 +149,7 @@ def make_custom_model(folder: Path) -> None:
 
 
 def make_fork(folder: Path) -> None:
-    """A repository that goes on from the first commit of another."""
+    """A repository with the same first commit as another, and other commits after it."""
     commit(folder / "original", {"a.py": "def one() -> int:\n    return 1\n", "LICENSE": "MIT License\n"})
     git(folder, "clone", "-q", "original", "fork")
     commit(folder / "fork", {"b.py": "def two() -> int:\n    return 2\n"}, message="more")

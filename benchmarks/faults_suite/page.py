@@ -1,4 +1,4 @@
-"""The page docs/faults.md: every case with what was done, expected and seen, and how long it took."""
+"""Renders docs/faults.md: for every case what was done, expected and seen, and the seconds that it took."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ class Ended:
 
 
 class Run:
-    """A command that is running; what it prints goes to a file."""
+    """A command that is running. Its output goes to a file."""
 
     def __init__(self, command: Sequence[str], *, environment: Mapping[str, str], log: Path, cwd: Path) -> None:
         self.log, self.mark, self._begin = log, environment[_MARK], time.monotonic()

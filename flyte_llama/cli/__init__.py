@@ -48,7 +48,7 @@ def takes_config(command: Callable[..., Any]) -> Callable[..., Any]:
 def main(context: click.Context) -> None:
     """Fine-tune a code model on repositories, and measure on other repositories how much better it got."""
     escape_unknown_characters()
-    exit_on_interrupt("interrupted")
+    context.call_on_close(exit_on_interrupt("interrupted"))
     # `clean` shows what it removes
     if context.invoked_subcommand != "clean":
         remove_stale_folders()

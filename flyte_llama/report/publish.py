@@ -6,7 +6,6 @@ What a repository holds, and what would stop a publication, is read in `reposito
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
@@ -14,6 +13,7 @@ from flyte_llama.config import PublishConfig
 from flyte_llama.errors import PublishError
 from flyte_llama.evaluation import PERPLEXITY, Change
 from flyte_llama.model import ADAPTER_FOLDER, verify_sealed
+from flyte_llama.model.weights import WEIGHTS, listed_parts
 from flyte_llama.progress import say
 from flyte_llama.report.markdown import model_card
 from flyte_llama.report.report import EvaluationReport
@@ -25,6 +25,7 @@ from flyte_llama.report.repository import (
     list_files,
     model_files,
     replacement_problem,
+    visibility_problem,
 )
 from flyte_llama.report.sentences import interval_text
 from flyte_llama.storage import verify
@@ -33,7 +34,6 @@ CARD = "README.md"
 # An allow list, so that nothing else in the folder, such as a pickle, is ever uploaded.
 _PUBLISHED_SUFFIXES = {".safetensors", ".json", ".jinja"}
 _PUBLISHED_FOLDERS = {"", ADAPTER_FOLDER}
-_INDEX = "model.safetensors.index.json"
 
 
 def passes_gate(report: EvaluationReport, config: PublishConfig) -> bool:
@@ -74,8 +74,8 @@ def publish_model(folder: Path, report: EvaluationReport, repository: str, *, pr
         # see what is there
         hub.create_repo(repository, private=private, exist_ok=True)
         info = hub.model_info(repository)
-        if private and info.private is False:
-            raise PublishError(f"{key}: is public, but publish.private = true. Make it private, or set it to false.")
+        if problem := visibility_problem(info, private=private):
+            raise PublishError(f"{key}: {problem}")
         held = list_files(hub, repository, str(info.sha))
         if not _differences(held, contents):
             say(f"{repository} holds this model already, at {info.sha}")
@@ -136,9 +136,7 @@ def _files_to_publish(folder: Path, report: EvaluationReport) -> dict[str, Conte
         for name, path in paths.items()
         if path.suffix in _PUBLISHED_SUFFIXES and path.parent.as_posix().removeprefix(".") in _PUBLISHED_FOLDERS
     ]
-    weights = {"model.safetensors"}
-    if _INDEX in listed:
-        weights = set(json.loads((folder / _INDEX).read_text(encoding="utf-8"))["weight_map"].values())
+    weights = listed_parts(folder, name=str(folder)).keys() or {WEIGHTS}
     missing = sorted({"config.json", "tokenizer.json", *weights} - set(names))
     if missing:
         raise PublishError(f"{folder}: lacks {', '.join(missing)}, so nobody could load the model. Train again.")

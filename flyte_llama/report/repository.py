@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flyte_llama.config import PublishConfig
-from flyte_llama.errors import PublishError
+from flyte_llama.errors import PublishError, is_transient_status
 from flyte_llama.model import ADAPTER_FOLDER
 from flyte_llama.sources.entry import git_blob_id
 
@@ -167,6 +167,13 @@ def find_repository(hub: HfApi, repository: str) -> ModelInfo | None:
         return None
 
 
+def visibility_problem(info: ModelInfo, *, private: bool) -> str | None:
+    """Return a problem if everybody may see a repository that is to be private."""
+    if private and info.private is False:
+        return "is public, but publish.private = true. Make the repository private, or set publish.private: false."
+    return None
+
+
 @contextmanager
 def hub_errors(repository: str) -> Iterator[None]:
     """Turn errors of the hub, its client and the network into a PublishError, transient if a retry may succeed."""
@@ -180,7 +187,7 @@ def hub_errors(repository: str) -> Iterator[None]:
         if response is not None:
             raise PublishError(
                 f"publish.repository = {repository}: the hub refused a request ({reason}).",
-                transient=response.status_code == 429 or response.status_code >= 500,
+                transient=is_transient_status(response.status_code),
             ) from None
         raise PublishError(
             f"publish.repository = {repository}: the hub cannot be reached ({reason}). Check the network, and start "
@@ -208,9 +215,7 @@ def _state_problem(info: ModelInfo, publish: PublishConfig) -> str | None:
         return f"is now called {info.id}. Write that name."
     if info.disabled:
         return "is disabled by the hub. Use another one."
-    if publish.private and info.private is False:
-        return "is public, but publish.private = true. Make the repository private, or set publish.private: false."
-    return None
+    return visibility_problem(info, private=publish.private)
 
 
 def _creation_problem(account: Mapping[str, Any], repository: str) -> str | None:

@@ -5,7 +5,7 @@ No task reads its input `generation`: it is part of the cache's key, see `cache`
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from flytekit import Cache, FlyteDirectory, task
 
@@ -14,6 +14,7 @@ from flyte_llama.documents import rules_version
 from flyte_llama.evaluation.measure import join_parts, make_items, make_suite, measure_model
 from flyte_llama.model import PinnedModel, prepare_base
 from flyte_llama.model import pin_model as pin_one_model
+from flyte_llama.tasks.cache import MadeBy
 from flyte_llama.tasks.folders import Folder, download, new_folder, retry_network_errors, upload
 from flyte_llama.tasks.resources import CORPUS, HUB_SECRETS, ONE_GPU, SMALL
 
@@ -90,7 +91,7 @@ def evaluate(
     """
     folder = new_folder("measured")
     with retry_network_errors():
-        model_folder = download(model, made_by="training" if made_by == "training" else "data")
+        model_folder = download(model, made_by=cast(MadeBy, made_by))
         measure_model(model_folder, download(shard), evaluation, objective=objective, precision=precision, out=folder)
     return upload(folder)
 

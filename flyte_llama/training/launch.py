@@ -36,7 +36,7 @@ from flyte_llama.progress import INTERRUPTED, say
 from flyte_llama.training.failures import launch_error, wants_tracebacks
 from flyte_llama.training.fine_tuning import fine_tune
 from flyte_llama.training.node_checkpoints import group_fingerprint, remove_checkpoints
-from flyte_llama.training.processes import Interrupted, process_group
+from flyte_llama.training.processes import Interrupted, handle_signals, process_group
 from flyte_llama.training.summary import TrainingSummary
 
 T = TypeVar("T")
@@ -167,17 +167,8 @@ def _note_signals(received: list[int]) -> Iterator[None]:
         received.append(signum)
 
     # A signal that is ignored, as SIGHUP under nohup, stays ignored.
-    former = {signum: signal.getsignal(signum) for signum in _SIGNALS}
-    noted = [signum for signum in _SIGNALS if former[signum] is not signal.SIG_IGN]
-    try:
-        for signum in noted:
-            signal.signal(signum, note)
+    with handle_signals([signum for signum in _SIGNALS if signal.getsignal(signum) is not signal.SIG_IGN], note):
         yield
-    finally:
-        for signum in noted:
-            # None: the handler was not installed from Python, so Python cannot restore it.
-            handler = former[signum]
-            signal.signal(signum, handler if handler is not None else signal.SIG_DFL)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -52,16 +52,26 @@ class Interruption:
     @contextmanager
     def catch_signals(self) -> Iterator[None]:
         """Within this context the signals only set `requested`; afterwards the former handlers are restored."""
-        former = {signum: signal.signal(signum, self._note) for signum in _SIGNALS}
-        try:
+        with handle_signals(_SIGNALS, self._note):
             yield
-        finally:
-            for signum, handler in former.items():
-                # None: the handler was not installed from Python, so Python cannot restore it.
-                signal.signal(signum, handler if handler is not None else signal.SIG_DFL)
 
     def _note(self, signum: int, frame: Any) -> None:
         self.requested = True
+
+
+@contextmanager
+def handle_signals(signums: Iterable[int], handler: Callable[[int, Any], None]) -> Iterator[None]:
+    """Within this context these signals call `handler` and nothing else; afterwards the former handlers are back."""
+    # `exit_on_interrupt` may watch for signals here, and would end this process.
+    wakeup = signal.set_wakeup_fd(-1)
+    former = {signum: signal.signal(signum, handler) for signum in signums}
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
+        for signum, before in former.items():
+            # None: the handler was not installed from Python, so Python cannot restore it.
+            signal.signal(signum, before if before is not None else signal.SIG_DFL)
 
 
 @contextmanager
