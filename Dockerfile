@@ -1,11 +1,12 @@
 # The image of every task. The base images are arguments, so it can also be built without CUDA:
-#   docker build --build-arg BUILD_IMAGE=IMAGE --build-arg RUNTIME_IMAGE=IMAGE --build-arg DEEPSPEED_OPS= .
+#   docker build --build-arg BUILD_IMAGE=IMAGE --build-arg RUNTIME_IMAGE=IMAGE --build-arg DEEPSPEED_OPS= \
+#     --build-arg REQUIREMENTS=requirements.txt --build-arg TRITON_COMPILER= .
 # with any Debian or Ubuntu IMAGE. Both base images must have the same Python, 3.11 or 3.12, or no Python yet.
 ARG BUILD_IMAGE=nvidia/cuda:13.0.2-devel-ubuntu24.04
 ARG RUNTIME_IMAGE=nvidia/cuda:13.0.2-runtime-ubuntu24.04
 
 FROM ${BUILD_IMAGE} AS build
-# DeepSpeed's ops to compile in the image, because the pod has no compiler; empty compiles none. CPU_ADAM is for
+# DeepSpeed's ops to compile in the image, because the pod has no CUDA compiler; empty compiles none. CPU_ADAM is for
 # offloaded optimizer state. It is compiled for the CPU of the build, so build on the CPU model of the GPU nodes.
 ARG DEEPSPEED_OPS="CPU_ADAM"
 ARG TORCH_CUDA_ARCH_LIST="8.0;8.6;8.9;9.0"
@@ -25,7 +26,10 @@ RUN [ -z "${DEEPSPEED_OPS}" ] || { for op in ${DEEPSPEED_OPS}; do export "DS_BUI
         "$(grep -i '^deepspeed==' requirements.txt)"; }
 
 FROM ${RUNTIME_IMAGE}
-RUN missing="$(command -v python3 >/dev/null || echo python3) $(command -v git >/dev/null || echo git ca-certificates)"; \
+# Triton compiles Liger's kernels in the pod, and needs a C compiler with Python's headers to start them.
+ARG TRITON_COMPILER="gcc libc6-dev python3-dev"
+RUN missing="$(command -v python3 >/dev/null || echo python3) $(command -v git >/dev/null || echo git ca-certificates) \
+      ${TRITON_COMPILER}"; \
     [ -z "$(echo $missing)" ] || { apt-get update && apt-get install -y --no-install-recommends $missing \
       && rm -rf /var/lib/apt/lists/*; }
 COPY --from=build /opt/venv /opt/venv

@@ -27,8 +27,10 @@ $(RUN_STAMP): requirements.txt pyproject.toml | $(BIN)/python
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
+# --no-deps: liger-kernel requires triton, which torch's GPU builds bring along and its CPU builds do without.
 $(TEST_STAMP): requirements-test.txt requirements-gpu.txt $(RUN_STAMP)
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-test.txt -r requirements-gpu.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-test.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r requirements-gpu.txt
 	@touch $@
 
 run: $(RUN_STAMP)

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 from evaluation import LENGTHS
-from gpu import write_base
+from gpu_inputs import write_base
 
 from flyte_llama.config import EvaluationConfig
 from flyte_llama.inference.generation import generate

@@ -181,7 +181,7 @@ def train_flyte_llama(config: ExperimentConfig) -> TrainingResult:
 
 @workflow
 def tune_batch_size(config: ExperimentConfig) -> BatchTrial:
-    """The largest `training.micro_batch_size` that fits the GPUs. Tries each size that the plan does not rule out."""
+    """The fastest `training.micro_batch_size` that fits the GPUs. Tries each size that the plan does not rule out."""
     parts, _, _, base, rows = prepare(config)
     candidates = batch_sizes(training=parts.training, base=base)
     trial = functools.partial(try_batch_size, base=base, rows=rows)

@@ -41,12 +41,13 @@ ROOMS = [
 # `settings` looks up the accelerators that Flyte knows, and flyte_eval runs Flyte code.
 FLYTE_ROOMS = {"settings", "flyte_eval", "tasks", "workflows"}
 HEAVY = ["torch", "transformers", "datasets", "deepspeed", "peft", "accelerate"]
-# Flyte's Elastic imports torch as soon as it decorates a task, and the module with the Trainer's subclass is imported
-# only inside the function that trains.
+# Flyte's Elastic imports torch as soon as it decorates a task. The others are imported only in functions that train.
 NEED_TORCH = {
+    "flyte_llama.model.adapted_linear",
     "flyte_llama.tasks.training",
     "flyte_llama.tasks.tuning",
     "flyte_llama.training.trainer",
+    "flyte_llama.training.update",
     "flyte_llama.workflows",
     "flyte_llama.__main__",
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flyte_llama.config import ExperimentConfig, ObjectiveConfig, SourceConfig
+from flyte_llama.config import ExperimentConfig, ObjectiveConfig, SourceConfig, TrainingConfig
 from flyte_llama.config.corpus import OPT_OUT_LINE
 from flyte_llama.redaction import mask_secrets
 
@@ -35,7 +35,7 @@ def describe_config(config: ExperimentConfig) -> str:
         f"  start from  {_model_text(config)}",
         f"  encode      {_objective_text(config.objective)}, rows of {training.seq_len:,} tokens",
         f"  fine-tune   {method}, {steps}, {training.global_batch_size:,} rows per step "
-        f"({training.micro_batch_size} at once per process), learning rate {training.learning_rate:g}, "
+        f"({_at_once_text(training)}), learning rate {training.learning_rate:g}, "
         f"{training.precision}, {zero}{', offloading ' + ' and '.join(offloaded) if offloaded else ''}",
         f"  evaluate    {_models_text(config)}, windows of {evaluation.window:,} tokens moved by {evaluation.stride:,}",
         f"  complete    {_completion_text(config)}",
@@ -45,6 +45,12 @@ def describe_config(config: ExperimentConfig) -> str:
     if model.is_scratch:
         lines.append("a scratch model knows nothing but this corpus: its figures only show that the workflow runs")
     return mask_secrets("\n".join(lines))
+
+
+def _at_once_text(training: TrainingConfig) -> str:
+    if training.micro_batch_size == "auto":
+        return "as many at once per process as the run chooses"
+    return f"{training.micro_batch_size} at once per process"
 
 
 def _objective_text(objective: ObjectiveConfig) -> str:

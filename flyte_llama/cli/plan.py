@@ -9,10 +9,20 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from flyte_llama.config import ExperimentConfig, TrainingConfig, batch_problems
+from flyte_llama.config import ExperimentConfig, ResolvedTraining, batch_problems
 from flyte_llama.encoding import TABLE
 from flyte_llama.errors import ConfigError
-from flyte_llama.plan import ACCELERATORS, Cluster, ModelShape, Plan, TokenCount, corpus_flops, make_plan, model_shape
+from flyte_llama.plan import (
+    ACCELERATORS,
+    Cluster,
+    ModelShape,
+    Plan,
+    TokenCount,
+    choose_settings,
+    corpus_flops,
+    make_plan,
+    model_shape,
+)
 from flyte_llama.progress import bytes_text
 from flyte_llama.settings import read_settings
 from flyte_llama.storage import verify
@@ -51,7 +61,7 @@ def make_plan_from_settings(
         dollars_an_hour=price,
     )
     shape = model_shape(config.model)
-    plan = make_plan(config, shape, cluster, _token_count(config, shape, tokens, rows))
+    plan = make_plan(config, shape, cluster, _token_count(config, shape, cluster, tokens, rows))
     if gpus is not None or not batch_problems(config.training, cluster.num_gpus):
         return plan
     # Say where a number of GPUs that the user did not give comes from.
@@ -61,7 +71,7 @@ def make_plan_from_settings(
     return plan.model_copy(update={"problems": [first + source, *others]})
 
 
-def count_packed_rows(folder: Path, shape: ModelShape, training: TrainingConfig) -> TokenCount:
+def count_packed_rows(folder: Path, shape: ModelShape, training: ResolvedTraining) -> TokenCount:
     """Return the size of a folder of packed rows: the first epoch's rows, and their share of all tokens and FLOPs."""
     manifest = verify(folder)
     with pa.memory_map(str(folder / TABLE)) as source, pa.ipc.open_stream(source) as stream:
@@ -87,8 +97,10 @@ def plan_text(plan: Plan, config: ExperimentConfig) -> str:
     lines = [
         f"parameters  {plan.num_parameters:,}; {plan.num_trainable:,} trained ({share:.2%}), method {training.method}",
         f"on          {num_gpus} x {plan.gpu}, {plan.nodes} node{'s' if plan.nodes > 1 else ''}; "
-        f"ZeRO-{training.deepspeed.zero_stage}, {training.precision}, {training.micro_batch_size} x "
-        f"{training.seq_len:,} tokens at once per GPU",
+        f"ZeRO-{training.deepspeed.zero_stage}, {training.precision}, {plan.micro_batch_size} x "
+        f"{training.seq_len:,} tokens at once per GPU, activations "
+        f"{'recomputed' if plan.activation_checkpointing else 'kept'}{', Liger kernels' if plan.liger else ''}",
+        *([f"auto        {plan.choice}"] if plan.choice else []),
         "",
         *_memory_lines("memory of a GPU", plan.gpu_bytes, plan.gpu_capacity_bytes),
         "",
@@ -115,12 +127,15 @@ def _parse_bytes(name: str, text: str) -> int:
 
 
 def _token_count(
-    config: ExperimentConfig, shape: ModelShape, tokens: int | None, rows: Path | None
+    config: ExperimentConfig, shape: ModelShape, cluster: Cluster, tokens: int | None, rows: Path | None
 ) -> TokenCount | None:
     seq_len = config.training.seq_len
     if tokens is not None:
         return TokenCount(num_tokens=tokens, num_rows=-(-tokens // seq_len), seq_len=seq_len)
-    return count_packed_rows(rows, shape, config.training) if rows is not None else None
+    if rows is None:
+        return None
+    choice = choose_settings(shape, config.training, cluster.devices(config.training))
+    return count_packed_rows(rows, shape, choice.training)
 
 
 def _memory_lines(title: str, parts: dict[str, int], capacity: int | None) -> Iterable[str]:

@@ -14,7 +14,7 @@ from flyte_llama.config.experiment import ExperimentConfig, check_config, load_c
 from flyte_llama.config.model import ModelConfig
 from flyte_llama.config.objective import ObjectiveConfig
 from flyte_llama.config.stage import Frozen
-from flyte_llama.config.training import LoraConfig, RunLength, TrainingConfig
+from flyte_llama.config.training import LoraConfig, ResolvedTraining, RunLength, TrainingConfig
 
 __all__ = [
     "CompletionConfig",
@@ -30,6 +30,7 @@ __all__ = [
     "ModelConfig",
     "ObjectiveConfig",
     "PublishConfig",
+    "ResolvedTraining",
     "RunLength",
     "SourceConfig",
     "TrainingConfig",

@@ -72,17 +72,20 @@ def positions_problems(lengths: Mapping[str, int], max_positions: int | None, *,
 
 
 def batch_problems(training: TrainingConfig, num_processes: int = 1) -> list[str]:
-    """Return a line if the global batch cannot be split evenly into the micro-batches of the processes."""
-    divisor = training.micro_batch_size * num_processes
+    """Return a line if the global batch cannot be split evenly into the micro-batches of the processes.
+
+    A micro-batch that is `auto` can be one row.
+    """
+    is_auto = training.micro_batch_size == "auto"
+    micro_batch_size = 1 if training.micro_batch_size == "auto" else training.micro_batch_size
+    divisor = micro_batch_size * num_processes
     if training.global_batch_size % divisor == 0:
         return []
     if num_processes == 1:
-        reason = f"must be a multiple of training.micro_batch_size = {training.micro_batch_size}."
+        reason = f"must be a multiple of training.micro_batch_size = {micro_batch_size}."
     else:
-        reason = (
-            f"cannot be split evenly over {num_processes} processes with micro_batch_size = "
-            f"{training.micro_batch_size}. Use a multiple of {divisor}."
-        )
+        size = "" if is_auto else f" with micro_batch_size = {micro_batch_size}"
+        reason = f"cannot be split evenly over {num_processes} processes{size}. Use a multiple of {divisor}."
     return [f"training.global_batch_size = {training.global_batch_size}: {reason}"]
 
 

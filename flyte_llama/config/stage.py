@@ -7,9 +7,12 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, ValidationInfo, ValidatorFunctionWrapHandler, field_validator
 
 from flyte_llama.redaction import may_hold_password
+
+Auto = Literal["auto"]
+"""The value of a field that the run chooses: the fastest that fits the device."""
 
 MAX_SEED = 2**32 - 1
 """The largest seed that numpy takes."""
@@ -54,6 +57,8 @@ class StageConfig(Frozen, use_attribute_docstrings=True, hide_input_in_errors=Tr
         """
         annotation = cls.model_fields[str(info.field_name)].annotation
         origin, arguments = get_origin(annotation), get_args(annotation)
+        if Auto in arguments and value != "auto":
+            return _pinned(value, arguments)
         if origin is Literal and isinstance(value, bool):
             raise ValueError(f"should be {' or '.join(map(str, arguments))}")
         if origin is dict and isinstance(value, dict) and float in arguments:
@@ -64,6 +69,13 @@ class StageConfig(Frozen, use_attribute_docstrings=True, hide_input_in_errors=Tr
             raise ValueError("should be true or false")
         return value
 
+    @field_validator("*", mode="wrap")
+    @classmethod
+    def _accept_auto(cls, value: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+        """Accept `auto` where a field allows it; its limits are for numbers."""
+        may_be_auto = Auto in get_args(cls.model_fields[str(info.field_name)].annotation)
+        return value if may_be_auto and value == "auto" else handler(value)
+
 
 def _texts_of(value: Any) -> list[str]:
     """Return the text, the texts of a list, or the keys of a mapping, which is checked field by field."""
@@ -71,6 +83,18 @@ def _texts_of(value: Any) -> list[str]:
         value = value.decode("utf-8", "replace")
     items = [value] if isinstance(value, str) else value if isinstance(value, list | tuple | dict) else []
     return [item for item in items if isinstance(item, str)]
+
+
+def _pinned(value: Any, choices: tuple[Any, ...]) -> Any:
+    """Return the value if it is of the field's other type; the error names both."""
+    if bool in choices:
+        if not isinstance(value, bool):
+            raise ValueError("should be true, false or auto")
+        return value
+    number = float(value) if isinstance(value, str) and _EXPONENT.fullmatch(value) else value
+    if isinstance(number, bool) or not isinstance(number, int | float) or number != number // 1:
+        raise ValueError("should be a whole number or auto")
+    return int(number)
 
 
 def _number(value: Any) -> Any:

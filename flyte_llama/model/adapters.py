@@ -31,7 +31,8 @@ def add_adapters(model: PreTrainedModel, training: TrainingConfig, *, new_tokens
         new_tokens: Ids of added tokens; their embedding rows are learned too.
 
     Raises:
-        ModelError: if the model has no modules that match `training.lora.target_modules`.
+        ModelError: if the model has no modules that match `training.lora.target_modules`, or one of them shares its
+            weight with another.
     """
     from peft import LoraConfig as PeftLoraConfig
     from peft import get_peft_model
@@ -48,9 +49,15 @@ def add_adapters(model: PreTrainedModel, training: TrainingConfig, *, new_tokens
         task_type="CAUSAL_LM",
     )
     try:
-        return get_peft_model(model, config)
+        adapted = get_peft_model(model, config)
     except ValueError as error:
         raise ModelError(f"training.lora.target_modules = {targets}: {error}") from None
+    if tied := _tied_target(adapted):
+        raise ModelError(
+            f"training.lora.target_modules = {targets}: {tied} shares its weight with another layer of this base, "
+            f"which the adapter would change too. Leave {tied} out, or use method: full."
+        )
+    return adapted
 
 
 def continue_adapter(
@@ -85,7 +92,8 @@ def load_adapter(model: PreTrainedModel, folder: Path, **options: Any) -> Any:
     """Add a saved adapter to the model. The model is frozen, and so is the adapter unless `is_trainable` is given.
 
     Raises:
-        ModelError: if the adapter lacks a tensor that this model needs, or has one that it does not use.
+        ModelError: if the adapter lacks a tensor that this model needs, has one that it does not use, or adapts a layer
+            that shares its weight with another.
     """
     from peft import PeftModel, get_peft_model_state_dict
     from safetensors import SafetensorError
@@ -96,6 +104,11 @@ def load_adapter(model: PreTrainedModel, folder: Path, **options: Any) -> Any:
     except (SafetensorError, RuntimeError, ValueError, TypeError, OSError) as error:
         reason = str(error).strip().splitlines()
         raise ModelError(f"{folder}: this adapter does not fit the base: {' '.join(reason[:3])}") from None
+    if tied := _tied_target(adapted):
+        raise ModelError(
+            f"{folder}: this adapter changes {tied}, which shares its weight with another layer of the base, so it "
+            "cannot be merged. Use an adapter without it, or the base that the adapter was trained on."
+        )
     names = weight_names(folder / ADAPTER_WEIGHTS, name=str(folder))
     present = {name for name in names if "lora_" in name or "token_adapter" in name}
     # An adapter trained before tokens were added has no rows for them.
@@ -156,6 +169,19 @@ def recorded_base(base: str) -> str:
 
 def _targets(lora: LoraConfig) -> str | list[str]:
     return "all-linear" if lora.target_modules == ["all-linear"] else lora.target_modules
+
+
+def _tied_target(adapted: Any) -> str | None:
+    """The name of an adapted layer whose weight is both the input and the output embedding; None if there is none."""
+    from peft.tuners.lora.layer import LoraLayer
+
+    model = adapted.get_base_model()
+    embeddings = [model.get_input_embeddings(), model.get_output_embeddings()]
+    input_weight, output_weight = (getattr(layer, "base_layer", layer).weight for layer in embeddings)
+    if input_weight is not output_weight:
+        return None
+    names = {layer: name for name, layer in model.named_modules()}
+    return next((names[layer] for layer in embeddings if isinstance(layer, LoraLayer)), None)
 
 
 def _token_rows(model: PreTrainedModel, new_tokens: Sequence[int]) -> dict[str, list[int]] | None:

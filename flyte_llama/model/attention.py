@@ -1,12 +1,13 @@
 """The attention kernel of a run, and the inputs with which it keeps the documents of a packed row apart.
 
-    auto                     `SDPA_BY_PIECE`, registered here: a separate call of torch's sdpa for each piece of a row
+    auto                     on a GPU in bf16 `VARLEN`: one call of torch's varlen attention for all pieces of all rows;
+                             elsewhere `SDPA_BY_PIECE`: a call of torch's sdpa for each piece of a row
     sdpa, eager, flex        transformers separates pieces where `position_ids` restart, if there is no KV cache or mask
     flash_attention_2        takes the bounds of the pieces, see `kernel_inputs`
 
-With a mask over the whole row, sdpa computes seq_len² scores and discards most of them. One call per piece computes
-Σ length² / 2 scores, needs no mask, uses the device's causal kernel, and cannot mix documents. Pieces begin where
-`position_ids` restart.
+With a mask over the whole row, sdpa computes seq_len² scores and discards most of them. `VARLEN` and `SDPA_BY_PIECE`,
+registered here, compute Σ length² / 2 scores, need no mask, and cannot mix documents. Pieces begin where `position_ids`
+restart; a training batch brings their bounds along, so that `VARLEN` need not read the positions back from the GPU.
 
 Bidirectional rows come with a mask. transformers passes it on unchanged, so it must have the form that the kernel
 expects.
@@ -14,8 +15,10 @@ expects.
 
 from __future__ import annotations
 
-import importlib.util
+import functools
+import inspect
 import itertools
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
@@ -24,40 +27,35 @@ from flyte_llama.errors import TrainingError
 if TYPE_CHECKING:
     import torch
 
-SDPA_BY_PIECE = "sdpa_by_piece"
+SDPA_BY_PIECE, VARLEN = "sdpa_by_piece", "varlen_by_piece"
 # The attribute of a tensor of positions that holds the lengths of the pieces.
 _LENGTHS = "_flyte_llama_lengths"
 
 
-def choose_attention(attention: str, *, on_gpu: bool) -> str:
-    """The name of the `training.attention` kernel in transformers.
-
-    Raises:
-        TrainingError: if the kernel cannot train on this device, or its package is missing.
-    """
-    if attention == "auto":
-        register_sdpa_by_piece()
-        return SDPA_BY_PIECE
-    if attention in ("flex_attention", "flash_attention_2") and not on_gpu:
-        raise TrainingError(
-            f"training.attention = '{attention}': has no backward pass on a CPU. Use auto, sdpa or eager, or a GPU."
-        )
-    if attention == "flash_attention_2" and importlib.util.find_spec("flash_attn") is None:
-        raise TrainingError(
-            "training.attention = 'flash_attention_2': needs the package flash-attn. Install it, or use auto."
-        )
-    return attention
-
-
-def register_sdpa_by_piece() -> None:
-    """Register `SDPA_BY_PIECE` with transformers. Calling it again changes nothing."""
+def register_kernels() -> None:
+    """Register `SDPA_BY_PIECE` and `VARLEN` with transformers. Calling it again changes nothing."""
     from transformers import AttentionInterface, AttentionMaskInterface
 
-    AttentionInterface.register(SDPA_BY_PIECE, attend)
-    AttentionMaskInterface.register(SDPA_BY_PIECE, _make_mask)
+    for name, kernel in ((SDPA_BY_PIECE, attend_by_piece), (VARLEN, attend_varlen)):
+        AttentionInterface.register(name, kernel)
+        AttentionMaskInterface.register(name, _make_mask)
 
 
-def attend(
+def piece_bounds(lengths: Sequence[Sequence[int]], *, seq_len: int) -> dict[str, Any]:
+    """The bounds of the pieces of rows that are joined end to end, under the names that transformers uses.
+
+    They are int32, of shape (pieces + 1,). The padding at the end of a row counts as one more piece. Rows of 6 with the
+    lengths [2, 3] and [6] have the bounds 0, 2, 5, 6, 12.
+    """
+    import torch
+
+    in_order = [length for row in lengths for length in [*row, *([seq_len - sum(row)] if sum(row) < seq_len else [])]]
+    bounds = torch.tensor([0, *itertools.accumulate(in_order)], dtype=torch.int32)
+    longest = max(in_order)
+    return {"cu_seq_lens_q": bounds, "cu_seq_lens_k": bounds, "max_length_q": longest, "max_length_k": longest}
+
+
+def attend_by_piece(
     module: torch.nn.Module,
     query: torch.Tensor,
     key: torch.Tensor,
@@ -77,10 +75,7 @@ def attend(
 
     if attention_mask is not None or query.shape[2] != key.shape[2]:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
-    if kwargs.get("position_ids") is None:
-        raise ValueError(
-            f"{type(module).__name__} does not pass position_ids to its attention. Use training.attention: sdpa."
-        )
+    _check_positions(module, kwargs)
     rows = []
     for row, lengths in enumerate(_lengths(kwargs["position_ids"], num_rows=len(query))):
         queries, keys, values = (states[row : row + 1].split(lengths, dim=2) for states in (query, key, value))
@@ -91,6 +86,35 @@ def attend(
             ]
         rows.append(torch.cat(pieces, dim=1))
     return torch.cat(rows), None
+
+
+def attend_varlen(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """As `attend_by_piece`, in one call of `torch.nn.attention.varlen` for all pieces of all rows. Runs on a GPU.
+
+    Where that kernel cannot be used (a mask, a KV cache, dropout, or heads whose size is above 256 or not a multiple of
+    8), this is `attend_by_piece`.
+
+    Raises:
+        ValueError: if the architecture does not pass `position_ids` to its attention.
+    """
+    num_rows, num_heads, length, size = query.shape
+    if attention_mask is not None or length != key.shape[2] or kwargs.get("dropout") or size % 8 or size > 256:
+        return attend_by_piece(module, query, key, value, attention_mask, **kwargs)
+    _check_positions(module, kwargs)
+    if kwargs.get("cu_seq_lens_q") is None:
+        kwargs |= _bounds(kwargs["position_ids"], num_rows=num_rows)
+    bounds, longest = kwargs["cu_seq_lens_q"], kwargs["max_length_q"]
+    varlen_attn, options = _causal_varlen(num_heads != key.shape[1])
+    flat = [states.transpose(1, 2).reshape(num_rows * length, -1, size) for states in (query, key, value)]
+    out = varlen_attn(*flat, bounds, bounds, longest, longest, scale=kwargs.get("scaling"), **options)
+    return out.view(num_rows, length, num_heads, size), None
 
 
 def document_mask(lengths: list[list[int]], bidirectional: list[bool], *, seq_len: int) -> torch.Tensor:
@@ -119,11 +143,13 @@ def document_mask(lengths: list[list[int]], bidirectional: list[bool], *, seq_le
     return mask
 
 
-def kernel_inputs(model: Any, position_ids: torch.Tensor | None, attention_mask: torch.Tensor | None) -> dict[str, Any]:
+def kernel_inputs(
+    model: Any, position_ids: torch.Tensor | None, attention_mask: torch.Tensor | None, *, num_rows: int
+) -> dict[str, Any]:
     """Convert a mask of `document_mask` to the form that the model's kernel takes.
 
-    FlashAttention takes no mask; it gets the bounds of the pieces, from positions that restart. The returned inputs
-    are added to the model's, or replace them.
+    FlashAttention and `VARLEN` take no mask; without one they get the bounds of the pieces, from positions that
+    restart. The returned inputs are added to the model's, or replace them.
 
     Raises:
         TrainingError: if there is a mask and the kernel takes none.
@@ -131,11 +157,13 @@ def kernel_inputs(model: Any, position_ids: torch.Tensor | None, attention_mask:
     import torch
 
     kernel = model.config._attn_implementation
+    if attention_mask is None:
+        if position_ids is None or kernel not in ("flash_attention_2", VARLEN):
+            return {}
+        return _bounds(position_ids, num_rows=num_rows)
     if kernel == "flash_attention_2":
-        if attention_mask is not None:
-            raise TrainingError("training.attention = 'flash_attention_2': cannot see both ways as mlm must. Use auto.")
-        return {} if position_ids is None else _lengths_for_flash(position_ids)
-    if attention_mask is None or attention_mask.dim() != 4:
+        raise TrainingError("training.attention = 'flash_attention_2': cannot see both ways as mlm must. Use auto.")
+    if attention_mask.dim() != 4:
         return {}
     if kernel == "eager":
         # Eager attention adds the mask to the scores: 0 to see, a very negative number to hide.
@@ -194,13 +222,26 @@ def _lengths(position_ids: torch.Tensor, *, num_rows: int) -> list[list[int]]:
     return lengths if len(lengths) == num_rows else lengths * num_rows
 
 
-def _lengths_for_flash(position_ids: torch.Tensor) -> dict[str, Any]:
-    """The bounds of the pieces in the rows joined end to end. transformers finds them itself for a single row only."""
-    import torch
+def _bounds(position_ids: torch.Tensor, *, num_rows: int) -> dict[str, Any]:
+    """The bounds of the pieces in the rows joined end to end, on the device of the positions."""
+    lengths = _lengths(position_ids, num_rows=num_rows)
+    inputs = piece_bounds(lengths, seq_len=position_ids.shape[1])
+    bounds = inputs["cu_seq_lens_q"].to(position_ids.device)
+    return inputs | {"cu_seq_lens_q": bounds, "cu_seq_lens_k": bounds}
 
-    flat = position_ids.reshape(-1)
-    begins = (flat == 0).nonzero().squeeze(-1).to(torch.int32)
-    end = torch.tensor([len(flat)], dtype=torch.int32, device=flat.device)
-    bounds = torch.cat([begins, end])
-    longest = int(bounds.diff().max())
-    return {"cu_seq_lens_q": bounds, "cu_seq_lens_k": bounds, "max_length_q": longest, "max_length_k": longest}
+
+def _check_positions(module: torch.nn.Module, kwargs: dict[str, Any]) -> None:
+    if kwargs.get("position_ids") is None:
+        raise ValueError(
+            f"{type(module).__name__} does not pass position_ids to its attention. Use training.attention: sdpa."
+        )
+
+
+@functools.cache
+def _causal_varlen(grouped: bool) -> tuple[Any, dict[str, Any]]:
+    """torch's varlen attention, and the arguments that make it causal, which depend on the version of torch."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    known = inspect.signature(varlen_attn).parameters
+    options: dict[str, Any] = {"window_size": (-1, 0)} if "window_size" in known else {"is_causal": True}
+    return varlen_attn, options | ({"enable_gqa": True} if grouped and "enable_gqa" in known else {})

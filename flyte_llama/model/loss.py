@@ -34,6 +34,7 @@ def use_lean_loss(model: PreTrainedModel) -> None:
         attention_mask: Any = None,
         position_ids: Any = None,
         labels: Any = None,
+        label_positions: Any = None,
         num_items_in_batch: Any = None,
         **kwargs: Any,
     ) -> Any:
@@ -42,21 +43,30 @@ def use_lean_loss(model: PreTrainedModel) -> None:
             return plain(**inputs)
         from transformers.modeling_outputs import CausalLMOutputWithPast
 
-        inputs |= kernel_inputs(self, position_ids, attention_mask)
+        positions = None if "cu_seq_lens_q" in kwargs else position_ids
+        inputs |= kernel_inputs(self, positions, attention_mask, num_rows=len(labels))
         hidden = self.get_decoder()(**{**inputs, "use_cache": False}).last_hidden_state
-        loss = causal_loss(self.get_output_embeddings(), hidden, labels, num_items=num_items_in_batch)
+        head = self.get_output_embeddings()
+        loss = causal_loss(head, hidden, labels, positions=label_positions, num_items=num_items_in_batch)
         return CausalLMOutputWithPast(loss=loss)
 
     model.forward = types.MethodType(forward, model)
 
 
 def causal_loss(
-    head: torch.nn.Module, hidden: torch.Tensor, labels: torch.Tensor, *, num_items: torch.Tensor | int | None = None
+    head: torch.nn.Module,
+    hidden: torch.Tensor,
+    labels: torch.Tensor,
+    *,
+    positions: torch.Tensor | None = None,
+    num_items: torch.Tensor | int | None = None,
 ) -> torch.Tensor:
     """The float32 cross entropy of (rows, seq_len) labels, each predicted by the hidden state one position before it.
 
     Args:
         head: Hidden states → logits; called as a module, so that adapters on it and DeepSpeed's hooks run.
+        positions: `label_positions(labels)`, if they are known; to compute them from labels on a GPU, the host has to
+            wait for it.
         num_items: The divisor of the summed loss: the number of labels in the whole optimizer step, as transformers'
             Trainer counts it. None divides by the labels of this batch. Without any label the loss and its gradients
             are 0.
@@ -64,11 +74,10 @@ def causal_loss(
     import torch
     from torch.utils.checkpoint import checkpoint
 
-    # Keep the labelled positions only, and shift: the state at position i - 1 predicts label i.
-    targets = labels[:, 1:].reshape(-1)
-    positions = (targets != IGNORED).nonzero().squeeze(-1)
-    states = hidden[:, :-1].reshape(-1, hidden.shape[-1]).index_select(0, positions)
-    targets = targets.index_select(0, positions)
+    if positions is None:
+        positions = label_positions(labels)
+    states = hidden.reshape(-1, hidden.shape[-1]).index_select(0, positions)
+    targets = labels.reshape(-1).index_select(0, positions + 1)
 
     # Every process uses the same number of chunks, however few labels it has: under ZeRO-3 each call of the head is a
     # collective.
@@ -84,6 +93,15 @@ def causal_loss(
     if num_items is None:
         num_items = len(positions)
     return total / (num_items.clamp(min=1) if isinstance(num_items, torch.Tensor) else max(num_items, 1))
+
+
+def label_positions(labels: torch.Tensor) -> torch.Tensor:
+    """The positions whose hidden states predict a label, in (rows, seq_len) labels joined end to end: int64."""
+    import torch
+
+    predicts = torch.zeros_like(labels, dtype=torch.bool)
+    predicts[:, :-1] = labels[:, 1:] != IGNORED
+    return predicts.reshape(-1).nonzero().squeeze(-1)
 
 
 def _nats(head: torch.nn.Module, states: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

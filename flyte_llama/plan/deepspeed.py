@@ -12,6 +12,9 @@ BUCKET_ELEMENTS = 200_000_000
 LIVE_ELEMENTS = 1_000_000_000
 """The most weights that stage 3 keeps gathered. DeepSpeed's default, written out because memory depends on it."""
 
+UPDATE_ELEMENTS = 250_000_000
+"""Parameters that `training.update` updates at once, at stage 0 in bf16."""
+
 STEP_ELEMENTS = 1_000_000_000
 """Parameters of a process that stage 3 updates at once. DeepSpeed's default, written out for the same reason."""
 
@@ -21,18 +24,19 @@ def stage_3_bucket_elements(hidden_size: int) -> tuple[int, int]:
     return hidden_size * hidden_size, int(0.9 * hidden_size * hidden_size)
 
 
-def make_deepspeed_config(training: TrainingConfig) -> dict[str, Any]:
+def make_deepspeed_config(training: TrainingConfig, *, num_processes: int) -> dict[str, Any]:
     """The `deepspeed` argument of `transformers.TrainingArguments`.
 
     In bf16, DeepSpeed keeps and updates float32 master weights and optimizer state. Stage 3 gathers the whole model to
     save it; otherwise no weights would be written. The optimizer is the Trainer's AdamW, or DeepSpeed's if its state
-    is offloaded.
+    is offloaded. A single process has no communication to overlap, and overlapping waits for the GPU in every
+    micro-batch; so do DeepSpeed's timers, which are off.
     """
     deepspeed = training.deepspeed
     zero: dict[str, Any] = {"stage": deepspeed.zero_stage}
     optimizer: dict[str, Any] = {}
     if deepspeed.zero_stage >= 1:
-        zero |= {"overlap_comm": True, "contiguous_gradients": True, "reduce_scatter": True}
+        zero |= {"overlap_comm": num_processes > 1, "contiguous_gradients": True, "reduce_scatter": True}
         zero |= {"reduce_bucket_size": BUCKET_ELEMENTS, "allgather_bucket_size": BUCKET_ELEMENTS}
     if deepspeed.zero_stage == 3:
         zero |= {"stage3_gather_16bit_weights_on_model_save": True, "stage3_prefetch_bucket_size": "auto"}
@@ -57,5 +61,6 @@ def make_deepspeed_config(training: TrainingConfig) -> dict[str, Any]:
         # Each node writes its part of a checkpoint to its local disk. On a single node this changes nothing.
         "checkpoint": {"use_node_local_storage": True},
         "wall_clock_breakdown": False,
+        "timers": {"throughput": {"enabled": False}},
         "steps_per_print": 10_000_000,
     }

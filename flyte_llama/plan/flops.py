@@ -18,7 +18,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from flyte_llama.config import TrainingConfig
+from flyte_llama.config import ResolvedTraining, TrainingConfig
 from flyte_llama.plan.shape import ModelShape
 
 GIB = 2**30
@@ -132,7 +132,7 @@ def row_flops(
     shape: ModelShape,
     lengths: Iterable[int],
     *,
-    training: TrainingConfig,
+    training: ResolvedTraining,
     bidirectional: Iterable[int] = (),
     num_labels: int | None = None,
     recomputed_labels: int = 0,
@@ -182,11 +182,14 @@ def _last_product_weights(shape: ModelShape, training: TrainingConfig) -> int:
     """Weights, over all layers, that recomputation does not multiply again.
 
     torch's checkpointing stops once it has every tensor that the backward pass needs, and the result of a layer's last
-    product is never needed. The last product is `down_proj`, or the B of its adapter, which runs after it.
+    product is never needed. The last product is `down_proj`, or the B of its adapter, which runs after it. A fused
+    adapter (`model.adapted_linear`) runs as one and is repeated whole.
     """
     down = shape.linears["mlp.down_proj"]
     if training.method == "full":
         return shape.num_layers * down.num_weights
     if "mlp.down_proj" in shape.adapter_layers(training.lora.target_modules):
+        if training.method != "dora" and not training.lora.dropout and training.deepspeed.zero_stage < 3:
+            return 0
         return shape.num_layers * down.num_outputs * training.lora.rank
     return shape.num_layers * down.num_weights

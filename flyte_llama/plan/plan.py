@@ -9,9 +9,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from flyte_llama.config import ExperimentConfig, Frozen, TrainingConfig, batch_problems, positions_problems
+from flyte_llama.config import (
+    ExperimentConfig,
+    Frozen,
+    ResolvedTraining,
+    TrainingConfig,
+    batch_problems,
+    positions_problems,
+)
 from flyte_llama.config.training import LOSS_CHUNK
-from flyte_llama.errors import OutOfMemoryError
+from flyte_llama.plan.choice import Devices, choose_settings
 from flyte_llama.plan.flops import ACCELERATORS, GIB, Flops, row_flops
 from flyte_llama.plan.memory import Memory, checkpoint_bytes, estimate_memory, num_trained
 from flyte_llama.plan.problems import device_problems, gpu_problems
@@ -48,6 +55,11 @@ class Cluster:
     def num_gpus(self) -> int:
         return self.gpus_a_node * self.nodes
 
+    def devices(self, training: TrainingConfig) -> Devices:
+        """The GPUs, for the choice of what is `auto`. The container image has Liger."""
+        gpu = ACCELERATORS[self.gpu]
+        return Devices(gpu.name, self.num_gpus, gpu.memory_bytes, gpu.peak_flops(training.precision), has_liger=True)
+
 
 @dataclass(frozen=True)
 class TokenCount:
@@ -72,6 +84,12 @@ class Plan(Frozen):
     gpu: str
     gpus_a_node: int
     nodes: int
+    micro_batch_size: int
+    activation_checkpointing: bool
+    liger: bool
+    choice: str
+    """Why these micro-batch and recomputation; empty if they are pinned."""
+
     gpu_capacity_bytes: int
     gpu_bytes: dict[str, int]
     """Name of the part → bytes on each GPU at the fullest moment."""
@@ -125,7 +143,8 @@ def make_plan(config: ExperimentConfig, shape: ModelShape, cluster: Cluster, cor
     Raises:
         ModelError: if an adapter's target is not a layer of the model.
     """
-    training, gpu = config.training, ACCELERATORS[cluster.gpu]
+    gpu, choice = ACCELERATORS[cluster.gpu], choose_settings(shape, config.training, cluster.devices(config.training))
+    training = choice.training
     needed = estimate_memory(shape, training, num_processes=cluster.num_gpus, processes_per_node=cluster.gpus_a_node)
     steps, num_tokens, flops = _run_size(shape, training, corpus)
     # Time and cost, from the highest to the lowest assumed MFU.
@@ -143,6 +162,10 @@ def make_plan(config: ExperimentConfig, shape: ModelShape, cluster: Cluster, cor
         gpu=gpu.name,
         gpus_a_node=cluster.gpus_a_node,
         nodes=cluster.nodes,
+        micro_batch_size=training.micro_batch_size,
+        activation_checkpointing=training.activation_checkpointing,
+        liger=training.liger,
+        choice=choice.reason,
         gpu_capacity_bytes=gpu.memory_bytes,
         gpu_bytes=needed.gpu,
         host_bytes=needed.host,
@@ -159,35 +182,12 @@ def make_plan(config: ExperimentConfig, shape: ModelShape, cluster: Cluster, cor
         checkpoint_bytes=checkpoint_bytes(shape, training),
         disk_bytes=disk,
         storage_bytes=cluster.storage_bytes,
-        problems=_problems(config, shape, cluster, needed, disk, corpus),
+        problems=_problems(config, training, shape, cluster, needed, disk, corpus),
     )
 
 
-def refuse_if_too_large(
-    shape: ModelShape,
-    training: TrainingConfig,
-    *,
-    device_bytes: int,
-    num_processes: int,
-    processes_per_node: int | None = None,
-) -> None:
-    """Raise if a run does not fit its GPUs. Each training process calls this before it loads anything.
-
-    Args:
-        device_bytes: Total memory of the process's GPU.
-        processes_per_node: None means that all processes run on one node.
-
-    Raises:
-        OutOfMemoryError: with the memory that is needed, the memory of the GPU, and the settings that would fit.
-    """
-    per_node = processes_per_node or num_processes
-    needed = estimate_memory(shape, training, num_processes=num_processes, processes_per_node=per_node)
-    for problem in gpu_problems(needed, shape, training, device_bytes, num_processes, per_node):
-        raise OutOfMemoryError(problem)
-
-
 def corpus_flops(
-    shape: ModelShape, training: TrainingConfig, lengths: Sequence[int], *, bidirectional: Sequence[int] = ()
+    shape: ModelShape, training: ResolvedTraining, lengths: Sequence[int], *, bidirectional: Sequence[int] = ()
 ) -> Flops:
     """FLOPs of sequences that train on every token but their first.
 
@@ -225,7 +225,9 @@ def disk_bytes(shape: ModelShape, training: TrainingConfig, *, is_scratch: bool)
     return (0 if is_scratch else whole) + checkpoints + exported
 
 
-def _run_size(shape: ModelShape, training: TrainingConfig, corpus: TokenCount | None) -> tuple[int | None, int, Flops]:
+def _run_size(
+    shape: ModelShape, training: ResolvedTraining, corpus: TokenCount | None
+) -> tuple[int | None, int, Flops]:
     """Steps, tokens and FLOPs of the run; if its length is not known: None, and the figures for `PER_TOKENS` tokens."""
     batch = training.global_batch_size
     if corpus is None:
@@ -249,15 +251,16 @@ def _full_rows(corpus: TokenCount) -> list[int]:
 
 def _problems(
     config: ExperimentConfig,
+    training: ResolvedTraining,
     shape: ModelShape,
     cluster: Cluster,
     needed: Memory,
     disk: int,
     corpus: TokenCount | None,
 ) -> list[str]:
-    training, gpu = config.training, ACCELERATORS[cluster.gpu]
+    gpu = ACCELERATORS[cluster.gpu]
     lengths = {"training.seq_len": training.seq_len, "evaluation.window": config.evaluation.window}
-    problems = batch_problems(training, cluster.num_gpus)
+    problems = batch_problems(config.training, cluster.num_gpus)
     problems += positions_problems(
         lengths, shape.max_positions, limit=f"the {shape.max_positions} positions of the model"
     )

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from flyte_llama.config import TrainingConfig
+from flyte_llama.config import ResolvedTraining, TrainingConfig
+from flyte_llama.errors import OutOfMemoryError
 from flyte_llama.plan.flops import ACCELERATORS, Accelerator
 from flyte_llama.plan.memory import Memory, estimate_memory
 from flyte_llama.plan.shape import ModelShape
@@ -26,7 +27,7 @@ def device_problems(training: TrainingConfig, gpu: Accelerator) -> list[str]:
 def gpu_problems(
     needed: Memory,
     shape: ModelShape,
-    training: TrainingConfig,
+    training: ResolvedTraining,
     capacity: int,
     num_processes: int,
     processes_per_node: int,
@@ -36,6 +37,29 @@ def gpu_problems(
         return []
     fixes = _settings_that_fit(shape, training, capacity, num_processes, processes_per_node)
     return [_too_large_message(needed.gpu_bytes, capacity, fixes)]
+
+
+def refuse_if_too_large(
+    shape: ModelShape,
+    training: ResolvedTraining,
+    *,
+    device_bytes: int,
+    num_processes: int,
+    processes_per_node: int | None = None,
+) -> None:
+    """Raise if a run does not fit its GPUs. Each training process calls this before it loads anything.
+
+    Args:
+        device_bytes: Total memory of the process's GPU.
+        processes_per_node: None means that all processes run on one node.
+
+    Raises:
+        OutOfMemoryError: with the memory that is needed, the memory of the GPU, and the settings that would fit.
+    """
+    per_node = processes_per_node or num_processes
+    needed = estimate_memory(shape, training, num_processes=num_processes, processes_per_node=per_node)
+    for problem in gpu_problems(needed, shape, training, device_bytes, num_processes, per_node):
+        raise OutOfMemoryError(problem)
 
 
 def _too_large_message(needed: int, capacity: int, fixes: list[str]) -> str:
@@ -53,7 +77,7 @@ def _too_large_message(needed: int, capacity: int, fixes: list[str]) -> str:
 
 
 def _settings_that_fit(
-    shape: ModelShape, training: TrainingConfig, capacity: int, num_processes: int, processes_per_node: int
+    shape: ModelShape, training: ResolvedTraining, capacity: int, num_processes: int, processes_per_node: int
 ) -> list[str]:
     """Settings that would make the run fit, the least intrusive first, as text for a message.
 
@@ -77,7 +101,7 @@ def _settings_that_fit(
     return []
 
 
-def _changes(training: TrainingConfig, num_processes: int) -> list[dict[str, Any]]:
+def _changes(training: ResolvedTraining, num_processes: int) -> list[dict[str, Any]]:
     """Changes to try, in this order: those that leave the result of training alone come first."""
     zero = training.deepspeed
     changes: list[dict[str, Any]] = []
@@ -91,8 +115,14 @@ def _changes(training: TrainingConfig, num_processes: int) -> list[dict[str, Any
     highest = 2 if training.method == "qlora" else 3
     if num_processes > 1:
         changes += [{"zero_stage": stage} for stage in range(zero.zero_stage + 1, highest + 1)]
+    elif (
+        zero.zero_stage > 0 and training.precision == "bf16" and not (zero.offload_optimizer or zero.offload_parameters)
+    ):
+        # Alone, a process shards nothing, and at stage 0 it updates the weights in parts.
+        changes.append({"zero_stage": 0})
     if not zero.offload_optimizer and zero.zero_stage > 0:
-        changes.append({"offload_optimizer": True})
+        # With the stage, since the changes are added up, and stage 0 offloads nothing.
+        changes.append({"offload_optimizer": True, "zero_stage": zero.zero_stage})
     if training.method == "full":
         changes.append({"method": "lora"})
     if training.method != "qlora" and training.precision == "bf16":
@@ -100,7 +130,7 @@ def _changes(training: TrainingConfig, num_processes: int) -> list[dict[str, Any
     return changes
 
 
-def _apply(training: TrainingConfig, settings: dict[str, Any]) -> TrainingConfig:
+def _apply(training: ResolvedTraining, settings: dict[str, Any]) -> ResolvedTraining:
     """The configuration with the changed settings, each put into `training` or `training.deepspeed`."""
     zero_settings = {name: value for name, value in settings.items() if name in type(training.deepspeed).model_fields}
     if settings.get("method") == "qlora":

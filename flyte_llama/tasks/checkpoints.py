@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from flytekit.exceptions.base import FlyteException
 from flytekit.exceptions.user import FlyteDataNotFoundException
 
 from flyte_llama.progress import say
-from flyte_llama.tasks.folders import new_folder, output_folder_of
+from flyte_llama.tasks.folders import output_folder_of
 from flyte_llama.training.node_checkpoints import Upload
 
 TRIES = 3
@@ -40,8 +41,11 @@ def checkpoint_folder(base: FlyteDirectory, rows: FlyteDirectory) -> Path:
     output = output_folder_of(rows)
     if output is not None:
         return output / "checkpoints" / f"{Path(base.path).name}-{Path(rows.path).name}"
-    folder = new_folder("checkpoints")
-    _restore(folder)
+    # In the folder of the launcher: processes that it starts again find what the first ones left there.
+    folder = Path(tempfile.gettempdir()) / "checkpoints"
+    if not folder.is_dir():
+        folder.mkdir()
+        _restore(folder)
     return folder
 
 

@@ -46,7 +46,8 @@ class LauncherTask(PytorchElasticFunctionTask):
         try:
             with retry_network_errors():
                 # Stays, as everything in a pod does: Flyte uploads the model from it after this.
-                return run_launcher(lambda: self._execute(**kwargs), Path(tempfile.mkdtemp()))
+                folder = Path(tempfile.mkdtemp())
+                return run_launcher(lambda: self._execute(**kwargs), folder, may_start_again=self.min_nodes == 1)
         except SystemExit:
             raise IgnoreOutputs from None
 

@@ -33,7 +33,7 @@ def batch_sizes(training: TrainingConfig, base: FlyteDirectory) -> list[Training
     **ALL_GPUS,
     retries=1,
     secret_requests=HUB_SECRETS,
-    cache=Cache(version=f"1-{SETTINGS.gpu_count}-{SETTINGS.gpu}", serialize=True),
+    cache=Cache(version=f"2-{SETTINGS.gpu_count}-{SETTINGS.gpu}", serialize=True),
 )
 def try_batch_size(training: TrainingConfig, base: FlyteDirectory, rows: FlyteDirectory) -> BatchTrial:
     """Run a few steps with one micro-batch size. A map task: one pod per size."""
@@ -43,7 +43,7 @@ def try_batch_size(training: TrainingConfig, base: FlyteDirectory, rows: FlyteDi
 
 @task(**SMALL, retries=1, enable_deck=True, deck_fields=())
 def choose_batch_size(trials: list[BatchTrial]) -> BatchTrial:
-    """Show a table of all trials, and return the one with the largest size that fits."""
+    """Show a table of all trials, and return the fastest."""
     table = batch_table(trials)
     _show("Micro-batch sizes", table)
     best = best_batch(trials)
@@ -52,7 +52,7 @@ def choose_batch_size(trials: list[BatchTrial]) -> BatchTrial:
             "no micro-batch fits, not even one row. Lower training.seq_len, raise training.deepspeed.zero_stage, or "
             "use training.method: qlora."
         )
-    say(f"largest that fits: training.micro_batch_size: {best.micro_batch_size}")
+    say(f"fastest: training.micro_batch_size: {best.micro_batch_size}")
     return best
 
 
@@ -62,7 +62,7 @@ def sweep_configs(training: TrainingConfig, learning_rates: list[float], ranks: 
     return sweep_points(training, learning_rates, ranks)
 
 
-@task(**ALL_GPUS, retries=3, secret_requests=HUB_SECRETS, cache=Cache(version="1", serialize=True))
+@task(**ALL_GPUS, retries=3, secret_requests=HUB_SECRETS, cache=Cache(version="2", serialize=True))
 def try_point(
     training: TrainingConfig,
     base: FlyteDirectory,

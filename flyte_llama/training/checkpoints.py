@@ -33,7 +33,7 @@ from flyte_llama.storage import MANIFEST, seal, sha256_file, sha256_folder, sync
 from flyte_llama.workspace import lock_folder
 
 UNSEALED = "unsealed"
-VERSION = "3"
+VERSION = "4"
 """Version of the training code; raise it when the same inputs give another model. Flyte's cache has it as key too."""
 
 # Settings that do not change the weights, so the fingerprint leaves them out.
@@ -56,6 +56,8 @@ class Checkpoints:
         """
         self.folder = folder
         self.unsealed = folder / UNSEALED
+        self.chosen: dict[str, Any] = {}
+        """What the run took for `auto`; sealed with each checkpoint, so that a resumed run can keep it."""
         self._made_from = dict(made_from)
         self._keep = keep
 
@@ -108,7 +110,7 @@ class Checkpoints:
     def seal(self, step: int) -> Path:
         """Seal `unsealed/checkpoint-STEP`, move it into place, and remove the oldest checkpoints beyond `keep`."""
         source, target = self.unsealed_folder(step), self.sealed_folder(step)
-        seal(source, step=step, made_from=self._made_from)
+        seal(source, step=step, made_from=self._made_from, chosen=self.chosen)
         if target.exists():
             self._remove(target)
         source.rename(target)
@@ -196,7 +198,8 @@ def run_fingerprint(
 ) -> dict[str, str]:
     """Field → value, as stored in a checkpoint's manifest; a run resumes from a checkpoint only if all fields match.
 
-    Settings that only affect logging, reporting and the keeping of checkpoints are left out. The digest of the rows'
+    Settings that only affect logging, reporting and the keeping of checkpoints are left out. `auto` stays `auto`, so
+    that a run can resume on another kind of GPU; a checkpoint's manifest has what it stood for. The digest of the rows'
     manifest stands for the rows, because the manifest contains their sha256; the same goes for a sealed base. The
     number of processes is a field because ZeRO splits its state by it, and each process draws a different dropout.
     """

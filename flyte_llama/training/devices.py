@@ -1,4 +1,4 @@
-"""The settings that need a GPU, or a package for it, checked without loading a model."""
+"""This machine's GPUs, and the settings that need one, or a package for it, checked without loading a model."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from pathlib import Path
 
 from flyte_llama.config import TrainingConfig, batch_problems
 from flyte_llama.errors import FlyteLlamaError
-from flyte_llama.model.attention import choose_attention
-from flyte_llama.model.trainable import check_liger
-from flyte_llama.plan import ModelShape, refuse_if_too_large
+from flyte_llama.model.kernels import check_liger, choose_attention, liger_works
+from flyte_llama.plan import Devices, ModelShape, choose_settings, recognise, refuse_if_too_large
 
 
 def machine_problems(training: TrainingConfig) -> list[str]:
@@ -25,11 +24,11 @@ def machine_problems(training: TrainingConfig) -> list[str]:
         problems += batch_problems(training, max(1, torch.cuda.device_count()))
     try:
         if training.attention in ("flex_attention", "flash_attention_2"):
-            choose_attention(training.attention, on_gpu=_on_gpu())
+            choose_attention(training.attention, on_gpu=_on_gpu(), precision=training.precision)
     except FlyteLlamaError as error:
         problems.append(error.message)
     try:
-        if training.liger:
+        if training.liger is True:
             check_liger(on_gpu=_on_gpu())
     except FlyteLlamaError as error:
         problems.append(error.message)
@@ -51,12 +50,38 @@ def memory_problems(shape: ModelShape, training: TrainingConfig) -> list[str]:
         return []
     import torch
 
-    count, device_bytes = torch.cuda.device_count(), torch.cuda.get_device_properties(0).total_memory
+    devices = find_devices(training, num_processes=torch.cuda.device_count())
+    if devices is None or devices.memory_bytes is None:
+        return []
+    resolved = choose_settings(shape, training, devices).training
     try:
-        refuse_if_too_large(shape, training, device_bytes=device_bytes, num_processes=count)
+        refuse_if_too_large(shape, resolved, device_bytes=devices.memory_bytes, num_processes=devices.num_processes)
     except FlyteLlamaError as error:
         return [error.message]
     return []
+
+
+def find_devices(training: TrainingConfig, *, num_processes: int) -> Devices | None:
+    """Return the GPUs of a run in which each process has one like this process's; None on a CPU."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return None
+    gpu = recognise(device_name())
+    return Devices(
+        name=device_name(),
+        num_processes=num_processes,
+        memory_bytes=torch.cuda.get_device_properties().total_memory,
+        peak_flops=gpu.peak_flops(training.precision) if gpu else None,
+        has_liger=training.liger is not False and liger_works(),
+    )
+
+
+def device_name() -> str:
+    """Return the name of this process's GPU, or `CPU`."""
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
 
 
 def _on_gpu() -> bool:

@@ -25,6 +25,8 @@ _ERROR_FILE = "TORCHELASTIC_ERROR_FILE"
 _FILE = "failure.json"
 # What gloo and NCCL say when a process of the group has ended.
 _LOST_PROCESS = re.compile(r"DistBackendError|Connection (closed|reset) by peer|remote process exited", re.IGNORECASE)
+# What torch says when a GPU's memory ran out elsewhere than in torch's own allocator: in CUDA, cuBLAS or NCCL.
+_OUT_OF_MEMORY = re.compile(r"CUDA error: out of memory|CUBLAS_STATUS_ALLOC_FAILED|Cuda failure \d+ 'out of memory'")
 _GOES_ON = "The same command goes on from the last checkpoint."
 
 
@@ -63,7 +65,7 @@ def describe_error(error: Exception) -> Failure:
         return Failure(kind=type(error).__name__, message=error.message, transient=error.transient)
     lines = str(error).strip().splitlines()
     reason = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-    if type(error).__name__ == "OutOfMemoryError":  # of torch, which need not be imported for this
+    if is_out_of_memory(error):
         advice = "Lower training.micro_batch_size or training.seq_len, or raise training.deepspeed.zero_stage."
         return Failure(kind=OutOfMemoryError.__name__, message=f"the GPU ran out of memory ({reason}). {advice}")
     advice = f"{_GOES_ON} Set {DEBUG}=1 to see where it happened."
@@ -71,6 +73,12 @@ def describe_error(error: Exception) -> Failure:
     transient = _LOST_PROCESS.search(f"{type(error).__name__}: {error}") is not None
     message = f"a training process failed with {reason.rstrip('.')}. {advice}"
     return Failure(kind="", message=message, transient=transient)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether torch raised the error because the memory of a GPU ran out."""
+    # By its name, since torch need not be imported for this.
+    return type(error).__name__ == "OutOfMemoryError" or _OUT_OF_MEMORY.search(str(error)) is not None
 
 
 def launch_error(error: Exception, folder: Path) -> FlyteLlamaError | None:
@@ -99,6 +107,12 @@ def launch_error(error: Exception, folder: Path) -> FlyteLlamaError | None:
     recorded = process.message
     reason = recorded["message"] if isinstance(recorded, dict) else f"exit code {process.exitcode}"
     return TrainingError(f"a training process failed with {str(reason).splitlines()[0]}. {_GOES_ON}")
+
+
+def forget_failures(folder: Path) -> None:
+    """Remove what the processes of a launch recorded, before they are started again."""
+    for file in list(folder.rglob(_FILE)):
+        file.unlink()
 
 
 def killed_error(what: str, signum: int) -> OutOfMemoryError | TrainingError:

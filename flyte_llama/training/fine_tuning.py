@@ -1,10 +1,12 @@
 """Packed rows → fine-tuned model. Runs once in every process of a launcher; rank 0 logs and writes.
 
-`fine_tune` goes through the run once, in order: rows, DeepSpeed, checkpoint to resume from, model, trainer, training,
-export. `trainer_arguments` translates the configuration into the arguments of transformers' Trainer.
+`fine_tune` goes through the run once, in order: rows, checkpoint to resume from, choice of what is `auto`, DeepSpeed,
+model, trainer, training, export. `trainer_arguments` translates the configuration into the arguments of transformers'
+Trainer.
 
 A run that was interrupted or killed resumes from its last whole checkpoint when it is started again, and its weights
-come out the same to the bit. Does not evaluate, and does not read repositories or text.
+come out the same to the bit if it keeps what it chose for `auto`. Does not evaluate, and does not read repositories or
+text.
 """
 
 from __future__ import annotations
@@ -14,16 +16,17 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from flyte_llama.config import TrainingConfig, batch_problems
+from flyte_llama.config import ResolvedTraining, TrainingConfig, batch_problems
 from flyte_llama.documents import Document
 from flyte_llama.encoding import open_rows
 from flyte_llama.errors import TrainingError
 from flyte_llama.model import load_trainable_model
-from flyte_llama.plan import ModelShape, base_shape, recognise, refuse_if_too_large
+from flyte_llama.plan import base_shape, refuse_if_too_large
 from flyte_llama.plan.deepspeed import make_deepspeed_config
 from flyte_llama.progress import say
 from flyte_llama.training.checkpoints import UNSEALED, Checkpoints
-from flyte_llama.training.devices import precision_problems
+from flyte_llama.training.choice import Chooser, facts_to_seal, read_failed
+from flyte_llama.training.devices import device_name, find_devices, precision_problems
 from flyte_llama.training.export import export_model, seal_model
 from flyte_llama.training.metrics import StepTotals, make_step_log
 from flyte_llama.training.node_checkpoints import (
@@ -33,7 +36,7 @@ from flyte_llama.training.node_checkpoints import (
     node_folder,
     open_curve,
 )
-from flyte_llama.training.processes import Interrupted, Interruption, on_first_rank
+from flyte_llama.training.processes import Interrupted, Interruption, on_each_node, on_first_rank
 from flyte_llama.training.summary import TrainingSummary
 
 # The packages that can serve a `report_to` name, where the name itself is not the package.
@@ -64,75 +67,103 @@ def fine_tune(
         upload: Called with the folder of the checkpoint that the run resumes from, and of each one that it seals.
 
     Raises:
+        ChoiceTooLarge: if the GPU ran out of memory with what the run chose for `auto`; it is noted beside the
+            checkpoints, and the next start chooses less.
         DataError: if the rows are damaged.
         Interrupted: if SIGTERM or SIGINT reached any process during the steps. The step is saved as a checkpoint; no
             model is written.
+        OutOfMemoryError: if the run does not fit the GPU, by the plan or when it ran.
         TrainingError: if the batch cannot be split evenly over the processes, the device does not support bf16, the
             checkpoints belong to another run (data, model, configuration, processes or packages), the disk has no room
             for them, the loss is not finite, or the written model is not the trained one.
     """
+    import torch
     from safetensors import SafetensorError
     from transformers import TrainingArguments, set_seed
 
     from flyte_llama.training.trainer import OrderedRows, PackedTrainer, row_order
+
+    num_processes = torch.distributed.get_world_size()
+    for problem in [
+        *batch_problems(training, num_processes),
+        *precision_problems(training),
+        *reporter_problems(training),
+    ]:
+        raise TrainingError(problem)
 
     # Open the rows, and put them in the order of the whole run.
     rows, manifest = open_rows(rows_folder)
     steps = training.run_length.num_steps(manifest["rows_per_epoch"][0])
     order = row_order(manifest["rows_per_epoch"], num_rows=steps * training.global_batch_size, seed=training.seed)
 
-    # Set up DeepSpeed, before the model: under ZeRO-3 it splits weights while they are loaded.
-    folder = node_folder(checkpoints)
-    arguments = TrainingArguments(**trainer_arguments(training, num_steps=steps, output=folder / UNSEALED))
-    num_processes = arguments.world_size
-
     # Find the checkpoint to resume from, if an earlier start of the same run left one.
-    made_from = group_fingerprint(base, rows_folder, training)
-    curve = open_curve(checkpoints)
-    node_checkpoints = NodeCheckpoints(
-        Checkpoints(folder, made_from=made_from, keep=training.keep_checkpoints), curve, upload
-    )
+    folder, made_from = node_folder(checkpoints), group_fingerprint(base, rows_folder, training)
+    curve, sealed = open_curve(checkpoints), Checkpoints(folder, made_from=made_from, keep=training.keep_checkpoints)
+    node_checkpoints = NodeCheckpoints(sealed, curve, upload)
     resume_from = node_checkpoints.resume()
 
-    # Load the model, unless the plan shows that it cannot fit.
-    shape = base_shape(base, training)
-    if shape is not None:
-        _refuse_if_too_large(shape, training, num_processes)
+    # Choose what is `auto`, the same for all processes, and refuse a run that cannot fit.
+    shape, devices = base_shape(base, training), find_devices(training, num_processes=num_processes)
+    chooser = Chooser(training, base, shape, devices, made_from)
+    failed = on_each_node(lambda: read_failed(folder, made_from, devices, upload))
+    choice = on_first_rank(lambda: chooser.choose(resume_from, [each for of_node in failed for each in of_node]))
+    resolved, sealed.chosen = choice.training, facts_to_seal(choice.training)
+    if shape is not None and devices is not None and devices.memory_bytes is not None:
+        refuse_if_too_large(shape, resolved, device_bytes=devices.memory_bytes, num_processes=num_processes)
+
+    # Set up DeepSpeed, before the model: under ZeRO-3 it splits weights while they are loaded.
+    arguments = TrainingArguments(**trainer_arguments(resolved, num_steps=steps, output=folder / UNSEALED))
+
+    # Load the model.
     set_seed(training.seed)
-    model = load_trainable_model(base, training)
+    model = load_trainable_model(base, resolved)
     num_parameters = _count_weights(model.parameters())
     num_trainable = _count_weights(parameter for parameter in model.parameters() if parameter.requires_grad)
     use_cache = model.config.use_cache  # the Trainer switches it off, and the saved model needs it back
 
     # Build the trainer, after checking that the disk has room for the checkpoints of the whole run.
-    totals = StepTotals(rows, order, rows_per_step=training.global_batch_size, shape=shape, training=training)
+    totals = StepTotals(rows, order, rows_per_step=training.global_batch_size, shape=shape, training=resolved)
     # A checkpoint has 4 numbers for each trained weight, of at most 4 bytes: the weight, its float32 master copy
     # and two moments.
     expected_bytes = 16 * num_trainable
-    if resume_from is None:
+    if resume_from is None and (out is not None or training.checkpoint_every_steps):
         # The oldest is removed only after the newest is sealed, so there is one more for a moment.
         count = training.keep_checkpoints + 1 if training.checkpoint_every_steps else 1
         node_checkpoints.check_room(expected_bytes, count=count)
+    peak_flops = devices.peak_flops * num_processes if devices and devices.peak_flops else None
     interruption = Interruption()
     trainer = PackedTrainer(
         model=model,
         args=arguments,
         rows=OrderedRows(rows, order),
-        callbacks=[make_step_log(curve, totals, peak_flops=_peak_flops(training, num_processes))],
+        callbacks=[make_step_log(curve, totals, peak_flops=peak_flops)],
         checkpoints=node_checkpoints,
         checkpoint_every_steps=training.checkpoint_every_steps,
         checkpoint_last_step=out is not None,
         expected_bytes=expected_bytes,
         interruption=interruption,
     )
+    # DeepSpeed has this number too, and accelerate warns at each start if they differ.
+    trainer.accelerator.gradient_accumulation_steps = arguments.gradient_accumulation_steps
 
     # Train. Only now is there something to save when a signal arrives.
+    first_step = node_checkpoints.last or 0
     with interruption.catch_signals():
         if arguments.process_index == 0:
-            say(f"training {num_trainable:,} of {num_parameters:,} parameters on {arguments.device}")
+            if choice.reason:
+                say(choice.reason)
+            kernels = f"attention {model.config._attn_implementation}{', Liger' if resolved.liger else ''}"
+            say(f"training {num_trainable:,} of {num_parameters:,} parameters on {arguments.device}; {kernels}")
             if resume_from is not None:
                 say(f"resuming after step {node_checkpoints.last} of {steps}, from {resume_from}")
-        result = trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
+        try:
+            result = trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
+        except Exception as error:
+            num_done = trainer.state.global_step - first_step
+            explained = chooser.note_failure(error, resolved, num_steps=num_done, node=folder, upload=upload)
+            if explained is None:
+                raise
+            raise explained from error
         model.config.use_cache = use_cache
     if interruption.requested:
         raise Interrupted("interrupted after the last step; the same command goes on from there")
@@ -155,7 +186,10 @@ def fine_tune(
         num_parameters=num_parameters,
         num_trainable=num_trainable,
         num_processes=num_processes,
-        device=_device_name(),
+        device=device_name(),
+        micro_batch_size=resolved.micro_batch_size,
+        activation_checkpointing=resolved.activation_checkpointing,
+        liger=resolved.liger,
         wall_s=curve.wall_s,
         losses=curve.points,
         flops=totals.flops(steps=result.global_step),
@@ -167,31 +201,22 @@ def fine_tune(
     return summary
 
 
-def trainer_arguments(training: TrainingConfig, *, num_steps: int, output: Path) -> dict[str, Any]:
+def trainer_arguments(training: ResolvedTraining, *, num_steps: int, output: Path) -> dict[str, Any]:
     """The keyword arguments of `TrainingArguments` for one pass over the rows of a run, in their order.
 
     Args:
         num_steps: Optimizer steps of the whole run.
         output: Folder in which the Trainer writes its checkpoints.
-
-    Raises:
-        TrainingError: if the batch cannot be split evenly over the processes, the GPU does not support bf16, or the
-            package for a `report_to` name is not installed.
     """
     import torch
 
     on_gpu, world_size = torch.cuda.is_available(), torch.distributed.get_world_size()
-    for problem in batch_problems(training, world_size):
-        raise TrainingError(problem)
-    for problem in precision_problems(training):
-        raise TrainingError(problem)
-    for problem in reporter_problems(training):
-        raise TrainingError(problem)
     return {
         "output_dir": str(output),
         "save_on_each_node": True,  # DeepSpeed too writes its part of a checkpoint on every node
-        "deepspeed": make_deepspeed_config(training),
+        "deepspeed": make_deepspeed_config(training, num_processes=world_size),
         "use_cpu": not on_gpu,
+        "accelerator_config": {"non_blocking": on_gpu},  # batches are copied to the GPU while it computes
         "bf16": training.precision == "bf16",
         "per_device_train_batch_size": training.micro_batch_size,
         "gradient_accumulation_steps": training.global_batch_size // (training.micro_batch_size * world_size),
@@ -223,15 +248,6 @@ def reporter_problems(training: TrainingConfig) -> list[str]:
     ]
 
 
-def _refuse_if_too_large(shape: ModelShape, training: TrainingConfig, num_processes: int) -> None:
-    """Raise if the run cannot fit this process's GPU; a CPU is not checked."""
-    import torch
-
-    if torch.cuda.is_available():
-        device_bytes = torch.cuda.get_device_properties().total_memory
-        refuse_if_too_large(shape, training, device_bytes=device_bytes, num_processes=num_processes)
-
-
 def _count_weights(parameters: Iterable[Any]) -> int:
     """Number of weights. ZeRO-3 keeps the size of a split parameter in `ds_numel`; in 4 bits, a byte holds two."""
     total = 0
@@ -241,17 +257,3 @@ def _count_weights(parameters: Iterable[Any]) -> int:
             elements *= 2 * parameter.element_size()
         total += elements
     return total
-
-
-def _peak_flops(training: TrainingConfig, num_processes: int) -> float | None:
-    """Peak FLOP/s of all GPUs together; None if unknown."""
-    gpu = recognise(_device_name())
-    peak = gpu.peak_flops(training.precision) if gpu else None
-    return peak * num_processes if peak else None
-
-
-def _device_name() -> str:
-    """The name of this process's GPU, or `CPU`."""
-    import torch
-
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"

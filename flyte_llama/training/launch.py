@@ -9,7 +9,8 @@ leaves signals alone:
     Ctrl-C again                            →     is killed
     all have ended: the last line, exit 130       records its error as a `Failure`
 
-A process that fails ends the others, and its error is raised here as its one message.
+A process that fails ends the others, and its error is raised here as its one message. Only if a GPU ran out of memory
+with what the run chose for `auto` are the processes started once more: they then choose less, see `choice`.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ from typing import Any, TypeVar
 from flyte_llama.config import Frozen, TrainingConfig
 from flyte_llama.errors import FlyteLlamaError
 from flyte_llama.progress import INTERRUPTED, say
-from flyte_llama.training.failures import launch_error, wants_tracebacks
+from flyte_llama.training.choice import ChoiceTooLarge
+from flyte_llama.training.failures import forget_failures, launch_error, wants_tracebacks
 from flyte_llama.training.fine_tuning import fine_tune
 from flyte_llama.training.node_checkpoints import group_fingerprint, remove_checkpoints
 from flyte_llama.training.processes import Interrupted, handle_signals, process_group
@@ -92,11 +94,14 @@ def launch_training(job: TrainingJob, folder: Path, *, num_processes: int = 1) -
     return run_launcher(launch, folder)[0]
 
 
-def run_launcher(launch: Callable[[], T], folder: Path) -> T:
+def run_launcher(launch: Callable[[], T], folder: Path, *, may_start_again: bool = True) -> T:
     """Return the result of `launch`, a call of torch's launcher, which starts processes and waits for them.
+
+    If a GPU ran out of memory with what the run chose for `auto`, `launch` is called once more.
 
     Args:
         folder: The launcher and its processes keep their temporary files there.
+        may_start_again: False on one of several nodes, whose processes cannot start without those of the others.
 
     Raises:
         FlyteLlamaError: the one that ended the processes.
@@ -104,18 +109,29 @@ def run_launcher(launch: Callable[[], T], folder: Path) -> T:
     """
     received: list[int] = []
     with _note_signals(received), _set_environment(folder), _without_log_lines(), ThreadPoolExecutor(1) as thread:
-        running = thread.submit(contextvars.copy_context().run, _start, launch)
-        _wait(running, received)
-    error = running.exception()
-    failure = launch_error(error, folder) if isinstance(error, Exception) else None
+        running, failure = _run(launch, folder, thread, received)
+        if isinstance(failure, ChoiceTooLarge) and may_start_again and not received:
+            say(f"{failure.message} Starting again.")
+            forget_failures(folder)
+            running, failure = _run(launch, folder, thread, received)
     if received:
         if isinstance(failure, FlyteLlamaError) and not isinstance(failure, Interrupted):
             say(failure.message)
         say(failure.message if isinstance(failure, Interrupted) else INTERRUPTED)
         raise SystemExit(128 + received[0])
     if isinstance(failure, FlyteLlamaError):
-        raise failure from (error if wants_tracebacks() else None)
+        raise failure from (running.exception() if wants_tracebacks() else None)
     return running.result()
+
+
+def _run(
+    launch: Callable[[], T], folder: Path, thread: ThreadPoolExecutor, received: list[int]
+) -> tuple[Future[T], FlyteLlamaError | None]:
+    """Call `launch` in the thread and wait; return its future, and the error of its processes."""
+    running = thread.submit(contextvars.copy_context().run, _start, launch)
+    _wait(running, received)
+    error = running.exception()
+    return running, launch_error(error, folder) if isinstance(error, Exception) else None
 
 
 def _train(job: TrainingJob, checkpoints: Path) -> TrainingSummary:

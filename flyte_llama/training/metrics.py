@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
-from flyte_llama.config import Frozen, TrainingConfig
+from flyte_llama.config import Frozen, ResolvedTraining
 from flyte_llama.plan import Flops, ModelShape, Throughput, corpus_flops
 from flyte_llama.progress import duration, on_terminal, say
 
@@ -109,7 +109,7 @@ class StepTotals:
     """Total tokens and FLOPs after any number of steps, over all processes, without padding."""
 
     def __init__(
-        self, rows: Any, order: np.ndarray, *, rows_per_step: int, shape: ModelShape | None, training: TrainingConfig
+        self, rows: Any, order: np.ndarray, *, rows_per_step: int, shape: ModelShape | None, training: ResolvedTraining
     ) -> None:
         """Sum up the rows in reading order.
 

@@ -35,6 +35,11 @@ class TrainingSummary(Frozen):
     num_trainable: int
     num_processes: int
     device: str
+    micro_batch_size: int
+    activation_checkpointing: bool
+    liger: bool
+    """The settings that can be `auto`, as the run took them last."""
+
     wall_s: float
     """Seconds of the steps, over all starts of the run. Loading and saving are left out, and a step that was lost and
     done again counts once."""

@@ -25,9 +25,12 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from flyte_llama.encoding import model_inputs
 from flyte_llama.errors import TrainingError
 from flyte_llama.model import document_mask
+from flyte_llama.model.attention import piece_bounds
+from flyte_llama.model.loss import label_positions
 from flyte_llama.progress import say
 from flyte_llama.training.node_checkpoints import NodeCheckpoints
 from flyte_llama.training.processes import Interrupted, Interruption
+from flyte_llama.training.update import use_update_in_parts
 
 
 class PackedTrainer(Trainer):
@@ -59,6 +62,7 @@ class PackedTrainer(Trainer):
             checkpoint_last_step: Save the last step too, so that a failure after training costs no training.
             expected_bytes: Size of a checkpoint, used until one can be measured.
         """
+        use_update_in_parts()
         end = _StepEnd(self)
         super().__init__(model=model, args=args, train_dataset=rows, data_collator=collate, callbacks=[end, *callbacks])
         self.remove_callback(PrinterCallback)
@@ -142,18 +146,27 @@ class PackedTrainer(Trainer):
 
 
 class OrderedRows:
-    """The rows of a run in reading order, as a map-style dataset for a sequential sampler."""
+    """The rows of a run in reading order, as a map-style dataset for a sequential sampler.
+
+    Ids and labels are int32 arrays that share the memory of the file, so that a GPU need not wait for a batch.
+    """
 
     def __init__(self, rows: Any, order: np.ndarray) -> None:
-        self._rows = rows
+        names = ("input_ids", "labels", "length", "bidirectional")
+        self._ids, self._labels, self._lengths, self._bidirectional = (rows.data.column(name) for name in names)
         self._order = order
 
     def __len__(self) -> int:
         return len(self._order)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        row: dict[str, Any] = self._rows[int(self._order[index])]
-        return row
+        row = int(self._order[index])
+        return {
+            "input_ids": self._ids[row].values.to_numpy(),
+            "labels": self._labels[row].values.to_numpy(),
+            "length": self._lengths[row].as_py(),
+            "bidirectional": self._bidirectional[row].as_py(),
+        }
 
 
 def row_order(rows_per_epoch: Sequence[int], *, num_rows: int, seed: int) -> np.ndarray:
@@ -177,18 +190,19 @@ def row_order(rows_per_epoch: Sequence[int], *, num_rows: int, seed: int) -> np.
 
 
 def collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Rows as one batch: ids, positions and labels, each int64 of shape (rows, seq_len).
+    """Rows as one batch: ids, positions and labels, each int64 of shape (rows, seq_len), and where the labels are.
 
-    Without a mask and a KV cache, attention separates documents where the positions restart. If any row attends in both
-    directions, the batch also has the mask made by `document_mask`.
+    Without a mask and a KV cache, attention separates documents where the positions restart; the batch has the bounds
+    of the documents too. If any row attends in both directions, it has the mask made by `document_mask` instead.
     """
-    inputs = [model_inputs(np.asarray(row["input_ids"]), np.asarray(row["labels"]), row["length"]) for row in rows]
-    batch = {name: torch.from_numpy(np.stack([row[name] for row in inputs])) for name in inputs[0]}
-    bidirectional = [row["bidirectional"] for row in rows]
+    inputs = [model_inputs(row["input_ids"], row["labels"], row["length"]) for row in rows]
+    batch: dict[str, Any] = {name: torch.from_numpy(np.stack([row[name] for row in inputs])) for name in inputs[0]}
+    batch["label_positions"] = label_positions(batch["labels"])
+    bidirectional, lengths = [row["bidirectional"] for row in rows], [row["length"] for row in rows]
+    seq_len = batch["input_ids"].shape[1]
     if any(bidirectional):
-        seq_len = batch["input_ids"].shape[1]
-        batch["attention_mask"] = document_mask([row["length"] for row in rows], bidirectional, seq_len=seq_len)
-    return batch
+        return batch | {"attention_mask": document_mask(lengths, bidirectional, seq_len=seq_len)}
+    return batch | piece_bounds(lengths, seq_len=seq_len)
 
 
 class _StepEnd(TrainerCallback):

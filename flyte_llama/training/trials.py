@@ -1,4 +1,4 @@
-"""Trials before a long run: the largest micro-batch that fits the GPUs.
+"""Trials before a long run: the fastest micro-batch that fits the GPUs.
 
 Each trial is a training run in separate processes, so that running out of memory ends only the trial. Learning rates
 and ranks are compared by `evaluation.sweep`, which needs a score on held-out text.
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from flyte_llama.config import Frozen, TrainingConfig, batch_problems
 from flyte_llama.errors import ConfigError, OutOfMemoryError
-from flyte_llama.plan import Accelerator, ModelShape, refuse_if_too_large
+from flyte_llama.plan import Accelerator, Devices, ModelShape, choose_settings, refuse_if_too_large
 from flyte_llama.training.launch import TrainingJob, launch_training
 
 TRIAL_STEPS = 4
@@ -35,6 +35,8 @@ def batch_candidates(
 ) -> list[TrainingConfig]:
     """The configuration with each micro-batch size (1, 2, 4, …) that divides the global batch and fits the GPU.
 
+    Recomputation stays `auto` if it is: each trial keeps its activations if they fit.
+
     Args:
         shape: None skips the check of memory.
         gpu: None skips it too.
@@ -48,9 +50,11 @@ def batch_candidates(
     candidates = [candidate for candidate in by_size if not batch_problems(candidate, num_processes)]
     if shape is None or gpu is None:
         return candidates
+    devices = Devices(gpu.name, num_processes, gpu.memory_bytes, gpu.peak_flops(training.precision), has_liger=True)
     for num_fitting, candidate in enumerate(candidates):
+        resolved = choose_settings(shape, candidate, devices).training
         try:
-            refuse_if_too_large(shape, candidate, device_bytes=gpu.memory_bytes, num_processes=num_processes)
+            refuse_if_too_large(shape, resolved, device_bytes=gpu.memory_bytes, num_processes=num_processes)
         except OutOfMemoryError as error:
             if num_fitting == 0:
                 raise ConfigError(error.message) from None
@@ -86,5 +90,5 @@ def try_batch(base: Path, rows: Path, training: TrainingConfig, folder: Path, *,
 
 
 def best_batch(trials: Sequence[BatchTrial]) -> BatchTrial | None:
-    """The trial with the largest micro-batch that fits; None if none fits."""
-    return max((trial for trial in trials if trial.fits), key=lambda trial: trial.micro_batch_size, default=None)
+    """The fastest trial; None if none fits."""
+    return max(trials, key=lambda trial: trial.tokens_per_s or 0.0) if any(trial.fits for trial in trials) else None

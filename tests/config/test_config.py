@@ -24,9 +24,10 @@ def test_every_shipped_configuration_loads(path: Path):
     assert ExperimentConfig.model_validate_json(config.model_dump_json()) == config
 
 
-def test_the_five_configurations_are_shipped():
+def test_the_six_configurations_are_shipped():
     names = {path.stem for path in CONFIGS}
-    assert names == {"local", "code_llama_7b", "code_llama_7b_lora", "code_llama_13b_lora", "code_llama_34b_qlora"}
+    code_llama = {"code_llama_7b", "code_llama_7b_lora", "code_llama_13b_lora", "code_llama_34b_qlora"}
+    assert names == {"local", "smollm2_135m", *code_llama}
 
 
 def test_a_typo_names_the_nearest_key():

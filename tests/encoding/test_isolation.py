@@ -13,7 +13,7 @@ from flyte_llama.encoding import IGNORED, model_inputs
 from flyte_llama.encoding.objectives import clm
 from flyte_llama.encoding.packing import pack
 from flyte_llama.model import load_model
-from flyte_llama.model.attention import SDPA_BY_PIECE, register_sdpa_by_piece
+from flyte_llama.model.attention import SDPA_BY_PIECE, register_kernels
 
 LENGTHS = (5, 11, 1, 7, 24, 40, 2, 13, 9, 30)
 SEQ_LEN = 40
@@ -23,7 +23,7 @@ DOCUMENTS = [np.random.default_rng(n).integers(2, 300, n).astype(np.int32) for n
 @pytest.fixture(params=["sdpa", "eager", SDPA_BY_PIECE])
 def model(tiny_base: Path, request: pytest.FixtureRequest) -> Any:
     model: Any = load_model(tiny_base, dtype=torch.float32).eval()
-    register_sdpa_by_piece()
+    register_kernels()
     model.set_attn_implementation(request.param)
     return model
 

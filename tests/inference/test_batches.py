@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,7 @@ def test_an_exception_in_a_batch_is_raised_and_stops_the_others(model):
         started.append(batch)
         if batch == 3:
             raise MemoryError("batch 3")
+        time.sleep(0.001)
 
     with pytest.raises(MemoryError, match="batch 3"):
         list(run_in_streams(model, range(10_000), lambda _: run, streams=2))

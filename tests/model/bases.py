@@ -10,7 +10,7 @@ import pytest
 import torch
 from tokenizers import Tokenizer
 
-from flyte_llama.config import ModelConfig, TrainingConfig
+from flyte_llama.config import ModelConfig, ResolvedTraining
 from flyte_llama.model import pin_model, prepare_base
 from flyte_llama.sources.entry import git_blob_id
 from flyte_llama.storage import seal, sha256_file
@@ -87,10 +87,10 @@ def prepare(model: Path, folder: Path, *, adapter: Path | None = None, tokens: l
     return folder
 
 
-def lora(method: str = "lora", **changes: object) -> TrainingConfig:
+def lora(method: str = "lora", **changes: object) -> ResolvedTraining:
     """A float32 training configuration with adapters of rank 4."""
     fields = {"precision": "fp32", "activation_checkpointing": False, "lora": {"rank": 4, "dropout": 0.0}}
-    return TrainingConfig(**{"method": method, **fields, **changes})
+    return ResolvedTraining(**{"method": method, **fields, **changes})
 
 
 def learn(model: torch.nn.Module, ids: torch.Tensor, *, steps: int, learning_rate: float = 1e-2) -> list[float]:

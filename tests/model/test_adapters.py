@@ -143,6 +143,21 @@ def test_an_adapter_that_does_not_fit_is_refused(model: Path, earlier: Earlier, 
         )
 
 
+@pytest.mark.parametrize("target", ["lm_head", "embed_tokens"])
+def test_adapters_on_an_embedding_are_refused_if_the_base_uses_it_twice(
+    model: Path, tiny_base: Path, tmp_path: Path, target: str
+):
+    tied = prepare(hub_folder(tiny_base, tmp_path / "tied"), tmp_path / "tied base")
+    on_embedding = lora(lora={"rank": 4, "target_modules": ["q_proj", target]})
+    with pytest.raises(ModelError, match=f"{target} shares its weight with another layer of this base"):
+        load_trainable_model(tied, on_embedding)
+    # An untied base can be adapted there, but that adapter does not fit a tied one.
+    trained = load_trainable_model(prepare(model, tmp_path / "base"), on_embedding)
+    trained.save_pretrained(tmp_path / "adapter", save_embedding_layers=False)
+    with pytest.raises(ModelError, match=f"this adapter changes [a-z.]*{target}, which shares its weight"):
+        load_adapter(load_model(tied, dtype=torch.float32), tmp_path / "adapter")
+
+
 def test_an_adapter_that_is_damaged_after_it_was_checked_is_one_message(model: Path, earlier: Earlier, tmp_path: Path):
     adapter = write_damaged(earlier, tmp_path / "bad", "three bytes")
     with pytest.raises(ModelError, match="this adapter does not fit the base"):

@@ -24,7 +24,15 @@ from transformers import (
 from flyte_llama.encoding import IGNORED
 from flyte_llama.errors import TrainingError
 from flyte_llama.model import document_mask
-from flyte_llama.model.attention import SDPA_BY_PIECE, attend, choose_attention, kernel_inputs, register_sdpa_by_piece
+from flyte_llama.model.attention import (
+    SDPA_BY_PIECE,
+    attend_by_piece,
+    attend_varlen,
+    kernel_inputs,
+    piece_bounds,
+    register_kernels,
+)
+from flyte_llama.model.kernels import choose_attention
 from flyte_llama.model.loading import load_weights
 from flyte_llama.model.loss import use_lean_loss
 
@@ -41,14 +49,14 @@ MODELS = [
 
 
 def trainable(base: Path, kernel: str) -> Any:
-    register_sdpa_by_piece()
+    register_kernels()
     model = load_weights(base, dtype=torch.float32, attention=kernel)
     use_lean_loss(model)
     return model
 
 
 def make_model(config: type, model: type, **changes: Any) -> PreTrainedModel:
-    register_sdpa_by_piece()
+    register_kernels()
     torch.manual_seed(0)
     shape = {"vocab_size": 100, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
     heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64}
@@ -91,7 +99,7 @@ def test_packed_documents_have_the_same_logits_loss_and_gradients_as_alone(
     loss.backward()
     with torch.no_grad():
         inputs = {name: value for name, value in batch.items() if name != "labels"}
-        inputs |= kernel_inputs(together, batch["position_ids"], batch["attention_mask"])
+        inputs |= kernel_inputs(together, batch["position_ids"], batch["attention_mask"], num_rows=len(rows))
         logits = together(**inputs, use_cache=False).logits
 
     alone = trainable(tiny_base, "eager")
@@ -124,7 +132,9 @@ def test_changing_one_document_changes_nothing_in_another_bidirectional_one(tiny
     def logits(before: np.ndarray) -> torch.Tensor:
         batch = pack_batch([[before, second]], [True])
         del batch["labels"]
-        batch |= kernel_inputs(model, batch["position_ids"], batch["attention_mask"])
+        batch |= kernel_inputs(
+            model, batch["position_ids"], batch["attention_mask"], num_rows=len(batch["position_ids"])
+        )
         with torch.no_grad():
             return model(**batch, use_cache=False).logits[0, 10:20]
 
@@ -140,7 +150,9 @@ def test_a_bidirectional_position_sees_later_tokens_of_its_document_and_a_causal
     def first_logits(last: int, both_ways: bool) -> torch.Tensor:
         batch = pack_batch([[np.array([5, 6, 7, last])]], [both_ways])
         del batch["labels"]
-        batch |= kernel_inputs(model, batch["position_ids"], batch["attention_mask"])
+        batch |= kernel_inputs(
+            model, batch["position_ids"], batch["attention_mask"], num_rows=len(batch["position_ids"])
+        )
         with torch.no_grad():
             return model(**batch, use_cache=False).logits[0, 0]
 
@@ -149,8 +161,9 @@ def test_a_bidirectional_position_sees_later_tokens_of_its_document_and_a_causal
 
 
 def test_attention_goes_piece_by_piece_unless_a_kernel_is_named():
-    assert choose_attention("auto", on_gpu=False) == choose_attention("auto", on_gpu=True) == SDPA_BY_PIECE
-    assert choose_attention("eager", on_gpu=True) == "eager"
+    assert choose_attention("auto", on_gpu=False, precision="bf16") == SDPA_BY_PIECE
+    assert choose_attention("auto", on_gpu=True, precision="fp32") == SDPA_BY_PIECE
+    assert choose_attention("eager", on_gpu=True, precision="bf16") == "eager"
 
 
 @pytest.mark.parametrize(
@@ -163,18 +176,21 @@ def test_attention_goes_piece_by_piece_unless_a_kernel_is_named():
 )
 def test_a_kernel_that_cannot_train_here_is_refused(attention: str, on_gpu: bool, message: str):
     with pytest.raises(TrainingError, match=message):
-        choose_attention(attention, on_gpu=on_gpu)
+        choose_attention(attention, on_gpu=on_gpu, precision="bf16")
 
 
 def test_flash_attention_gets_the_bounds_of_the_pieces_of_all_rows_and_takes_no_mask(tiny_base: Path):
     model = load_weights(tiny_base, dtype=torch.float32)
     model.config._attn_implementation = "flash_attention_2"
     batch = pack_batch(some_rows(0), [False, False])
-    inputs = kernel_inputs(model, batch["position_ids"], None)
+    inputs = kernel_inputs(model, batch["position_ids"], None, num_rows=2)
     assert inputs["cu_seq_lens_q"].tolist() == [0, 5, 16, 17, 24, 26, 35, 47, 52]
     assert (inputs["cu_seq_lens_q"].dtype, inputs["max_length_q"]) == (torch.int32, 12)
+    # One row of positions can stand for the whole batch.
+    same_for_all = kernel_inputs(model, torch.tensor([[0, 1, 2, 0, 1]]), None, num_rows=2)
+    assert same_for_all["cu_seq_lens_q"].tolist() == [0, 3, 5, 8, 10]
     with pytest.raises(TrainingError, match="cannot see both ways"):
-        kernel_inputs(model, batch["position_ids"], batch["attention_mask"])
+        kernel_inputs(model, batch["position_ids"], batch["attention_mask"], num_rows=len(batch["position_ids"]))
 
 
 @pytest.mark.parametrize(("config", "kind", "changes"), MODELS)
@@ -216,7 +232,26 @@ def test_padding_and_a_cache_work_as_with_sdpa():
     assert torch.equal(results[0][1], results[1][1])
 
 
+def test_the_bounds_of_pieces_run_through_all_rows_and_count_padding_as_a_piece():
+    bounds = piece_bounds([[2, 3], [6]], seq_len=6)
+    assert bounds["cu_seq_lens_q"].tolist() == [0, 2, 5, 6, 12]
+    assert bounds["max_length_q"] == bounds["max_length_k"] == 6
+
+
+@pytest.mark.parametrize("reason", ["a mask", "dropout", "a head of 4"])
+def test_where_varlen_attention_cannot_be_used_it_is_attention_by_piece(reason: str):
+    generator = torch.Generator().manual_seed(5)
+    states = [torch.randn(2, 2, 40, 4 if reason == "a head of 4" else 8, generator=generator) for _ in range(3)]
+    mask = torch.rand(2, 1, 40, 40, generator=generator) < 0.5 if reason == "a mask" else None
+    inputs = {"position_ids": POSITIONS, "dropout": 0.5 if reason == "dropout" else 0.0}
+    results = []
+    for kernel in (attend_varlen, attend_by_piece):
+        torch.manual_seed(0)
+        results.append(kernel(torch.nn.Identity(), *states, mask, **inputs)[0])
+    assert torch.equal(*results)
+
+
 def test_an_architecture_that_hides_its_positions_is_refused():
     states = torch.zeros(1, 2, 4, 8)
     with pytest.raises(ValueError, match="does not pass position_ids"):
-        attend(torch.nn.Identity(), states, states, states, None)
+        attend_by_piece(torch.nn.Identity(), states, states, states, None)

@@ -17,7 +17,7 @@ from flyte_llama.config import ModelConfig, ObjectiveConfig
 from flyte_llama.encoding import DocumentTokenizer, control_names
 from flyte_llama.errors import ModelError
 from flyte_llama.model import load_model, pin_model, prepare_base
-from flyte_llama.model.attention import SDPA_BY_PIECE, register_sdpa_by_piece
+from flyte_llama.model.attention import SDPA_BY_PIECE, register_kernels
 from flyte_llama.model.base import PinnedModel, check_architecture
 from flyte_llama.model.checks import TESTED_ARCHITECTURES
 from flyte_llama.model.loss import use_lean_loss
@@ -54,7 +54,7 @@ def logits(folder: Path) -> torch.Tensor:
 
 
 def make_model(architecture: str, kernel: str) -> Any:
-    register_sdpa_by_piece()
+    register_kernels()
     torch.manual_seed(0)
     model: Any = AutoModelForCausalLM.from_config(AutoConfig.for_model(architecture, **TINY_SHAPE))
     model.set_attn_implementation(kernel)

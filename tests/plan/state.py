@@ -16,6 +16,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from flyte_llama.config import TrainingConfig
 from flyte_llama.plan.deepspeed import make_deepspeed_config
 from flyte_llama.training.processes import process_group
+from flyte_llama.training.update import use_update_in_parts
 
 MODEL = LlamaConfig(
     vocab_size=256, hidden_size=64, num_hidden_layers=2, num_attention_heads=4, intermediate_size=96, use_cache=False
@@ -31,7 +32,7 @@ def storages(tensors: list[torch.Tensor]) -> dict[int, int]:
 
 
 def build_config(training: TrainingConfig) -> dict:
-    config = make_deepspeed_config(training)
+    config = make_deepspeed_config(training, num_processes=torch.distributed.get_world_size())
     zero = config["zero_optimization"]
     # Fill in the values that the Trainer sets, and shrink buckets and gathered weights to the size of a tiny model.
     zero |= {key: BUCKET for key in zero if key.endswith(("bucket_size", "max_live_parameters"))}
@@ -41,6 +42,7 @@ def build_config(training: TrainingConfig) -> dict:
 
 def measure(training: TrainingConfig) -> dict[str, int]:
     """Train one and a half steps and sum the bytes of weights, optimizer state, gradients and everything else."""
+    use_update_in_parts()
     model = LlamaForCausalLM(MODEL)
     config = {key: value for key, value in build_config(training).items() if value is not None}
     engine, *_ = deepspeed.initialize(model=model, optimizer=torch.optim.AdamW(model.parameters()), config=config)

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flyte_llama.config import TrainingConfig, batch_problems
+from flyte_llama.config import ResolvedTraining, batch_problems
 from flyte_llama.config.training import DeepSpeedConfig
 from flyte_llama.plan.deepspeed import make_deepspeed_config
 
 
 def make_config(**settings) -> dict:
-    return make_deepspeed_config(TrainingConfig(deepspeed=DeepSpeedConfig(**settings)))
+    return make_deepspeed_config(ResolvedTraining(deepspeed=DeepSpeedConfig(**settings)), num_processes=1)
 
 
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
@@ -36,13 +36,13 @@ def test_offloaded_state_is_updated_by_deepspeeds_adam():
 
 
 def test_precision_and_clipping_are_passed_on():
-    config = make_deepspeed_config(TrainingConfig(precision="fp32", max_grad_norm=0.5))
+    config = make_deepspeed_config(ResolvedTraining(precision="fp32", max_grad_norm=0.5), num_processes=1)
     assert config["bf16"] == {"enabled": False}
     assert config["gradient_clipping"] == 0.5
 
 
 @st.composite
-def runs(draw: st.DrawFn) -> tuple[TrainingConfig, int]:
+def runs(draw: st.DrawFn) -> tuple[ResolvedTraining, int]:
     """Any training that the configuration allows, and a number of processes that its batch can be split over."""
     stage = draw(st.sampled_from([0, 1, 2, 3]))
     deepspeed = {
@@ -51,7 +51,7 @@ def runs(draw: st.DrawFn) -> tuple[TrainingConfig, int]:
         "offload_parameters": stage == 3 and draw(st.booleans()),
     }
     micro, accumulation, num_processes = (draw(st.integers(1, 64)) for _ in range(3))
-    training = TrainingConfig(
+    training = ResolvedTraining(
         micro_batch_size=micro,
         global_batch_size=micro * accumulation * num_processes,
         precision=draw(st.sampled_from(["bf16", "fp32"])),
@@ -72,7 +72,7 @@ def fill_in(value: Any, filled: dict[str, Any]) -> Any:
 
 @settings(max_examples=60, deadline=None)
 @given(run=runs())
-def test_deepspeed_reads_every_configuration_as_it_is_meant(run: tuple[TrainingConfig, int]):
+def test_deepspeed_reads_every_configuration_as_it_is_meant(run: tuple[ResolvedTraining, int]):
     from deepspeed.runtime.config import DeepSpeedConfig as ParsedConfig
 
     training, num_processes = run
@@ -91,7 +91,7 @@ def test_deepspeed_reads_every_configuration_as_it_is_meant(run: tuple[TrainingC
         "eps": 1e-8,
         "weight_decay": training.weight_decay,
     }
-    parsed = ParsedConfig(fill_in(make_deepspeed_config(training), filled))
+    parsed = ParsedConfig(fill_in(make_deepspeed_config(training, num_processes=num_processes), filled))
     zero = parsed.zero_config
     assert (zero.stage, parsed.bfloat16_config.enabled) == (training.deepspeed.zero_stage, training.precision == "bf16")
     assert (zero.offload_optimizer is not None) == training.deepspeed.offload_optimizer

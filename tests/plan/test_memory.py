@@ -13,16 +13,10 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from flyte_llama.config import TrainingConfig
-from flyte_llama.plan.memory import (
-    NF4_BYTES,
-    bytes_per_number,
-    estimate_memory,
-    frozen_bytes,
-    layer_activation_bytes,
-    logit_bytes,
-    state_bytes,
-)
+from flyte_llama.config import ResolvedTraining
+from flyte_llama.model.kernels import fuse_adapter_kernels
+from flyte_llama.plan.activations import bytes_per_number, layer_activation_bytes, logit_bytes
+from flyte_llama.plan.memory import NF4_BYTES, estimate_memory, frozen_bytes, state_bytes
 from flyte_llama.plan.shape import read_shape
 
 STATE = Path(__file__).with_name("state.py")
@@ -42,7 +36,7 @@ def config(num_layers: int, attention: str) -> LlamaConfig:
     )
 
 
-def measure_saved_bytes(num_layers: int, training: TrainingConfig, num_tokens: int) -> int:
+def measure_saved_bytes(num_layers: int, training: ResolvedTraining, num_tokens: int) -> int:
     """Bytes that autograd saves in a forward pass, each storage once, without weights and buffers."""
     model = LlamaForCausalLM(config(num_layers, training.attention)).train()
     if training.method != "full":
@@ -55,6 +49,7 @@ def measure_saved_bytes(num_layers: int, training: TrainingConfig, num_tokens: i
             task_type="CAUSAL_LM",
         )
         model = get_peft_model(model, adapters)
+        fuse_adapter_kernels(model, training)
         model.enable_input_require_grads()
     if training.activation_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
@@ -72,7 +67,7 @@ def measure_saved_bytes(num_layers: int, training: TrainingConfig, num_tokens: i
     return sum(tensor.untyped_storage().nbytes() for address, tensor in saved.items() if address not in excluded)
 
 
-def measure_layer_bytes(training: TrainingConfig, num_tokens: int) -> int:
+def measure_layer_bytes(training: ResolvedTraining, num_tokens: int) -> int:
     """Bytes that autograd saves for one decoder layer: the difference between three layers and two."""
     return measure_saved_bytes(3, training, num_tokens) - measure_saved_bytes(2, training, num_tokens)
 
@@ -91,7 +86,7 @@ def measure_layer_bytes(training: TrainingConfig, num_tokens: int) -> int:
     ids=str,
 )
 def test_a_layer_keeps_the_bytes_that_autograd_saves_for_it(precision: str, attention: str, method: dict):
-    training = TrainingConfig(
+    training = ResolvedTraining(
         **method, precision=precision, attention=attention, activation_checkpointing=False, seq_len=TOKENS
     )
     planned = layer_activation_bytes(
@@ -102,7 +97,7 @@ def test_a_layer_keeps_the_bytes_that_autograd_saves_for_it(precision: str, atte
 
 @pytest.mark.parametrize("dropout", [0.0, 0.05])
 def test_a_layer_with_dora_keeps_the_bytes_that_autograd_saves_for_each_token(dropout: float):
-    training = TrainingConfig(
+    training = ResolvedTraining(
         method="dora",
         lora={"rank": 3, "dropout": dropout},
         attention="sdpa",
@@ -117,7 +112,7 @@ def test_a_layer_with_dora_keeps_the_bytes_that_autograd_saves_for_each_token(dr
 
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])
 def test_a_checkpointed_layer_keeps_only_its_input(precision: str):
-    training = TrainingConfig(method="full", precision=precision, attention="sdpa", activation_checkpointing=True)
+    training = ResolvedTraining(method="full", precision=precision, attention="sdpa", activation_checkpointing=True)
     assert measure_layer_bytes(training, TOKENS) == bytes_per_number(precision) * 32 * TOKENS
 
 
@@ -130,7 +125,7 @@ def test_weights_gradients_and_state_have_the_size_that_deepspeed_holds(
 ):
     from tests.plan.state import BUCKET, MODEL
 
-    training = TrainingConfig(method="full", precision=precision, deepspeed={"zero_stage": stage})
+    training = ResolvedTraining(method="full", precision=precision, deepspeed={"zero_stage": stage})
     out = tmp_path / "held.json"
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -153,7 +148,7 @@ def test_weights_gradients_and_state_have_the_size_that_deepspeed_holds(
 def test_a_weight_in_4_bits_takes_0_516_bytes():
     assert f"{NF4_BYTES:.3f}" == "0.516"
     shape = read_shape(config(2, "sdpa").to_dict())
-    assert frozen_bytes(shape, TrainingConfig(method="qlora")) == pytest.approx(
+    assert frozen_bytes(shape, ResolvedTraining(method="qlora")) == pytest.approx(
         NF4_BYTES * shape.num_linear_weights + 2 * (shape.num_parameters - shape.num_linear_weights), abs=1
     )
 
@@ -163,7 +158,7 @@ def test_offloading_moves_state_from_the_gpu_to_the_host():
     plain, moved = (
         estimate_memory(
             shape,
-            TrainingConfig(
+            ResolvedTraining(
                 method="full", deepspeed={"zero_stage": 3, "offload_optimizer": on, "offload_parameters": on}
             ),
             num_processes=4,
@@ -182,7 +177,7 @@ def test_with_more_processes_each_holds_less_of_whatever_its_stage_splits():
         stage: [
             estimate_memory(
                 shape,
-                TrainingConfig(method="full", deepspeed={"zero_stage": stage}),
+                ResolvedTraining(method="full", deepspeed={"zero_stage": stage}),
                 num_processes=num_processes,
                 processes_per_node=num_processes,
             ).gpu
@@ -200,5 +195,5 @@ def test_with_more_processes_each_holds_less_of_whatever_its_stage_splits():
 
 def test_logits_are_held_for_a_chunk_however_long_the_rows_are():
     shape = read_shape(config(2, "sdpa").to_dict())
-    short, long = (logit_bytes(shape, TrainingConfig(seq_len=length), chunk=100) for length in (100, 4096))
+    short, long = (logit_bytes(shape, ResolvedTraining(seq_len=length), chunk=100) for length in (100, 4096))
     assert short == long == 100 * shape.vocab_size * 16

@@ -12,7 +12,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 from flyte_llama.cli import main
-from flyte_llama.config import ExperimentConfig, TrainingConfig
+from flyte_llama.config import ExperimentConfig, ResolvedTraining
 from flyte_llama.encoding.objectives import clm
 from flyte_llama.encoding.packing import pack
 from flyte_llama.encoding.pieces import Piece
@@ -55,13 +55,20 @@ def test_full_fine_tuning_of_code_llama_7b_fits_one_h200_but_not_one_h100():
             {"activation_checkpointing": False},
             "Fits with activation_checkpointing: true.",
         ),
-        (Cluster(gpu="A10G", gpus_a_node=1), {"seq_len": 12288}, "Fits with method: qlora, zero_stage: 2."),
+        (Cluster(gpu="A10G", gpus_a_node=1), {"seq_len": 16384}, "Fits with method: qlora, zero_stage: 2."),
     ],
 )
 def test_a_plan_that_does_not_fit_says_what_would(cluster: Cluster, training: dict, fix: str):
     zero = {"zero_stage": training.pop("zero_stage", 2)}
     (problem,) = plan_7b(cluster, deepspeed=zero, **training).problems
     assert fix in problem
+
+
+def test_a_single_gpu_may_have_room_only_without_shards():
+    config = ExperimentConfig.model_validate(experiment(method="full", deepspeed={"zero_stage": 2}))
+    shape = read_shape(CODE_LLAMA_7B | {"num_hidden_layers": 20})
+    (problem,) = make_plan(config, shape, Cluster(gpu="H100", gpus_a_node=1)).problems
+    assert "Fits with zero_stage: 0." in problem
 
 
 def test_a_promised_fix_does_fit():
@@ -90,7 +97,7 @@ def test_every_problem_is_named_at_once():
 def test_time_and_cost_follow_from_flops_peak_and_price():
     corpus = TokenCount(num_tokens=8 * 4096, num_rows=8, seq_len=4096)
     plan = plan_7b(Cluster(gpu="H200", gpus_a_node=2, dollars_an_hour=10.0), corpus, epochs=3)
-    training = TrainingConfig()
+    training = ResolvedTraining()
     flops = 24 * row_flops(read_shape(CODE_LLAMA_7B), [4096], training=training, num_labels=4095).model
     assert (plan.num_steps, plan.num_tokens, plan.model_flops) == (3, 24 * 4096, flops)
     assert plan.hours is not None
@@ -106,7 +113,7 @@ def test_without_a_corpus_the_tokens_come_from_max_steps_or_are_marked_as_unknow
 
 def test_training_refuses_what_cannot_fit_before_it_loads_anything():
     shape = read_shape(CODE_LLAMA_7B)
-    full = TrainingConfig(method="full")
+    full = ResolvedTraining(method="full")
     refuse_if_too_large(shape, full, device_bytes=140 * 2**30, num_processes=1)
     with pytest.raises(TrainingError, match=r"needs \d+\.\d GiB, has 80\.0 GiB\. Fits with"):
         refuse_if_too_large(shape, full, device_bytes=80 * 2**30, num_processes=1)
@@ -143,6 +150,18 @@ def test_the_command_prints_the_plan_and_exits_with_0_if_it_fits(run: Any):
     assert done.stdout.endswith("\nfits\n")
 
 
+def test_the_command_says_what_it_chose_for_auto_and_why(run: Any):
+    done = run("--gpu", "L4", "--gpus", "1")
+    assert "1 x 4,096 tokens at once per GPU, activations recomputed, Liger kernels\n" in done.stdout
+    assert "auto        chose micro-batch 1, activations recomputed: the fastest that fits, " in done.stdout
+    plan = Plan.model_validate_json(run("--json", "--gpu", "H200").stdout)
+    assert (plan.activation_checkpointing, plan.liger) == (False, True)
+    assert plan.micro_batch_size > 1
+    pinned = run(micro_batch_size=2, activation_checkpointing=True, liger=False)
+    assert "2 x 4,096 tokens at once per GPU, activations recomputed\n" in pinned.stdout
+    assert "auto " not in pinned.stdout
+
+
 def test_the_command_prints_the_problems_and_exits_with_2_if_it_does_not_fit(run: Any):
     done = run("--gpu", "A10G", "--gpus", "1", method="full")
     assert done.exit_code == 2
@@ -152,7 +171,7 @@ def test_the_command_prints_the_problems_and_exits_with_2_if_it_does_not_fit(run
 def test_the_command_counts_the_rows_it_is_given(run: Any, tmp_path: Path):
     pieces = [clm(np.arange(length, dtype=np.int32), seq_len=128) for length in (40, 100, 60)]
     rows = list(pack(pieces, seq_len=128, pad_id=0))
-    shape, training = read_shape(CODE_LLAMA_7B), TrainingConfig(seq_len=128)
+    shape, training = read_shape(CODE_LLAMA_7B), ResolvedTraining(seq_len=128)
     flops = row_flops(shape, [40, 100, 60], training=training, num_labels=197).model
     # Reading two stored epochs once takes as much as reading one stored epoch twice.
     for name, epochs in (("one", [rows]), ("two", [rows, rows])):
@@ -187,12 +206,12 @@ def test_the_command_names_the_setting_that_is_wrong(run: Any, monkeypatch: pyte
 @pytest.mark.parametrize("path", sorted(Path("configs").glob("*.yaml")), ids=lambda path: path.stem)
 def test_shipped_configurations_fit_the_gpus_they_are_registered_for(path: Path):
     config = ExperimentConfig.model_validate(yaml.safe_load(path.read_text()))
-    sizes = {"13b": (5120, 40, 40, 13824), "34b": (8192, 48, 64, 22016)}
+    sizes = {"13b": (5120, 40, 40, 13824), "34b": (8192, 48, 64, 22016), "135m": (576, 30, 9, 1536)}
     matching = [size for name, size in sizes.items() if name in path.stem]
     names = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
-    shape = read_shape(CODE_LLAMA_7B | dict(zip(names, matching[0], strict=True)) if matching else CODE_LLAMA_7B)
-    is_local = config.model.is_scratch
-    cluster = Cluster(
-        gpu="A100_80GB", gpus_a_node=1 if is_local else 8, host_bytes=800 * 2**30, storage_bytes=400 * 2**30
-    )
-    assert make_plan(config, model_shape(config.model) if is_local else shape, cluster).problems == []
+    sizes_of_model = dict(zip(names, matching[0], strict=True)) if matching else {}
+    smollm2 = {"vocab_size": 49_152, "num_key_value_heads": 3, "tie_word_embeddings": True}
+    shape = read_shape(CODE_LLAMA_7B | sizes_of_model | (smollm2 if "135m" in path.stem else {}))
+    num_gpus = 8 if "code_llama" in path.stem else 1
+    cluster = Cluster(gpu="A100_80GB", gpus_a_node=num_gpus, host_bytes=800 * 2**30, storage_bytes=400 * 2**30)
+    assert make_plan(config, model_shape(config.model) if config.model.is_scratch else shape, cluster).problems == []

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flyte_llama.config import TrainingConfig
+from flyte_llama.config import ResolvedTraining, TrainingConfig
 from flyte_llama.encoding import open_rows
 from flyte_llama.encoding.objectives import clm
 from flyte_llama.encoding.packing import pack
@@ -56,7 +56,7 @@ def test_tokens_and_flops_are_counted_without_padding_up_to_any_step(rows: Path)
     table, manifest = open_rows(rows)
     assert sum(sum(row["length"]) for row in table) == sum(LENGTHS) < len(table) * 4
     order = row_order(manifest["rows_per_epoch"], num_rows=10, seed=1)
-    training = TrainingConfig(method="full", seq_len=4)
+    training = ResolvedTraining(method="full", seq_len=4)
     totals = StepTotals(table, order, rows_per_step=2, shape=SHAPE, training=training)
     for steps in range(6):
         read = [table[int(index)]["length"] for index in order[: 2 * steps]]
