@@ -61,8 +61,13 @@ def memory_problems(shape: ModelShape, training: TrainingConfig) -> list[str]:
     return []
 
 
-def find_devices(training: TrainingConfig, *, num_processes: int) -> Devices | None:
-    """Return the GPUs of a run in which each process has one like this process's; None on a CPU."""
+def find_devices(training: TrainingConfig, *, num_processes: int, try_kernels: bool = False) -> Devices | None:
+    """Return the GPUs of a run in which each process has one like this process's; None on a CPU.
+
+    Args:
+        try_kernels: Run Liger's kernels once, to see whether they work. This takes memory of the GPU until the process
+            ends, so only a process that trains should do it.
+    """
     import torch
 
     if not torch.cuda.is_available():
@@ -73,7 +78,7 @@ def find_devices(training: TrainingConfig, *, num_processes: int) -> Devices | N
         num_processes=num_processes,
         memory_bytes=torch.cuda.get_device_properties().total_memory,
         peak_flops=gpu.peak_flops(training.precision) if gpu else None,
-        has_liger=training.liger is not False and liger_works(),
+        has_liger=liger_works() if try_kernels and training.liger else find_spec("liger_kernel") is not None,
     )
 
 

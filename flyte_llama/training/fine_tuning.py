@@ -103,7 +103,7 @@ def fine_tune(
     resume_from = node_checkpoints.resume()
 
     # Choose what is `auto`, the same for all processes, and refuse a run that cannot fit.
-    shape, devices = base_shape(base, training), find_devices(training, num_processes=num_processes)
+    shape, devices = base_shape(base, training), find_devices(training, num_processes=num_processes, try_kernels=True)
     chooser = Chooser(training, base, shape, devices, made_from)
     failed = on_each_node(lambda: read_failed(folder, made_from, devices, upload))
     choice = on_first_rank(lambda: chooser.choose(resume_from, [each for of_node in failed for each in of_node]))

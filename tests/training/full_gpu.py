@@ -48,6 +48,6 @@ def train(job: TrainingJob, checkpoints: Path, max_rows: int) -> TrainingSummary
 
     PackedTrainer.compute_loss = compute_loss_if_it_fits
     # The model is trained on the CPU; only the choice is made for a GPU, with room for everything by the plan.
-    fine_tuning.find_devices = lambda training, *, num_processes: Devices("GPU", num_processes, 2**35, None, False)
+    fine_tuning.find_devices = lambda *_, num_processes, **__: Devices("GPU", num_processes, 2**35, None, False)
     with process_group():
         return fine_tuning.fine_tune(job.base, job.rows, job.out, job.training, heldout=[], checkpoints=checkpoints)
