@@ -101,7 +101,7 @@ class Pace:
             self._runs.append((sum(facts["seconds"]) - facts["train_s"], facts["train_s"] / epochs))
 
     def seconds(self, run: Run) -> float:
-        """0 until a run has ended. Otherwise the mean of the time beside the steps, and of that of an epoch."""
+        """Return 0 until a run has ended; then the mean time without the steps, plus the mean time of each epoch."""
         if not self._runs:
             return 0.0
         beside_s, epoch_s = np.mean(self._runs, axis=0)

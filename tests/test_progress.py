@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from flyte_llama.progress import bytes_text, duration, exit_on_interrupt
+from flyte_llama.progress import bytes_text, duration
 
 
 @pytest.mark.parametrize(
@@ -65,10 +65,18 @@ def test_ctrl_c_ends_with_its_line_and_130_whatever_the_process_is_doing(start: 
 
 
 def test_what_is_undone_no_longer_ends_the_process():
-    before = signal.getsignal(signal.SIGINT)
-    exit_on_interrupt("interrupted")()
-    assert signal.getsignal(signal.SIGINT) is before
-    assert signal.set_wakeup_fd(-1) == -1
+    # In a new process: in this one, another test may have run a command that stays until its process ends.
+    program = (
+        "import signal\n"
+        "from flyte_llama.progress import exit_on_interrupt\n"
+        "before = signal.getsignal(signal.SIGINT)\n"
+        "exit_on_interrupt('interrupted')()\n"
+        "assert signal.getsignal(signal.SIGINT) is before\n"
+        "assert signal.set_wakeup_fd(-1) == -1\n"
+        "print('undone')"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "undone\n", "")
 
 
 def test_another_handler_of_the_signal_keeps_the_process_alive():

@@ -1,4 +1,4 @@
-"""Renders docs/faults.md: for every case what was done, expected and seen, and the seconds that it took."""
+"""Renders docs/faults.md: what each case did, what was expected, what was seen, and how many seconds it took."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ _PROGRAM = Path(__file__).with_name("stock_trainer.py")
 
 
 def compare_resuming(place: Place, results: Sequence[Result]) -> list[StockRow]:
-    """Resume the stock Trainer after the faults of `checkpoints`, and set what it did beside our results.
+    """Resume the stock Trainer after the faults of `checkpoints`, and compare what it did with our results.
 
     Args:
         place: With a finished run, kept as `plain`, whose base and rows the Trainer uses.

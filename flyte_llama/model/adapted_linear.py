@@ -57,9 +57,9 @@ class AdaptedLinear(torch.autograd.Function):
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         (grad,) = grads
         x, weight, a, b, low = ctx.saved_tensors
-        low_grad = _scaled_product(grad, b, ctx.scaling)
+        low_grad, a_grad, b_grad = _adapter_grads(grad, x, b, low, ctx.scaling)
         x_grad = (grad @ weight).addmm_(low_grad, a) if ctx.needs_input_grad[0] else None
-        return x_grad, None, None, low_grad.t() @ x, _scaled_product(grad.t(), low, ctx.scaling), None
+        return x_grad, None, None, a_grad, b_grad, None
 
 
 class AddedAdapter(torch.autograd.Function):
@@ -78,9 +78,9 @@ class AddedAdapter(torch.autograd.Function):
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         (grad,) = grads
         x, a, b, low = ctx.saved_tensors
-        low_grad = _scaled_product(grad, b, ctx.scaling)
+        low_grad, a_grad, b_grad = _adapter_grads(grad, x, b, low, ctx.scaling)
         x_grad = low_grad @ a if ctx.needs_input_grad[1] else None
-        return grad, x_grad, low_grad.t() @ x, _scaled_product(grad.t(), low, ctx.scaling), None
+        return grad, x_grad, a_grad, b_grad, None
 
 
 def _is_plain(layer: Any) -> bool:
@@ -105,6 +105,14 @@ def _forward(layer: Any, x: torch.Tensor, *args: Any, adapter: str, **kwargs: An
     else:
         y = AddedAdapter.apply(base(flat), flat, a, b, scaling)
     return y.reshape(*x.shape[:-1], -1)
+
+
+def _adapter_grads(
+    grad: torch.Tensor, x: torch.Tensor, b: torch.Tensor, low: torch.Tensor, scaling: float
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The gradients of `low` = x·Aᵀ, of A and of B."""
+    low_grad = _scaled_product(grad, b, scaling)
+    return low_grad, low_grad.t() @ x, _scaled_product(grad.t(), low, scaling)
 
 
 def _scaled_product(left: torch.Tensor, right: torch.Tensor, scaling: float) -> torch.Tensor:

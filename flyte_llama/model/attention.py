@@ -49,7 +49,8 @@ def piece_bounds(lengths: Sequence[Sequence[int]], *, seq_len: int) -> dict[str,
     """
     import torch
 
-    in_order = [length for row in lengths for length in [*row, *([seq_len - sum(row)] if sum(row) < seq_len else [])]]
+    padded = [[*row, seq_len - sum(row)] for row in lengths]
+    in_order = [length for row in padded for length in row if length]
     bounds = torch.tensor([0, *itertools.accumulate(in_order)], dtype=torch.int32)
     longest = max(in_order)
     return {"cu_seq_lens_q": bounds, "cu_seq_lens_k": bounds, "max_length_q": longest, "max_length_k": longest}
