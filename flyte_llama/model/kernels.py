@@ -1,16 +1,20 @@
-"""The kernels of a run: attention, Liger's, the adapters'. One that fails on this GPU is named and replaced."""
+"""The kernels of a run: attention, Liger's, adapters, loss. One that fails on this GPU is named and replaced."""
 
 from __future__ import annotations
 
 import functools
 import importlib.util
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flyte_llama.config import ResolvedTraining
 from flyte_llama.errors import TrainingError
 from flyte_llama.model.attention import SDPA_BY_PIECE, VARLEN, attend_varlen, register_kernels
+from flyte_llama.model.loss import compiled_cross_entropy_sum, cross_entropy_sum
 from flyte_llama.progress import say_once
+
+if TYPE_CHECKING:
+    from flyte_llama.model.loss import CrossEntropy
 
 
 def choose_attention(attention: str, *, on_gpu: bool, precision: str) -> str:
@@ -33,6 +37,13 @@ def choose_attention(attention: str, *, on_gpu: bool, precision: str) -> str:
             "training.attention = 'flash_attention_2': needs the package flash-attn. Install it, or use auto."
         )
     return attention
+
+
+def choose_cross_entropy(*, on_gpu: bool, precision: str) -> CrossEntropy:
+    """The cross entropy of the loss: compiled on a GPU in bf16, if torch can compile for it."""
+    if on_gpu and precision == "bf16" and _works(_try_cross_entropy, "torch's compiler", "using a plain loss"):
+        return compiled_cross_entropy_sum()
+    return cross_entropy_sum
 
 
 def check_liger(*, on_gpu: bool) -> None:
@@ -101,6 +112,14 @@ def _try_varlen() -> None:
     positions = torch.arange(16, device="cuda")[None] % 8
     out, _ = attend_varlen(torch.nn.Identity(), query, key, value, None, position_ids=positions)
     out.sum().backward()
+    torch.cuda.synchronize()
+
+
+def _try_cross_entropy() -> None:
+    import torch
+
+    logits = torch.randn(4, 64, device="cuda", dtype=torch.bfloat16, requires_grad=True)
+    compiled_cross_entropy_sum()(logits, torch.arange(4, device="cuda")).backward()
     torch.cuda.synchronize()
 
 

@@ -2,13 +2,15 @@
 
 The usual loss holds (rows, seq_len, vocabulary) logits three times: in the model's dtype, in float32 and as the
 gradient. At 4,096 tokens and 32,016 vocabulary entries that is about 1.3 GB per row. Here the backbone runs first, and
-the output head then sees only the hidden states that predict a label, `LOSS_CHUNK` of them at once. Does not know
-about packing: positions to leave out have the label `IGNORED`.
+the output head then sees only the hidden states that predict a label, `LOSS_CHUNK` of them at once. On a GPU, torch
+compiles what follows the head. Does not know about packing: positions to leave out have the label `IGNORED`.
 """
 
 from __future__ import annotations
 
+import functools
 import types
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from flyte_llama.config.training import LOSS_CHUNK
@@ -16,15 +18,54 @@ from flyte_llama.encoding import IGNORED
 from flyte_llama.model.attention import kernel_inputs
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import torch
     from transformers import PreTrainedModel
 
+    CrossEntropy = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
-def use_lean_loss(model: PreTrainedModel) -> None:
+
+def cross_entropy_sum(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """The float32 sum of -ln p of (positions,) targets, by (positions, vocabulary) logits in any precision."""
+    import torch
+
+    return torch.nn.functional.cross_entropy(logits.float(), targets, reduction="sum")
+
+
+@functools.cache
+def compiled_cross_entropy_sum() -> CrossEntropy:
+    """`cross_entropy_sum`, compiled by torch at its first call for a vocabulary.
+
+    Its kernels convert numbers while they read and write them, so it holds the logits and their gradient in the model's
+    precision alone.
+    """
+    import torch
+
+    # Of its compiler, whose hint says what to report to PyTorch.
+    warnings.filterwarnings("ignore", message=r"\s*Online softmax is disabled")
+    compiled = torch.compile(cross_entropy_sum, dynamic=False, options={"compile_threads": 1})
+
+    def compute(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        # Torch compiles anew for a size of 1, and for 0.
+        if len(targets) < 2:
+            return cross_entropy_sum(logits, targets)
+        # Chunks differ in size, so let alone that size vary.
+        for each in (logits, targets):
+            torch._dynamo.maybe_mark_dynamic(each, 0)
+        return compiled(logits, targets)
+
+    return compute
+
+
+def use_lean_loss(model: PreTrainedModel, *, cross_entropy: CrossEntropy = cross_entropy_sum) -> None:
     """Replace the forward method of this model, so that it computes the loss in chunks if it is given labels.
 
     With labels the output has a loss and no logits. Without labels the forward pass is unchanged. Adapters can be added
     to the model before or after.
+
+    Args:
+        cross_entropy: `cross_entropy_sum` or the compiled one.
     """
     plain = model.forward
 
@@ -47,7 +88,9 @@ def use_lean_loss(model: PreTrainedModel) -> None:
         inputs |= kernel_inputs(self, positions, attention_mask, num_rows=len(labels))
         hidden = self.get_decoder()(**{**inputs, "use_cache": False}).last_hidden_state
         head = self.get_output_embeddings()
-        loss = causal_loss(head, hidden, labels, positions=label_positions, num_items=num_items_in_batch)
+        loss = causal_loss(
+            head, hidden, labels, positions=label_positions, num_items=num_items_in_batch, cross_entropy=cross_entropy
+        )
         return CausalLMOutputWithPast(loss=loss)
 
     model.forward = types.MethodType(forward, model)
@@ -60,6 +103,7 @@ def causal_loss(
     *,
     positions: torch.Tensor | None = None,
     num_items: torch.Tensor | int | None = None,
+    cross_entropy: CrossEntropy = cross_entropy_sum,
 ) -> torch.Tensor:
     """The float32 cross entropy of (rows, seq_len) labels, each predicted by the hidden state one position before it.
 
@@ -70,9 +114,13 @@ def causal_loss(
         num_items: The divisor of the summed loss: the number of labels in the whole optimizer step, as transformers'
             Trainer counts it. None divides by the labels of this batch. Without any label the loss and its gradients
             are 0.
+        cross_entropy: `cross_entropy_sum` or the compiled one.
     """
     import torch
     from torch.utils.checkpoint import checkpoint
+
+    def nats(states: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return cross_entropy(head(states), targets)
 
     if positions is None:
         positions = label_positions(labels)
@@ -87,9 +135,9 @@ def causal_loss(
     for index, (chunk_states, chunk_targets) in enumerate(chunks, start=1):
         # The backward pass begins with the last chunk, so its logits stay in memory; other chunks recompute theirs.
         if index == num_chunks or not torch.is_grad_enabled():
-            total = total + _nats(head, chunk_states, chunk_targets)
+            total = total + nats(chunk_states, chunk_targets)
         else:
-            total = total + checkpoint(_nats, head, chunk_states, chunk_targets, use_reentrant=False)
+            total = total + checkpoint(nats, chunk_states, chunk_targets, use_reentrant=False)
     if num_items is None:
         num_items = len(positions)
     return total / (num_items.clamp(min=1) if isinstance(num_items, torch.Tensor) else max(num_items, 1))
@@ -102,9 +150,3 @@ def label_positions(labels: torch.Tensor) -> torch.Tensor:
     predicts = torch.zeros_like(labels, dtype=torch.bool)
     predicts[:, :-1] = labels[:, 1:] != IGNORED
     return predicts.reshape(-1).nonzero().squeeze(-1)
-
-
-def _nats(head: torch.nn.Module, states: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    import torch
-
-    return torch.nn.functional.cross_entropy(head(states).float(), targets, reduction="sum")

@@ -8,7 +8,7 @@ from typing import Any
 from flyte_llama.config import ResolvedTraining
 from flyte_llama.model.adapters import ADAPTER_FOLDER, add_adapters, continue_adapter, load_adapter, merge
 from flyte_llama.model.base import check_architecture
-from flyte_llama.model.kernels import choose_attention, fuse_adapter_kernels, use_liger
+from flyte_llama.model.kernels import choose_attention, choose_cross_entropy, fuse_adapter_kernels, use_liger
 from flyte_llama.model.loading import add_embedding_rows, load_weights, torch_dtype
 from flyte_llama.model.loss import use_lean_loss
 
@@ -35,13 +35,15 @@ def load_trainable_model(base: Path, training: ResolvedTraining) -> Any:
     if training.liger:
         use_liger(model, on_gpu=on_gpu)
 
+    cross_entropy = choose_cross_entropy(on_gpu=on_gpu, precision=training.precision)
+
     # Full fine-tuning: merge the earlier adapter, if any; then every weight learns.
     earlier = base / ADAPTER_FOLDER
     if training.method == "full":
         if earlier.is_dir():
             model = merge(load_adapter(model, earlier))
             model.requires_grad_(True)
-        use_lean_loss(model)
+        use_lean_loss(model, cross_entropy=cross_entropy)
         return model
 
     # LoRA, DoRA and QLoRA: the earlier adapter or a new one learns, and the base is frozen.
@@ -49,7 +51,7 @@ def load_trainable_model(base: Path, training: ResolvedTraining) -> Any:
         from peft import prepare_model_for_kbit_training
 
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
-    use_lean_loss(model)
+    use_lean_loss(model, cross_entropy=cross_entropy)
     if earlier.is_dir():
         model = continue_adapter(model, earlier, training, new_tokens=new_tokens)
     else:

@@ -75,14 +75,14 @@ def layer_activation_bytes(shape: ModelShape, training: ResolvedTraining, *, num
 def logit_bytes(shape: ModelShape, training: ResolvedTraining, *, chunk: int = LOSS_CHUNK) -> int:
     """Bytes of the cross entropy over `chunk` positions.
 
-    Counts the logits, their log-softmax and its gradient in float32; in bf16 also the logits and their gradient in
-    bf16. In full fine-tuning the gradient of the output head is held once more.
+    Counts the logits and their gradient, and in float32 also the log-softmax; in bf16 a compiled loss holds none. In
+    full fine-tuning the gradient of the output head is held once more.
     """
     size = bytes_per_number(training.precision)
     positions = min(chunk, training.micro_batch_size * training.seq_len)
-    rounded = 2 * size if size != FLOAT32 else 0
+    copies = 3 if training.precision == "fp32" else 2
     head = size * shape.num_head_weights if training.method == "full" else 0
-    return positions * shape.vocab_size * (3 * FLOAT32 + rounded) + head
+    return positions * shape.vocab_size * size * copies + head
 
 
 def bytes_per_number(precision: str) -> int:

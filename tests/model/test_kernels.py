@@ -16,8 +16,14 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from flyte_llama.config import ResolvedTraining
 from flyte_llama.model.attention import SDPA_BY_PIECE, VARLEN, attend_by_piece, attend_varlen, piece_bounds
-from flyte_llama.model.kernels import choose_attention, fuse_adapter_kernels, liger_works, use_liger
-from flyte_llama.model.loss import use_lean_loss
+from flyte_llama.model.kernels import (
+    choose_attention,
+    choose_cross_entropy,
+    fuse_adapter_kernels,
+    liger_works,
+    use_liger,
+)
+from flyte_llama.model.loss import cross_entropy_sum, use_lean_loss
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 LENGTHS = [[700, 5, 1, 290, 28], [1024], [1, 1000, 20]]
@@ -88,9 +94,10 @@ def model_like(num_kv_heads: int, attention: str) -> Any:
     return LlamaForCausalLM(LlamaConfig(**SHAPE, **heads, attn_implementation=attention))
 
 
-def loss_and_gradients(model: Any) -> tuple[float, list[torch.Tensor]]:
+def loss_and_gradients(model: Any, cross_entropy: Any = cross_entropy_sum) -> tuple[float, list[torch.Tensor]]:
     """By the lean loss, whose chunks are shorter than the batch."""
-    use_lean_loss(model.get_base_model() if hasattr(model, "get_base_model") else model)
+    lean = model.get_base_model() if hasattr(model, "get_base_model") else model
+    use_lean_loss(lean, cross_entropy=cross_entropy)
     ids = torch.randint(0, 1000, (3, SEQ_LEN), generator=torch.Generator().manual_seed(3)).cuda()
     loss = model(input_ids=ids, labels=ids, position_ids=positions(), num_items_in_batch=ids.numel()).loss
     loss.backward()
@@ -130,3 +137,12 @@ def test_fused_adapters_are_as_near_to_the_exact_gradients_as_those_of_peft():
     exact = loss_and_gradients(exact_model.cuda())
     fuse_adapter_kernels(model, ResolvedTraining())
     assert_gradients_as_near(loss_and_gradients(model.cuda()), slow, exact)
+
+
+def test_the_compiled_loss_is_as_near_to_the_exact_gradients_as_torchs():
+    plain = model_like(2, SDPA_BY_PIECE).bfloat16()
+    slow = loss_and_gradients(copy.deepcopy(plain).cuda())
+    compiled = choose_cross_entropy(on_gpu=True, precision="bf16")
+    assert compiled is not cross_entropy_sum
+    fast = loss_and_gradients(copy.deepcopy(plain).cuda(), compiled)
+    assert_gradients_as_near(fast, slow, loss_and_gradients(plain.double().cuda()))

@@ -13,8 +13,10 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from flyte_llama.encoding import IGNORED
 from flyte_llama.model import loss
 from flyte_llama.model.adapters import add_adapters
+from flyte_llama.model.attention import SDPA_BY_PIECE
+from flyte_llama.model.kernels import choose_attention, choose_cross_entropy
 from flyte_llama.model.loading import load_weights
-from flyte_llama.model.loss import causal_loss, use_lean_loss
+from flyte_llama.model.loss import causal_loss, cross_entropy_sum, use_lean_loss
 from tests.model.bases import hub_folder, lora
 
 SHAPE: dict[str, Any] = {
@@ -127,3 +129,13 @@ def test_without_labels_the_forward_pass_is_unchanged():
     cached = lean(input_ids=IDS, use_cache=True)
     torch.testing.assert_close(cached.logits, plain(input_ids=IDS).logits, rtol=0, atol=0)
     assert cached.past_key_values is not None
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the kernels work here")
+def test_a_kernel_that_does_not_work_is_named_and_replaced(capfd: pytest.CaptureFixture[str]):
+    assert choose_cross_entropy(on_gpu=True, precision="bf16") is cross_entropy_sum
+    assert choose_attention("auto", on_gpu=True, precision="bf16") == SDPA_BY_PIECE
+    compiled, attention = capfd.readouterr().err.strip().splitlines()
+    assert compiled.startswith("torch's compiler does not work on this GPU (")
+    assert compiled.endswith("); using a plain loss, which is slower")
+    assert attention.endswith("); attending piece by piece, which is slower")

@@ -195,5 +195,9 @@ def test_with_more_processes_each_holds_less_of_whatever_its_stage_splits():
 
 def test_logits_are_held_for_a_chunk_however_long_the_rows_are():
     shape = read_shape(config(2, "sdpa").to_dict())
-    short, long = (logit_bytes(shape, ResolvedTraining(seq_len=length), chunk=100) for length in (100, 4096))
-    assert short == long == 100 * shape.vocab_size * 16
+    for precision, num_bytes in {"bf16": 2 * 2, "fp32": 3 * 4}.items():
+        short, long = (
+            logit_bytes(shape, ResolvedTraining(seq_len=length, precision=precision), chunk=100)
+            for length in (100, 4096)
+        )
+        assert short == long == 100 * shape.vocab_size * num_bytes

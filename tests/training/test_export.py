@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from flyte_llama.errors import TrainingError
 from flyte_llama.inference import token_nats
 from flyte_llama.model import load_model
 from flyte_llama.storage import MANIFEST
+from flyte_llama.training import export
 from flyte_llama.training.export import SAMPLE_DOCUMENTS, SAMPLE_TOKENS, heldout_sample, verify_artefacts
 from tests.conftest import TEXTS, document, lines_of, words_of
 
@@ -81,3 +83,44 @@ def test_the_sample_takes_turns_among_repositories_and_stays_within_its_limits(t
     assert [tokenizer.decode(sequence[1:].tolist()) for sequence in (ids[1], ids[3])] == ["small 0", "small 1"]
     shuffled = heldout_sample([*few[::-1], *many[::-1]], tokenizer)
     assert [sequence.tolist() for sequence in shuffled] == [sequence.tolist() for sequence in ids]
+
+
+LENGTHS = [3, 9, 48, 200, *([511] * 28)]
+"""Tokens to predict in each document of a sample, the first 32 of Flyte's held-out code or so."""
+
+
+def compare_scores(monkeypatch: pytest.MonkeyPatch, differences: list[np.ndarray], precision: str) -> None:
+    """Verify a model whose nats differ from the trained one's by so much on each token."""
+    ids = [np.zeros(len(each) + 1, np.int32) for each in differences]
+    trained = [2.0 * len(each) for each in differences]
+    written = [nats + float(each.sum()) for nats, each in zip(trained, differences, strict=True)]
+    monkeypatch.setattr(export, "fresh_nats", lambda **_: written)
+    training = TrainingConfig(method="full", precision=precision)
+    (verified,) = verify_artefacts(Path("base"), Path("model"), training, ids, trained, CONFIG)
+    assert verified.trained_perplexity == pytest.approx(math.exp(2.0))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_noise_of_bf16_is_no_other_model_however_short_a_document_is(monkeypatch: pytest.MonkeyPatch, seed: int):
+    # As much for each token as was measured on SmolLM2-135M, between an adapter on its base and the merged model.
+    rng = np.random.default_rng(seed)
+    noise = [rng.normal(0, 0.06, length) for length in LENGTHS]
+    compare_scores(monkeypatch, noise, "bf16")
+    with pytest.raises(TrainingError, match=r"on a document they differ by more than 0\.0001 nats per token"):
+        compare_scores(monkeypatch, noise, "fp32")
+
+
+@pytest.mark.parametrize(
+    ("where", "shifts"),
+    [
+        ("on all documents", [0.01] * len(LENGTHS)),
+        ("on a document", [0.0] * 31 + [0.03]),
+        ("on a document", [0.0] * 31 + [math.nan]),
+    ],
+)
+def test_a_small_difference_of_many_tokens_is_another_model_in_bf16(
+    monkeypatch: pytest.MonkeyPatch, where: str, shifts: list[float]
+):
+    shifted = [np.full(length, shift) for length, shift in zip(LENGTHS, shifts, strict=True)]
+    with pytest.raises(TrainingError, match=where):
+        compare_scores(monkeypatch, shifted, "bf16")
