@@ -1,11 +1,12 @@
 """The fault suite: faults and bad inputs, end to end through the commands, beside the stock recipe.
 
-    python benchmarks/faults.py [--seed N] [--jobs N] [--only TEXT] [--quick]
+    python benchmarks/faults.py [--seed N] [--jobs N] [--only TEXT] [--quick] [--again]
 
 Makes a small experiment of three git repositories, runs it undisturbed, and then disturbed in each way of
 `faults_suite`. Writes docs/faults.md, with one line for each case, and prints the counts. A case that this machine
-cannot run is shown and not counted. `--only` and `--quick` run a part, and do not write the page. What the runs of a
-failed case printed is kept in output/faults. Exit code 1 if there is one.
+cannot run is shown and not counted. `--only` and `--quick` run a part, and do not write the page. output/faults keeps
+the results of a whole run, and what the runs of a failed case printed. After a fix, `--again` runs what was not as
+expected in that run, and writes the page anew. Exit code 1 if a case failed.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import os
 import platform
 import queue
 import random
+import re
 import shutil
 import sys
 import tempfile
@@ -39,11 +41,13 @@ from faults_suite.lost_sources import lost_source_jobs
 from faults_suite.page import render_page, summary
 from faults_suite.place import ROOT, Place
 from faults_suite.publishing import publishing_jobs
+from faults_suite.runs import Run, read_run, write_run
 from faults_suite.sources import write_sources
 from faults_suite.stock import compare_reading, compare_resuming
 from faults_suite.surroundings import surroundings_jobs
 
 PAGE, LOGS = ROOT / "docs/faults.md", ROOT / "output/faults"
+LAST_RUN = LOGS / "results.json"
 
 
 def main() -> None:
@@ -52,31 +56,36 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=max(1, (os.cpu_count() or 1)), help="Cases at a time.")
     parser.add_argument("--only", default="", help="Only cases whose section or name contains this text.")
     parser.add_argument("--quick", action="store_true", help="Only one case of each section.")
+    parser.add_argument("--again", action="store_true", help="Only what was not as expected in the last whole run.")
     arguments = parser.parse_args()
     begin = time.monotonic()
+    last = read_run(LAST_RUN) if arguments.again else None
+    seed = last.seed if last else arguments.seed
     with tempfile.TemporaryDirectory(prefix="faults-") as name:
         work = Path(name).resolve()
         write_sources(work / "sources")
         places = [Place(work / f"place-{index}", work / "sources") for index in range(arguments.jobs)]
         references = prepare(places)
-        jobs = choose(all_jobs(references, places[0], arguments.seed), only=arguments.only, quick=arguments.quick)
-        results = run_jobs(jobs, places)
+        jobs = choose(all_jobs(references, places[0], seed), only=arguments.only, quick=arguments.quick)
+        results = run_jobs(last.jobs_again(jobs) if last else jobs, places)
+        wall_s = time.monotonic() - begin
+        run = last.with_results(results, wall_s) if last else Run(seed, wall_s, results)
         if not (arguments.only or arguments.quick):
+            write_run(LAST_RUN, run)
             report("comparing with the stock recipe, and running the tests of the acceptance list")
             (work / "trees").mkdir()
             stock = {
                 "Hostile repositories": compare_reading(work / "trees"),
-                "Checkpoints after a kill": compare_resuming(places[0], results),
+                "Checkpoints after a kill": compare_resuming(places[0], run.results),
             }
-            groups = group_rows(results, run_tests())
-            facts = describe_run(arguments.seed, time.monotonic() - begin)
-            PAGE.write_text(render_page(facts, results, groups, stock), encoding="utf-8")
-    for result in results:
+            groups = group_rows(run.results, run_tests())
+            PAGE.write_text(render_page(describe_run(run), run.results, groups, stock), encoding="utf-8")
+    for result in run.results:
         if not result.seen.is_expected:
             verdict = "failed" if result.ran else "not run"
             print(f"{verdict}: {result.case.section}: {result.case.name}: {result.seen.text}")
-    print(summary(results))
-    sys.exit(any(result.ran and not result.seen.is_expected for result in results))
+    print(summary(run.results))
+    sys.exit(any(result.ran and not result.seen.is_expected for result in run.results))
 
 
 def prepare(places: Sequence[Place]) -> dict[str, Outcome]:
@@ -147,8 +156,9 @@ def run_jobs(jobs: Sequence[Job], places: Sequence[Place]) -> list[Result]:
             # The harness failed at this case: the case is shown as failed, and the others go on.
             seen = [Seen(f"{type(error).__name__}: {error}", False)] * len(job.cases)
         wall_s = (time.monotonic() - begin) / len(job.cases)
-        # The working folder is of no interest to a reader.
-        seen = [replace(one, text=one.text.replace(str(place.folder), "…")) for one in seen]
+        # The working folders are of no interest to a reader.
+        hidden = re.compile(f"{re.escape(str(place.folder))}|{re.escape(str(place.sources.parent))}")
+        seen = [replace(one, text=hidden.sub("…", one.text)) for one in seen]
         results = [Result(case, one, wall_s) for case, one in zip(job.cases, seen, strict=True)]
         keep_logs(place, results)
         free.put(place)
@@ -176,9 +186,10 @@ def keep_logs(place: Place, results: Sequence[Result]) -> None:
         shutil.copytree(place.logs, LOGS / name, dirs_exist_ok=True)
 
 
-def describe_run(seed: int, wall_s: float) -> str:
+def describe_run(run: Run) -> str:
     machine = f"{os.cpu_count()} cores, Python {platform.python_version()}, {platform.system()} {platform.release()}"
-    return f"{date.today()}, seed {seed}, {wall_s / 60:.0f} minutes on {machine}."
+    again = f" {run.num_again} of the cases were run again after a fix." if run.num_again else ""
+    return f"{date.today()}, seed {run.seed}, {run.wall_s / 60:.0f} minutes on {machine}.{again}"
 
 
 def report(line: str) -> None:

@@ -101,7 +101,17 @@ def exit_on_interrupt(line: str) -> Callable[[], None]:
         print_once()
         # Skip the interpreter's clean-up, which may wait for libraries; the thread below cannot end it.
         atexit.register(os._exit, EXIT_INTERRUPTED)
+        sys.unraisablehook = end_again
         raise SystemExit(EXIT_INTERRUPTED)
+
+    def end_again(unraisable: sys.UnraisableHookArgs) -> None:
+        if unraisable.exc_type is not SystemExit:
+            sys.__unraisablehook__(unraisable)
+            return
+        # Python dropped it, as it does in finalisers and callbacks of weak references. So interrupt what comes next.
+        again = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT))
+        again.daemon = True
+        again.start()
 
     def end_later() -> None:
         # The handler runs only between two instructions of Python, and the tokenizer may train for minutes in one.

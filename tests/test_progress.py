@@ -26,13 +26,15 @@ def test_durations_have_minutes_and_hours_only_when_needed(seconds: float, text:
 
 
 INTERRUPTED = """
-import hashlib, sys, time
+import hashlib, sys, time, weakref
 from flyte_llama.progress import exit_on_interrupt
 exit_on_interrupt("interrupted")
 class Swallow:
     def __del__(self):
-        print("ready", flush=True)
-        time.sleep(60)
+        swallow()
+def swallow(_=None):
+    print("ready", flush=True)
+    time.sleep(60)
 print({start!r}, flush=True)
 {work}
 time.sleep(60)
@@ -47,21 +49,21 @@ time.sleep(60)
         ("ready", "hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)"),
         # Python drops an exception in a finaliser.
         ("", "Swallow()"),
+        ("", "kept = set(); gone = weakref.ref(kept, swallow); del kept"),
         ("ready", "try:\n    time.sleep(60)\nfinally:\n    time.sleep(60)"),
     ],
-    ids=["python", "C code", "finaliser", "clean-up"],
+    ids=["python", "C code", "finaliser", "callback", "clean-up"],
 )
 def test_ctrl_c_ends_with_its_line_and_130_whatever_the_process_is_doing(start: str, work: str):
     command = [sys.executable, "-c", INTERRUPTED.format(start=start, work=work)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
-    while process.stdout.readline() != "ready\n":
-        pass
+    assert "ready\n" in iter(process.stdout.readline, "")
     time.sleep(0.2)
     process.send_signal(signal.SIGINT)
     _, printed = process.communicate(timeout=20)
     assert process.returncode == 130
-    assert printed.count("interrupted\n") == 1
+    assert printed == "\ninterrupted\n"
 
 
 def test_what_is_undone_no_longer_ends_the_process():

@@ -192,7 +192,7 @@ exit $code"""
         code = re.search(r"first run: exit (\d+)", ended.output)
         same = same_as(place, ended, reference)
         last = Ended(int(code[1]) if code else -1, first, 0)
-        named = re.search(r"No space left|free|full", first) is not None or last.code == 0
+        named = re.search(r"No space left|free|full", first, re.IGNORECASE) is not None or last.code == 0
         return Seen(f"{describe_end(last)}; then {same.text}", same.is_expected and named)
 
     case = Case(

@@ -140,7 +140,7 @@ def git_error(url: str, result: GitResult) -> SourceError:
         )
     elif result.status == 127 and "not found" in message:
         hint = "Install git, or use only package: sources."
-    elif "no space left" in message.lower():
+    elif re.search("no space left|out of diskspace|disk quota exceeded", message, re.IGNORECASE):
         hint = "Free space on the disk, or set TMPDIR to a larger one."
     killed = result.timed_out or result.status == -9
     transient = killed or (_TRANSIENT.search(message) is not None and _LASTING.search(message) is None)

@@ -58,7 +58,8 @@ def fresh_nats(
         [sys.executable, "-m", __spec__.name],
         input=json.dumps(request),
         capture_output=True,
-        text=True,
+        encoding="utf-8",
+        errors="replace",
         env=fresh_environment(),
     )
     if done.returncode < 0:

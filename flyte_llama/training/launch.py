@@ -189,17 +189,21 @@ def _note_signals(received: list[int]) -> Iterator[None]:
 
 @contextmanager
 def _set_environment(folder: Path) -> Iterator[None]:
-    """Within this context new temporary files are in `folder`, also those of the processes that are started."""
+    """Within this context new temporary files are in `folder`, also those of the processes that are started.
+
+    Those processes read files as UTF-8 whatever the locale says: torch's compiler, which DeepSpeed calls, relies on it.
+    """
     former, environment = tempfile.tempdir, dict(os.environ)
     tempfile.tempdir = os.environ["TMPDIR"] = str(folder)
     # After a kill, Python's resource tracker would have the last word, about semaphores that it removes itself.
     filters = [os.environ.get("PYTHONWARNINGS", ""), "ignore:resource_tracker:UserWarning"]
     os.environ["PYTHONWARNINGS"] = ",".join(filter(None, filters))
+    os.environ["PYTHONUTF8"] = "1"
     try:
         yield
     finally:
         tempfile.tempdir = former
-        for name in ("TMPDIR", "PYTHONWARNINGS"):
+        for name in ("TMPDIR", "PYTHONWARNINGS", "PYTHONUTF8"):
             os.environ.pop(name, None)
             if name in environment:
                 os.environ[name] = environment[name]

@@ -17,6 +17,8 @@ import pytest
 from flyte_llama.config import SourceConfig
 from flyte_llama.errors import SourceError
 from flyte_llama.sources import PinnedSource, first_commits, open_tree, pin
+from flyte_llama.sources.git_process import GitResult
+from flyte_llama.sources.git_remote import git_error
 from tests.conftest import MakeRepo, git
 from tests.sources.hostile import FILE, RawRepository, collect_all, count_skipped, find_processes, read_files, wrap_git
 from tests.sources.server import Behaviour, serve
@@ -240,3 +242,16 @@ def test_objects_named_by_sha256_are_refused_by_name(tmp_path: Path):
 def read_files_within(pinned: PinnedSource, timeout_s: float) -> None:
     with open_tree(pinned, timeout_s=timeout_s) as tree:
         assert not list(tree.entries())
+
+
+@pytest.mark.parametrize(
+    "stderr",
+    [
+        "fatal: sha1 file '/tmp/pack/tmp_idx_x' write error. Out of diskspace",
+        "fatal: write error: No space left on device",
+        "fatal: cannot store index file: Disk quota exceeded",
+    ],
+)
+def test_a_full_disk_is_told_as_such(stderr: str):
+    error = git_error("https://example.com/o/r", GitResult(128, stderr, timed_out=False))
+    assert error.message.endswith("Free space on the disk, or set TMPDIR to a larger one.")

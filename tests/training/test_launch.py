@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import locale
 import multiprocessing
 import os
 import signal
@@ -19,12 +20,12 @@ SPAWN = multiprocessing.get_context("spawn")
 
 
 def sleep(ready: Path, ignored: tuple[int, ...]) -> None:
-    """What a started process does: it writes which signals it blocks and where its temporary files are, and waits."""
+    """What a started process does: it writes what it blocks, where its files are and how it reads them, and waits."""
     for signum in ignored:
         signal.signal(signum, signal.SIG_IGN)
     blocked = " ".join(signum.name for signum in sorted(signal.pthread_sigmask(signal.SIG_BLOCK, [])))
     part = ready.with_suffix(".part")
-    part.write_text(f"{blocked}\n{tempfile.gettempdir()}")
+    part.write_text(f"{blocked}\n{tempfile.gettempdir()}\n{locale.getpreferredencoding()}")
     part.rename(ready)
     time.sleep(60)
 
@@ -70,12 +71,16 @@ def test_ctrl_c_twice_kills_a_process_that_does_not_end(tmp_path: Path):
     assert exit_codes == [-signal.SIGKILL]
 
 
-def test_a_started_process_does_not_see_what_a_terminal_sends_and_keeps_its_files_in_the_folder(tmp_path: Path):
+def test_a_started_process_does_not_see_what_a_terminal_sends_and_keeps_its_files_as_utf8_in_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for name, value in {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}.items():
+        monkeypatch.setenv(name, value)
     with pytest.raises(SystemExit):
         run_launcher(lambda: launch_sleeper(tmp_path, lambda: send(signal.SIGTERM)), tmp_path)
-    assert (tmp_path / "ready").read_text().splitlines() == ["SIGHUP SIGINT", str(tmp_path)]
+    assert (tmp_path / "ready").read_text().splitlines() == ["SIGHUP SIGINT", str(tmp_path), "utf-8"]
     assert tempfile.gettempdir() != str(tmp_path)
-    assert os.environ.get("TMPDIR") != str(tmp_path)
+    assert (os.environ.get("TMPDIR") != str(tmp_path), os.environ["PYTHONUTF8"]) == (True, "0")
 
 
 def test_a_signal_that_is_ignored_stays_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
