@@ -34,8 +34,7 @@ RUN missing="$(command -v python3 >/dev/null || echo python3) $(command -v git >
       && rm -rf /var/lib/apt/lists/*; }
 COPY --from=build /opt/venv /opt/venv
 ENV PATH=/opt/flyte-llama/bin:/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 HF_HOME=/tmp/huggingface
-# The code belongs to root, so a task cannot change what later processes run. It lies outside site-packages, which the
-# sandbox of FlyteEval may read, and it comes last on Python's search path.
+# The code belongs to root, so a task cannot change what later processes run. It comes last on Python's search path.
 COPY configs /opt/flyte-llama/configs
 COPY flyte_llama /opt/flyte-llama/flyte_llama
 COPY image /opt/flyte-llama/bin

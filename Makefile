@@ -38,7 +38,7 @@ run: $(RUN_STAMP)
 	$(BIN)/pyflyte run flyte_llama/workflows.py train_flyte_llama --config $(CONFIG)
 
 test: check
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile --no-loadscope-reorder
 
 check: $(TEST_STAMP)
 	$(BIN)/ruff format --check .

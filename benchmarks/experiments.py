@@ -47,6 +47,7 @@ from experiments_table import BASE, FACTS, page, read_figures, row_text
 from fresh_process import in_fresh_process
 
 from flyte_llama.config import DocumentsConfig, EvaluationConfig, ModelConfig
+from flyte_llama.config.corpus import LeakageConfig
 from flyte_llama.documents import Document, draw, open_documents, write_documents
 from flyte_llama.evaluation.measure import make_suite
 from flyte_llama.flyte_eval import write_items
@@ -67,7 +68,8 @@ def prepare(arguments: argparse.Namespace, work: Path) -> None:
     if arguments.items is None:
         write_items(items, [], dropped={}, source="none")
     evaluation = EvaluationConfig(probe_bytes=PROBE_BYTES, completion=COMPLETION, flyte_eval=ANSWERS)
-    make_suite(work / "heldout", None, items, evaluation, DocumentsConfig(), shards=[work / "suite"])
+    words = LeakageConfig().num_words
+    make_suite(work / "heldout", None, items, evaluation, DocumentsConfig(), leak_words=words, shards=[work / "suite"])
 
 
 def sample(documents: Sequence[Document], count: int | None) -> list[Document]:

@@ -61,9 +61,7 @@ def read_figures(folder: Path, base: Path, *, items: Path | None = None) -> dict
             keys = [score.sort_key for score in chosen["run"]]
             repositories = [(score.repository, score.url) for score in chosen["run"]]
             num_bytes = np.array([score.num_bytes for score in chosen["run"]])
-            replicates = bits_per_byte_replicates(
-                stack_nats(chosen)[:, 2:], num_bytes, repositories, keys, scheme="documents"
-            )
+            replicates = bits_per_byte_replicates(stack_nats(chosen)[:, 2:], num_bytes, repositories, keys)
             interval = percentile_interval(replicates[:, 0], cases=len(keys))
             figures[role]["interval"] = [interval.low, interval.high]
 

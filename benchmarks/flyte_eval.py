@@ -1,11 +1,14 @@
 """FlyteEval from a configuration's held-out sources: how many tasks, why others were dropped, and are they valid?
 
     python benchmarks/flyte_eval.py [--config FILE | --items FOLDER] [--mutants N]
+    python benchmarks/flyte_eval.py --growth
 
 Reads the current held-out sources and makes all possible tasks, or reads the tasks of an earlier run. Grades all
 references, which must pass. Also grades mutants of the references, made by cosmic-ray, a mutation tester that shares no
 code with this package, and prints the mutants that pass for a reader to judge. Needs `pip install cosmic-ray` in
 addition to the project's requirements, and Linux with Landlock. Prints Markdown tables.
+
+`--growth` runs nothing: it measures the CPU time to make all mutants of a file with more and more tasks.
 """
 
 from __future__ import annotations
@@ -17,16 +20,36 @@ import random
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from flyte_llama.config import ExperimentConfig, load_config
 from flyte_llama.documents import Document, read_source
-from flyte_llama.flyte_eval import Item, grade_answers, mine_items, open_observer, read_items
+from flyte_llama.flyte_eval import (
+    Item,
+    find_candidates,
+    grade_answers,
+    mine_items,
+    open_observer,
+    read_items,
+    small_set,
+)
 from flyte_llama.flyte_eval.answering import Answer
 from flyte_llama.flyte_eval.masking import BODY
 from flyte_llama.flyte_eval.mining import MiningResult
 from flyte_llama.flyte_eval.observing import Observer
 from flyte_llama.sources import pin
+
+TASK = '''@task
+def add_{number}(left: int, right: int) -> int:
+    """Add and scale."""
+    total = left * {number} + right
+    if total > {number}:
+        total = total - left
+    return max(total, right) + {number}
+
+
+'''
 
 
 def main() -> None:
@@ -34,7 +57,11 @@ def main() -> None:
     parser.add_argument("--config", default="configs/code_llama_7b_lora.yaml")
     parser.add_argument("--items", type=Path, help="read the tasks of an earlier run from this folder")
     parser.add_argument("--mutants", type=int, default=10_000, help="maximum number of mutants, chosen at random")
+    parser.add_argument("--growth", action="store_true", help="measure how the time to make mutants grows")
     arguments = parser.parse_args()
+    if arguments.growth:
+        print(growth_table())
+        return
     with open_observer() as observing:
         # make or read the tasks
         begin = time.perf_counter()
@@ -115,6 +142,20 @@ def cosmic_ray_mutants(item: Item) -> Iterator[tuple[str, str]]:
             except SyntaxError:
                 continue
             yield name, mutated.removeprefix(head)
+
+
+def growth_table() -> str:
+    """CPU seconds to find the candidates of one file and to make all their mutants, for 20 to 320 tasks in the file."""
+    rows = []
+    template = small_set()[0]
+    for num_tasks in (20, 40, 80, 160, 320):
+        text = "from flytekit import task\n\n\n" + "".join(TASK.format(number=number) for number in range(num_tasks))
+        begin = time.process_time()
+        candidates = find_candidates([replace(template, text=text)]).candidates
+        num_mutants = sum(len(candidate.make_mutants(0)) for candidate in candidates)
+        cpu_s = time.process_time() - begin
+        rows.append(f"| {num_tasks} | {len(text):,} | {num_mutants:,} | {cpu_s:.2f} |")
+    return "\n".join(["| tasks | characters | mutants | CPU seconds |", "|---:|---:|---:|---:|", *rows])
 
 
 def table(title: str, counts: Iterable[tuple[str, int]]) -> str:

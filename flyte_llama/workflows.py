@@ -135,13 +135,19 @@ def train_flyte_llama(config: ExperimentConfig) -> TrainingResult:
     """
     # sources → corpus → packed rows, and the suite to measure on
     parts, model, corpus, base, rows = prepare(config)
-    items = mine_flyte_eval(heldout=corpus.heldout, flyte_eval=parts.flyte_eval, generation=parts.data_generation)
+    items = mine_flyte_eval(
+        heldout=corpus.heldout,
+        flyte_eval=parts.flyte_eval,
+        machine=parts.machine,
+        generation=parts.data_generation,
+    )
     suite = build_suite(
         heldout=corpus.heldout,
         train=corpus.train,
         items=items,
         evaluation=parts.evaluation,
         documents=parts.documents,
+        leak_words=parts.leak_words,
         generation=parts.data_generation,
     )
 
@@ -175,7 +181,7 @@ def train_flyte_llama(config: ExperimentConfig) -> TrainingResult:
         model=tuned.model,
         heldout=corpus.heldout,
     )
-    url = publish(model=tuned.model, report=reported.report, publish=parts.publish)
+    url = publish(model=tuned.model, report=reported.report, publish=parts.publish, evaluation=parts.evaluation)
     return TrainingResult(tuned.model, reported.report, reported.page, reported.card, reported.dataset_card, url)
 
 

@@ -215,7 +215,12 @@ _PUBLISHING = (
         command=RUN,
     ),
     Input("what is published is not stated", (47,), "evaluation.published", PUBLISH | {"evaluation.published": None}),
-    Input("budget that is not measured", (47,), "forgetting_budget", PUBLISH | {"evaluation.general": []}),
+    Input(
+        "budget that is not measured",
+        (47,),
+        "forgetting_budget",
+        PUBLISH | {"publish.forgetting_budget": 0.05, "evaluation.general": []},
+    ),
     Input("encoder to publish", (47,), "encoder", PUBLISH | {"objective.kind": "mlm"}),
     _field("repository that is no name", 47, "publish.repository", "only-a-name"),
 )

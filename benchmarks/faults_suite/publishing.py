@@ -16,7 +16,12 @@ from tests.report.hub import ACCOUNT, Tree
 
 SECTION = "Publishing"
 REPOSITORY = "o/model"
-PUBLISH = {"publish.repository": REPOSITORY}
+PUBLISH = {
+    "publish.repository": REPOSITORY,
+    "publish.accept_few_repositories": True,
+    # The plain experiment measures too little general code for an interval.
+    "publish.forgetting_budget": None,
+}
 """The changes that make an experiment publish its model."""
 
 

@@ -23,6 +23,7 @@ from flyte_llama.errors import ModelError
 from flyte_llama.plan import ACCELERATORS, model_shape
 from flyte_llama.preflight import preflight_problems, remote_problems
 from flyte_llama.progress import escape_unknown_characters, exit_on_interrupt
+from flyte_llama.redaction import escape_invisible, mask_secrets
 from flyte_llama.report import report_table
 from flyte_llama.settings import read_settings
 from flyte_llama.workspace import lock_folder, remove_items, remove_stale_folders, stored_items
@@ -63,7 +64,7 @@ def print_steps(path: str, remote: bool) -> None:
     Everything that needs no network is checked: local repositories and models, installed packages, devices, tokens,
     room on the disk. All problems are printed at once, with exit code 2.
     """
-    click.echo(describe_config(load_config(path, check=remote_problems if remote else preflight_problems)))
+    print_text(describe_config(load_config(path, check=remote_problems if remote else preflight_problems)))
 
 
 @main.command("plan")
@@ -95,7 +96,10 @@ def print_plan(
         raise click.UsageError("--tokens and --rows both give the number of tokens. Use only one of them.")
     config = load_config(path, check=_plan_problems)
     result = make_plan_from_settings(config, gpu=gpu, gpus=gpus, nodes=nodes, tokens=tokens, rows=rows, price=price)
-    click.echo(result.model_dump_json(indent=2) if as_json else plan_text(result, config))
+    if as_json:
+        click.echo(result.model_dump_json(indent=2, ensure_ascii=True))
+    else:
+        print_text(plan_text(result, config))
     if not result.fits:
         context.exit(2)
 
@@ -105,7 +109,11 @@ def print_plan(
 @click.option("--model", required=True, help="A folder in the hub's format, a hub id, or id@revision.")
 @click.option("--base", help="A model to compare it with, in the same form.")
 @click.option("--heldout", type=click.Path(path_type=Path), help="The held-out folder of an earlier run.")
-@click.option("--train", type=click.Path(path_type=Path), help="The train folder of that run, to measure memorisation.")
+@click.option(
+    "--train",
+    type=click.Path(path_type=Path),
+    help="The train folder of that run, to measure what the model memorised and forgot.",
+)
 @click.option("--output", type=click.Path(path_type=Path), default=Path("output/evaluation"), show_default=True)
 def evaluate_model(
     model: str, path: str, base: str | None, heldout: Path | None, train: Path | None, output: Path
@@ -118,7 +126,7 @@ def evaluate_model(
         raise click.UsageError("--train needs --heldout. Give both, or neither.")
     check = functools.partial(input_problems, model=model, base=base, heldout=heldout, train=train, out=output)
     report = run_evaluation(load_config(path, check=check), model, base=base, heldout=heldout, train=train, out=output)
-    click.echo(f"{report_table(report)}\n\nreport:   {(output / 'report.html').resolve()}")
+    print_text(f"{report_table(report)}\n\nreport:   {(output / 'report.html').resolve()}")
 
 
 @main.command("clean")
@@ -134,13 +142,18 @@ def clean_output(keep: int | None, yes: bool) -> None:
     if output.is_dir():
         lock_folder(output, what="Wait until that run ends.")
     items = stored_items(output, keep_runs=keep)
-    click.echo(items_table(items, output))
+    print_text(items_table(items, output))
     if not any(not item.needed_by for item in items):
         return
     if yes or (sys.stdin.isatty() and click.confirm("Remove what no run needs?")):
         remove_items(items)
     else:
         click.echo("nothing was removed; --yes removes it")
+
+
+def print_text(text: str) -> None:
+    """Print a result to standard output; secrets are masked, and characters that cannot be seen are escapes."""
+    click.echo(escape_invisible(mask_secrets(text)))
 
 
 def _plan_problems(stages: Mapping[str, Any]) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flyte_llama.progress import bytes_text
+from flyte_llama.redaction import escape_line
 from flyte_llama.workspace import StoredItem
 
 
@@ -14,7 +15,7 @@ def items_table(items: Sequence[StoredItem], output: Path) -> str:
     lines = []
     for item in sorted(items, key=lambda item: item.num_bytes, reverse=True):
         path = item.path.relative_to(output) if item.path.is_relative_to(output) else item.path
-        lines.append(f"{bytes_text(item.num_bytes):>12}  {path}  {_reason(item)}")
+        lines.append(f"{bytes_text(item.num_bytes):>12}  {escape_line(str(path))}  {_reason(item)}")
     removable = [item for item in items if not item.needed_by]
     total, free = sum(item.num_bytes for item in items), sum(item.num_bytes for item in removable)
     lines.append(f"{bytes_text(total):>12}  in all; no run needs {bytes_text(free)} of it, in {len(removable)} folders")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flyte_llama.config import ExperimentConfig, ObjectiveConfig, SourceConfig, TrainingConfig
 from flyte_llama.config.corpus import OPT_OUT_LINE
-from flyte_llama.redaction import mask_secrets
+from flyte_llama.redaction import escape_line, mask_secrets
 
 
 def describe_config(config: ExperimentConfig) -> str:
@@ -39,12 +39,11 @@ def describe_config(config: ExperimentConfig) -> str:
         f"{training.precision}, {zero}{', offloading ' + ' and '.join(offloaded) if offloaded else ''}",
         f"  evaluate    {_models_text(config)}, windows of {evaluation.window:,} tokens moved by {evaluation.stride:,}",
         f"  complete    {_completion_text(config)}",
-        f"  publish     {config.publish.repository or 'nothing'}"
-        + (", if the model beats its base" if config.publish.repository else ""),
+        f"  publish     {_publish_text(config)}",
     ]
     if model.is_scratch:
         lines.append("a scratch model knows nothing but this corpus: its figures only show that the workflow runs")
-    return mask_secrets("\n".join(lines))
+    return mask_secrets("\n".join(map(escape_line, lines)))
 
 
 def _at_once_text(training: TrainingConfig) -> str:
@@ -105,6 +104,14 @@ def _source_lines(title: str, sources: list[SourceConfig]) -> list[str]:
 def _models_text(config: ExperimentConfig) -> str:
     published = config.evaluation.published_model
     return f"base, {published} and fine-tuned" if published else "base and fine-tuned"
+
+
+def _publish_text(config: ExperimentConfig) -> str:
+    publish = config.publish
+    if publish.repository is None:
+        return "nothing"
+    where = "on the held-out documents" if publish.accept_few_repositories else "beyond the held-out repositories"
+    return f"{publish.repository}, if the model is better than its base {where} and nothing speaks against it"
 
 
 def _completion_text(config: ExperimentConfig) -> str:

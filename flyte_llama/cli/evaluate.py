@@ -1,7 +1,7 @@
 """The command `flyte-llama evaluate`: measures any model as the workflow does, without Flyte.
 
-It calls the same functions as the tasks, one after the other on this machine. Nothing is cached: a second call reads
-the sources and measures the models again.
+It calls the same functions as the tasks, one after the other on this machine. A second call reads the sources and
+measures the models again; only FlyteEval's items are cached, in the output folder of local runs.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from flyte_llama.model.checks import model_folder_problems
 from flyte_llama.preflight import evaluation_problems, source_problems
 from flyte_llama.progress import say
 from flyte_llama.report import EvaluationReport, MeasuredModel, make_report, write_files
+from flyte_llama.settings import read_settings
 from flyte_llama.storage import verify
 
 MARKER_FILE = ".flyte-llama-evaluation"
@@ -41,7 +42,7 @@ def run_evaluation(
         model: A folder in the hub's format, or a hub id, followed by `@` and a revision if that is not `main`.
         base: Another model to compare it with. It is also compared with `evaluation.published`, if that is set.
         heldout: The held-out folder of an earlier run; None reads the configuration's sources.
-        train: The train folder of that run, to measure memorisation.
+        train: The train folder of that run, to measure what the model memorised and forgot.
     """
     out, published = _expand(out).resolve(), config.evaluation.published_model
     names = {"base": base, "published": published, "evaluated": model}
@@ -99,6 +100,7 @@ def _evaluate_into(
 ) -> EvaluationReport:
     """Measure the models, and write the report and all measurements to the empty folder `work`."""
     evaluation = config.evaluation
+    cache = Path(read_settings().output).resolve() / "cache" / "flyte-eval"
 
     # pin and prepare the models
     pinned = {name: _pin(argument) for name, argument in names.items() if argument is not None}
@@ -112,8 +114,9 @@ def _evaluate_into(
         heldout, train, card = _build_corpus(config, work / "corpus")
     shards = [work / "suite" / f"{index:02}" for index in range(evaluation.shards)]
     items = work / "items"
-    make_items(heldout, evaluation.flyte_eval, out=items)
-    make_suite(heldout, train, items, evaluation, config.corpus.documents, shards=shards)
+    make_items(heldout, evaluation.flyte_eval, out=items, cache=cache)
+    leak_words = config.corpus.leakage.num_words
+    make_suite(heldout, train, items, evaluation, config.corpus.documents, leak_words=leak_words, shards=shards)
 
     # Measure `model` before the others: if it is broken, no time is spent on them.
     for name, identity in reversed(pinned.items()):

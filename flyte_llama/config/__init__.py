@@ -9,7 +9,13 @@ from flyte_llama.config.corpus import (
     DocumentsConfig,
     SourceConfig,
 )
-from flyte_llama.config.evaluation import CompletionConfig, EvaluationConfig, FlyteEvalConfig, PublishConfig
+from flyte_llama.config.evaluation import (
+    MIN_REPOSITORIES,
+    CompletionConfig,
+    EvaluationConfig,
+    FlyteEvalConfig,
+    PublishConfig,
+)
 from flyte_llama.config.experiment import ExperimentConfig, check_config, load_config
 from flyte_llama.config.model import ModelConfig
 from flyte_llama.config.objective import ObjectiveConfig
@@ -17,6 +23,7 @@ from flyte_llama.config.stage import Frozen
 from flyte_llama.config.training import LoraConfig, ResolvedTraining, RunLength, TrainingConfig
 
 __all__ = [
+    "MIN_REPOSITORIES",
     "CompletionConfig",
     "CompositionConfig",
     "CorpusConfig",

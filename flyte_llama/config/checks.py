@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from flyte_llama.config.corpus import CorpusConfig
-from flyte_llama.config.evaluation import EvaluationConfig, PublishConfig
+from flyte_llama.config.evaluation import MIN_REPOSITORIES, EvaluationConfig, PublishConfig
 from flyte_llama.config.model import ModelConfig, names_model
 from flyte_llama.config.objective import ObjectiveConfig
 from flyte_llama.config.source_url import same_repository_key
@@ -53,6 +53,8 @@ def cross_stage_problems(stages: Mapping[str, Any]) -> list[str]:
             problems += _gate_problems(publish, evaluation)
         if evaluation and corpus:
             problems += _general_problems(publish, evaluation, corpus)
+        if corpus:
+            problems += _repository_problems(publish, corpus)
     return problems
 
 
@@ -225,6 +227,18 @@ def _gate_problems(publish: PublishConfig, evaluation: EvaluationConfig) -> list
             "judged by it. Measure some, or set the budget to null."
         )
     return problems
+
+
+def _repository_problems(publish: PublishConfig, corpus: CorpusConfig) -> list[str]:
+    """Return a line if the held-out repositories are too few for any claim about others, which publishing asks for."""
+    count = len({same_repository_key(source.url) for source in corpus.heldout})
+    if publish.accept_few_repositories or count >= MIN_REPOSITORIES:
+        return []
+    return [
+        f"corpus.heldout: {count} {'repository is' if count == 1 else 'repositories are'} too few to say that a model "
+        f"is better on others, so it would not be published. Hold out at least {MIN_REPOSITORIES}, or set "
+        "publish.accept_few_repositories: true."
+    ]
 
 
 def _general_problems(publish: PublishConfig, evaluation: EvaluationConfig, corpus: CorpusConfig) -> list[str]:

@@ -12,6 +12,9 @@ from flyte_llama.config.corpus import SourceConfig
 from flyte_llama.config.source_url import is_package, same_repository_key
 from flyte_llama.config.stage import MAX_SEED, MAX_TOKENS, StageConfig
 
+MIN_REPOSITORIES = 3
+"""Held-out repositories that a claim about others like them needs."""
+
 
 class CompletionConfig(StageConfig):
     """Lines and spans of held-out documents for the model to complete, by greedy decoding."""
@@ -38,7 +41,7 @@ class FlyteEvalConfig(StageConfig):
     `none` skips FlyteEval."""
 
     tasks: int = Field(200, ge=1, le=1_000_000)
-    """Maximum number of tasks; if there are more, a random sample."""
+    """Maximum number of tasks; if there are more, a random sample. Bounds the runs of held-out code: 200 for each."""
 
     samples: int = Field(1, ge=1, le=10_000)
     """Answers to each task: the n of pass@k."""
@@ -75,7 +78,8 @@ class EvaluationConfig(StageConfig):
         [SourceConfig(url=f"package:{name}") for name in ("click", "jinja2", "requests")]
     )
     """Code unlike the corpus, measured before and after training to see how much the model forgot: installed
-    distributions, as `package:NAME`. One that is in the corpus is skipped; an empty list measures none."""
+    distributions, as `package:NAME`. One that is in the corpus is skipped, and a file that shares text with train does
+    not count; an empty list measures none."""
 
     probe_bytes: int = Field(1_000_000, ge=0, le=1_000_000_000_000)
     """Maximum bytes of train text, and of general code, to measure in addition to the held-out text; 0 measures
@@ -117,6 +121,10 @@ class PublishConfig(StageConfig):
     """Hub repository, `owner/name`, that receives the fine-tuned model if it beats its base; null publishes nothing."""
 
     private: bool = True
+
+    accept_few_repositories: bool = False
+    """With fewer than three held-out repositories, publish a model that is better on their documents and in the mean of
+    the repositories; false asks for a claim about other repositories."""
 
     forgetting_budget: float | None = Field(0.05, ge=0, le=100, allow_inf_nan=False)
     """How much worse than its base, in bits per byte on general code, the fine-tuned model may be and still be

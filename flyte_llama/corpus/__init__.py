@@ -3,10 +3,21 @@
 pin_sources(config)                  one revision for each source of both sides
 build_corpus(folders, …)             `deduplication`, then `leakage`; writes both sides, returns their CorpusCard
 funnel(card)                         the card's counts as steps, for readers
+measure_overlap(train, documents)    how much of each document is in train
 composition.compose(documents, …)    train documents → the texts of an epoch
 """
 
 from flyte_llama.corpus.build import STRATA_TABLE, build_corpus, pin_sources
 from flyte_llama.corpus.card import CorpusCard, FunnelStep, SideCount, funnel
+from flyte_llama.corpus.leakage import measure_overlap
 
-__all__ = ["STRATA_TABLE", "CorpusCard", "FunnelStep", "SideCount", "build_corpus", "funnel", "pin_sources"]
+__all__ = [
+    "STRATA_TABLE",
+    "CorpusCard",
+    "FunnelStep",
+    "SideCount",
+    "build_corpus",
+    "funnel",
+    "measure_overlap",
+    "pin_sources",
+]

@@ -1,4 +1,4 @@
-"""Remove held-out text from train, and report how much of it there was on both sides.
+"""Remove held-out text from train, and report how much of it there was on both sides; or only measure the overlap.
 
 A run of `n` words of a train document is leaked text if a held-out document has the same run. Dropping near-equal
 documents is not enough: most leaks are parts of otherwise different documents. A leak is removed with its whole
@@ -47,7 +47,7 @@ class RemovedSpan(NamedTuple):
 
 @dataclass(frozen=True)
 class Coverage:
-    """How much of a held-out document was in train before the leaks were removed."""
+    """How much of a document is in train; for a held-out one, before the leaks were removed."""
 
     document: Document
     num_words: int
@@ -82,41 +82,67 @@ def remove_leaks(
         n: Words of a run. A held-out text with fewer words leaks only as a whole, as a train file of the same words.
         remove: `spans` removes the paragraphs that hold leaked runs; `documents` removes whole documents that hold one.
     """
-    # index the held-out side; its words are split again below, since those of a large side take too much memory
-    heldout_keys, heldout_grams = set(), _UniqueGrams()
-    for document in heldout:
-        hashes = split_words(document.text).hashes
-        heldout_keys.add(_short_text_key(document, hashes, n))
-        heldout_grams.add(hash_ngrams(hashes, n))
-    known = _GramSet(heldout_grams)
-    # cut the leaks out of train
-    train_keys = set()
+    overlap = _Overlap(heldout, n)
     left: list[Document] = []
     removed: list[RemovedSpan] = []
-    leaked = _UniqueGrams()
     for document in track(train, what="leaks", total=len(train)):
-        text_words = split_words(document.text)
-        grams = hash_ngrams(text_words.hashes, n)
-        hits = known.contains(grams)
-        leaked.add(grams[hits])
-        key = _short_text_key(document, text_words.hashes, n)
-        train_keys.add(key)
-        if (key is not None and key in heldout_keys) or (remove == "documents" and hits.any()):
+        text_words, hits, is_copied = overlap.find(document)
+        if is_copied or (remove == "documents" and hits.any()):
             spans = [(0, document.num_bytes)]
         else:
             spans = _paragraphs_around(document.text, _run_spans(text_words, hits, n)) if hits.any() else []
         removed += [RemovedSpan(document, *span) for span in spans]
         left += _cut(document, spans)
-    # measure how much of each held-out document was in train
-    train_grams = _GramSet(leaked)
-    coverage = []
-    for document in heldout:
-        hashes = split_words(document.text).hashes
-        covered = _cover(train_grams.contains(hash_ngrams(hashes, n)), len(hashes), n)
-        key = _short_text_key(document, hashes, n)
-        is_copied = key is not None and key in train_keys
-        coverage.append(Coverage(document, len(covered), len(covered) if is_copied else int(covered.sum())))
-    return LeakRemoval(left, removed, coverage)
+    return LeakRemoval(left, removed, overlap.coverage(heldout))
+
+
+def measure_overlap(train: Sequence[Document], documents: Sequence[Document], *, n: int) -> list[Coverage]:
+    """Return how much of each document is in train, which stays as it is: one for each, in their order.
+
+    Args:
+        n: Words of a shared run, as in `remove_leaks`.
+    """
+    overlap = _Overlap(documents, n)
+    for document in track(train, what="overlap", total=len(train)):
+        overlap.find(document)
+    return overlap.coverage(documents)
+
+
+class _Overlap:
+    """The text that train documents share with other documents: runs of `n` words, and shorter texts as a whole."""
+
+    def __init__(self, documents: Sequence[Document], n: int) -> None:
+        # Only hashes are kept: the words of many documents take too much memory, so `coverage` splits them again.
+        self._n = n
+        self._keys, grams = set(), _UniqueGrams()
+        for document in documents:
+            hashes = split_words(document.text).hashes
+            self._keys.add(_short_text_key(document, hashes, n))
+            grams.add(hash_ngrams(hashes, n))
+        self._known = _GramSet(grams)
+        self._train_keys, self._shared = set[int | str | None](), _UniqueGrams()
+
+    def find(self, document: Document) -> tuple[Words, np.ndarray, bool]:
+        """Return a train document's words, whether each of its runs is shared, and whether it copies a short text."""
+        text_words = split_words(document.text)
+        grams = hash_ngrams(text_words.hashes, self._n)
+        hits = self._known.contains(grams)
+        self._shared.add(grams[hits])
+        key = _short_text_key(document, text_words.hashes, self._n)
+        self._train_keys.add(key)
+        return text_words, hits, key is not None and key in self._keys
+
+    def coverage(self, documents: Sequence[Document]) -> list[Coverage]:
+        """Return how much of each document was found; call it once, with all documents, after the last `find`."""
+        shared = _GramSet(self._shared)
+        coverage = []
+        for document in documents:
+            hashes = split_words(document.text).hashes
+            covered = _cover(shared.contains(hash_ngrams(hashes, self._n)), len(hashes), self._n)
+            key = _short_text_key(document, hashes, self._n)
+            is_copied = key is not None and key in self._train_keys
+            coverage.append(Coverage(document, len(covered), len(covered) if is_copied else int(covered.sum())))
+        return coverage
 
 
 def _short_text_key(document: Document, hashes: np.ndarray, n: int) -> int | str | None:

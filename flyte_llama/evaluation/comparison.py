@@ -20,10 +20,13 @@ from flyte_llama.errors import EvaluationError
 from flyte_llama.evaluation.intervals import (
     MIN_DOCUMENTS,
     REPLICATES,
+    Cases,
     Interval,
-    Scheme,
     bits_per_byte_replicates,
+    mean_interval,
+    merge_near_copies,
     percentile_interval,
+    repository_figures,
 )
 from flyte_llama.evaluation.scores import DocumentScore, total_loss
 from flyte_llama.evaluation.suite import HELDOUT
@@ -43,8 +46,8 @@ class Figure(Frozen):
     perplexity: float
     bits_per_byte: float
     interval: Interval | None
-    """95 % interval of `bits_per_byte`, with repositories resampled too if there are several; None with fewer than
-    `MIN_DOCUMENTS` documents."""
+    """95 % interval of `bits_per_byte`, documents resampled within repositories; None with fewer than `MIN_DOCUMENTS`
+    documents."""
 
     document_bits_per_byte: float
     """Mean of each document's bits per byte: a short document weighs as much as a long one."""
@@ -54,7 +57,10 @@ class Figure(Frozen):
 
 
 class Change(Frozen):
-    """The subject's bits per byte minus a reference's; negative means that the subject is better."""
+    """The subject's bits per byte minus a reference's; negative means that the subject is better.
+
+    In `documents` near-copies count as one, and a repository of near-copies alone does not count in `clustered`.
+    """
 
     reference: str
     subject: str
@@ -62,13 +68,38 @@ class Change(Frozen):
     documents: Interval | None
     """95 % interval, documents resampled within repositories; None with fewer than `MIN_DOCUMENTS` documents."""
 
+    num_repositories: int
+    repository_mean: float
+    """Mean of the changes of the repositories: a small one weighs as much as a large one."""
+
     clustered: Interval | None
-    """95 % interval, repositories resampled too; None with one repository or too few documents."""
+    """95 % interval of `repository_mean`, with a degree of freedom fewer than repositories; None with fewer than
+    `MIN_REPOSITORIES`, or too few documents."""
 
     @property
-    def main_interval(self) -> Interval | None:
-        """The clustered interval, or the per-document one if there is one repository; None with too few documents."""
-        return self.clustered or self.documents
+    def is_better_here(self) -> bool:
+        """Whether the subject is better on these documents: their interval lies below 0."""
+        return self.documents is not None and self.documents.high < 0
+
+    @property
+    def is_better(self) -> bool:
+        """Whether the subject is better on others like them too: the interval over repositories lies below 0 too."""
+        return self.is_better_here and self.clustered is not None and self.clustered.high < 0
+
+    @property
+    def is_worse_here(self) -> bool:
+        """Whether the subject is worse on these documents: their interval lies above 0."""
+        return self.documents is not None and self.documents.low > 0
+
+    @property
+    def is_worse(self) -> bool:
+        """Whether the subject is worse on others like them too: the interval over repositories lies above 0 too."""
+        return self.is_worse_here and self.clustered is not None and self.clustered.low > 0
+
+    @property
+    def has_few_repositories(self) -> bool:
+        """Whether the repositories are too few for an interval over them."""
+        return self.clustered is None
 
 
 class Line(Frozen):
@@ -76,6 +107,9 @@ class Line(Frozen):
 
     name: str
     num_documents: int
+    num_cases: int
+    """Documents with near-copies counted once: what intervals are made from."""
+
     num_repositories: int
     num_bytes: int
     figures: list[Figure]
@@ -199,26 +233,21 @@ def _group_rows(scores: Sequence[DocumentScore], name_of: Callable[[DocumentScor
 
 
 def _make_line(name: str, scores: Scores, replicates: int, seed: int) -> Line:
-    # resample: one interval for each column of `stack_nats`
+    # near-copies as one case; one column for each column of `stack_nats`
     models = list(scores)
     first = next(iter(scores.values()))
     repositories = [(score.repository, score.url) for score in first]
+    num_bytes = np.array([score.num_bytes for score in first])
+    whole = Cases(stack_nats(scores), num_bytes, repositories, [score.sort_key for score in first])
+    cases = merge_near_copies(whole, [score.near_copies for score in first])
+    # Intervals over documents, and over repositories: the figures of these are of all their documents, as elsewhere in
+    # the report, but one that holds nothing but near-copies of others does not count.
+    by_repository = repository_figures(whole, of=set(cases.repositories))
     documents: list[Interval] | None = None
-    clustered: list[Interval] | None = None
-    if len(first) >= MIN_DOCUMENTS:
-        num_bytes, keys = np.array([score.num_bytes for score in first]), [score.sort_key for score in first]
-        nats = stack_nats(scores)
-
-        def intervals(scheme: Scheme) -> list[Interval]:
-            spread = bits_per_byte_replicates(
-                nats, num_bytes, repositories, keys, scheme=scheme, replicates=replicates, seed=seed
-            )
-            return [percentile_interval(column, cases=len(first)) for column in spread.T]
-
-        documents = intervals("documents")
-        clustered = intervals("clustered") if len(set(repositories)) > 1 else None
+    if len(cases.keys) >= MIN_DOCUMENTS:
+        spread = bits_per_byte_replicates(*cases, replicates=replicates, seed=seed)
+        documents = [percentile_interval(column, cases=len(cases.keys)) for column in spread.T]
     # the figures of each model
-    main_interval = clustered or documents
     totals = {model: total_loss(model_scores) for model, model_scores in scores.items()}
     figures = [
         Figure(
@@ -226,7 +255,7 @@ def _make_line(name: str, scores: Scores, replicates: int, seed: int) -> Line:
             num_tokens=total.num_tokens,
             perplexity=total.perplexity,
             bits_per_byte=total.bits_per_byte,
-            interval=main_interval[index] if main_interval else None,
+            interval=documents[index] if documents else None,
             document_bits_per_byte=math.fsum(score.loss.bits_per_byte for score in scores[model]) / len(first),
             top1_accuracy=total.top1_accuracy,
             top5_accuracy=total.top5_accuracy,
@@ -240,13 +269,16 @@ def _make_line(name: str, scores: Scores, replicates: int, seed: int) -> Line:
             subject=models[-1],
             difference=totals[models[-1]].bits_per_byte - totals[reference].bits_per_byte,
             documents=documents[len(models) + index] if documents else None,
-            clustered=clustered[len(models) + index] if clustered else None,
+            num_repositories=len(by_repository),
+            repository_mean=float(by_repository[:, len(models) + index].mean()),
+            clustered=mean_interval(by_repository[:, len(models) + index]) if documents else None,
         )
         for index, reference in enumerate(models[:-1])
     ]
     return Line(
         name=name,
         num_documents=len(first),
+        num_cases=len(cases.keys),
         num_repositories=len(set(repositories)),
         num_bytes=sum(score.num_bytes for score in first),
         figures=figures,

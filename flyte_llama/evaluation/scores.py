@@ -27,6 +27,7 @@ SCHEMA = pa.schema(
         "start": pa.int64(),
         **dict.fromkeys(("language", "kind", "stratum", "freshness"), pa.string()),
         **dict.fromkeys(("num_bytes", "num_tokens"), pa.int64()),
+        "near_copies": pa.int64(),
         "nats": pa.float64(),
         **dict.fromkeys(("top1", "top5"), pa.int64()),
         "position_nats": pa.list_(pa.float64()),
@@ -108,7 +109,8 @@ class DocumentScore:
     language: str
     kind: str
     stratum: str
-    """How much of a held-out document also occurs in train: clean, partial or contaminated; empty if unknown."""
+    """How much of a held-out document, or of general code, also occurs in train: clean, partial or contaminated; empty
+    if unknown."""
 
     freshness: str
     """Whether a held-out document is newer than the base model: fresh, not fresh or unknown."""
@@ -123,6 +125,9 @@ class DocumentScore:
 
     position_tokens: tuple[int, ...]
     """Number of scored tokens in each entry of `position_nats`."""
+
+    near_copies: int = -1
+    """Documents with the same number are near-copies of one another, and count once in intervals; -1 if unknown."""
 
     @property
     def document(self) -> DocumentId:

@@ -128,6 +128,7 @@ def _sum_up(entry: SuiteDocument, tokens: Scored) -> DocumentScore:
         kind=document.kind,
         stratum=entry.stratum,
         freshness=entry.freshness,
+        near_copies=entry.near_copies,
         num_bytes=document.num_bytes,
         num_tokens=len(tokens.nats),
         nats=nats,

@@ -41,6 +41,9 @@ _REPLACEMENTS = {
     ast.And: ("and", ("or",)),
     ast.Or: ("or", ("and",)),
 }
+NAMES_TRIED = 16
+"""The most names that replace one name; few functions have more."""
+
 _COMMENT = re.compile(r"#[^\r\n]*")
 _QUOTE = re.compile(r"""[A-Za-z]*("{3}|'{3}|"|')""")
 _LOGGERS = ("print", "pprint", "warn", "warning", "debug", "info", "error", "exception", "critical", "log", "echo")
@@ -64,7 +67,10 @@ def walk_code(roots: Iterable[ast.AST], *, into_functions: bool = True) -> Itera
     Args:
         into_functions: False leaves out the descendants of functions, lambdas and classes.
     """
-    for node in roots:
+    # A stack instead of recursion: code may be nested more deeply than Python calls functions.
+    waiting = [*roots][::-1]
+    while waiting:
+        node = waiting.pop()
         if _is_for_people(node):
             continue
         yield node
@@ -79,7 +85,7 @@ def walk_code(roots: Iterable[ast.AST], *, into_functions: bool = True) -> Itera
             and docstring_of(node.body) is not None
         ):
             children = (child for child in children if child is not node.body[0])
-        yield from walk_code(children, into_functions=into_functions)
+        waiting += [*children][::-1]
 
 
 def operator_edits(module: ModuleText, roots: Sequence[ast.AST]) -> Iterator[Edit]:
@@ -118,7 +124,10 @@ def constant_edits(module: ModuleText, roots: Sequence[ast.AST]) -> Iterator[Edi
 
 
 def name_edits(module: ModuleText, function: Function, roots: Sequence[ast.AST]) -> Iterator[Edit]:
-    """Edits that replace one name among a call's arguments with another parameter or variable of the function."""
+    """Edits that replace one name among a call's arguments with another parameter or variable of the function.
+
+    Each with at most `NAMES_TRIED` others, those bound next: with many calls and many names there are too many pairs.
+    """
     parameters = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
     bound = dict.fromkeys(parameter.arg for parameter in parameters)
     used = []
@@ -128,11 +137,13 @@ def name_edits(module: ModuleText, function: Function, roots: Sequence[ast.AST])
         elif isinstance(node, ast.Call):
             arguments = [*node.args, *(keyword.value for keyword in node.keywords)]
             used += [argument for argument in arguments if isinstance(argument, ast.Name)]
+    names = [*bound]
+    positions = {name: position for position, name in enumerate(names)}
     for used_name in used:
-        if used_name.id in bound:
-            yield from (
-                Edit(module.start(used_name), module.end(used_name), name) for name in bound if name != used_name.id
-            )
+        if used_name.id in positions:
+            first = positions[used_name.id] + 1
+            others = [*names[first : first + NAMES_TRIED], *names[: min(NAMES_TRIED, first - 1)]][:NAMES_TRIED]
+            yield from (Edit(module.start(used_name), module.end(used_name), name) for name in others)
 
 
 def _replace_operator(module: ModuleText, left: ast.expr, operator: ast.AST, right: ast.expr) -> Iterator[Edit]:

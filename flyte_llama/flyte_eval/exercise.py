@@ -55,6 +55,30 @@ def observe_entity(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield {"error": _error_text(error)}
 
 
+def imported_modules(request: dict[str, Any]) -> set[str]:
+    """The dotted names of the modules that a request's source imports anywhere; with `from a import b`, `a.b`.
+
+    Also names that are constants in calls of `import_module` and `__import__`. Empty if the source cannot be parsed.
+    """
+    try:
+        nodes = list(ast.walk(ast.parse(request["source"])))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return set()
+    names = set()
+    for node in nodes:
+        match node:
+            case ast.Import(names=aliases):
+                names |= {alias.name for alias in aliases}
+            case ast.ImportFrom(module=str(module), names=aliases, level=0):
+                names |= {f"{module}.{alias.name}" for alias in aliases}
+            case ast.Call(
+                func=ast.Name(id="import_module" | "__import__") | ast.Attribute(attr="import_module"),
+                args=[ast.Constant(value=str(name)), *_],
+            ):
+                names.add(name)
+    return {name for name in names if all(part.isidentifier() or part == "*" for part in name.split("."))}
+
+
 @contextmanager
 def _local_folders() -> Iterator[None]:
     """Let flytekit keep its files below the working directory, not in the folders that it chose when imported."""

@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from flyte_llama.flyte_eval.describing import describe_function, describe_launch_plan
-from flyte_llama.flyte_eval.module_source import DECORATORS, Function, ModuleText, Names, docstring_of, first_line
+from flyte_llama.flyte_eval.module_source import DECORATORS, Function, ModuleText, docstring_of, first_line
 
 BODY, FUNCTION, WORKFLOW = ("body", "function", "workflow")
 
@@ -48,7 +48,7 @@ def find_masks(module: ModuleText) -> list[Mask]:
     name does not give its graph; a task needs a docstring or a comment directly above it; a launch plan is described by
     its arguments. A name that the module binds twice is skipped.
     """
-    names = Names(module.tree)
+    names = module.names
     bound = Counter(name for statement in module.tree.body for name in _names_bound_by(statement))
     spans: list[Mask] = []
     for statement in module.tree.body:

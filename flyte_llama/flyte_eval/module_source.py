@@ -9,8 +9,10 @@ Reads the text only: nothing is run or imported, so the names of a star import s
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
 import re
+from bisect import bisect_left
 from itertools import accumulate
 
 DECORATORS = {
@@ -48,6 +50,13 @@ class ModuleText:
         # Split only at the line ends that Python's grammar knows: str.splitlines splits at ten other characters too.
         self.lines = [line for line in _LINE.findall(text) if line]
         self._starts = [0, *accumulate(len(line) for line in self.lines)]
+        # Line → the column in bytes after each of its characters; for lines with other characters than ASCII.
+        self._columns: dict[int, list[int]] = {}
+
+    @functools.cached_property
+    def names(self) -> Names:
+        """The full names that the module's imports give."""
+        return Names(self.tree)
 
     def line_start(self, line: int) -> int:
         """The first character of a line, counted from 1; the line after the last one starts at the end of the text."""
@@ -66,9 +75,15 @@ class ModuleText:
         return self.text[self.start(node) : self.end(node)]
 
     def _character(self, line: int, column: int) -> int:
-        # ast gives columns in UTF-8 bytes: decode the bytes before the column to count characters.
-        before = self.lines[line - 1].encode()[:column] if line <= len(self.lines) else b""
-        return self.line_start(line) + len(before.decode())
+        # ast gives columns in UTF-8 bytes. No call reads the line again: a file may have all its nodes in one line.
+        start = self.line_start(line)
+        if line > len(self.lines):
+            return start
+        if self.lines[line - 1].isascii():
+            return start + column
+        if line not in self._columns:
+            self._columns[line] = list(accumulate(len(character.encode()) for character in self.lines[line - 1]))
+        return start + bisect_left(self._columns[line], column) + 1 if column else start
 
 
 class Names:

@@ -10,6 +10,7 @@ Text that only people read is not edited: docstrings, printed or logged messages
 from __future__ import annotations
 
 import ast
+import heapq
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -23,6 +24,15 @@ KINDS = (
     *("wrong type", "missing decorator", "wrong operator", "wrong constant", "wrong name"),
     *("deleted statement", "empty"),
 )
+MUTANTS_PER_ITEM = 64
+"""The most mutants of one item. 99 of 100 definitions of Flyte's examples have fewer."""
+
+MUTANTS_PER_KIND = 16
+"""The most mutants of one kind for one item; few definitions have so many."""
+
+TRIES_PER_KIND = 32
+"""The most edits of one kind that are tried: some give no Python, or the same text again, but few."""
+
 _EMPTY_VALUES = {"int": "0", "float": "0.0", "str": '""', "bool": "False", "list": "[]", "dict": "{}"}
 
 
@@ -34,33 +44,57 @@ class Mutation(NamedTuple):
     """The code that replaces the reference."""
 
 
-def mutations_of(module: ModuleText, mask: Mask) -> list[Mutation]:
-    """Return every mutant once, ordered by kind, then by position."""
-    mutations: dict[str, Mutation] = {}
-    prefix, _, suffix = mask.parts(module.text)
-    reference = ast.dump(module.tree)
-    needs_return = _entity_returns(module.tree, mask)
+def make_mutants(module: ModuleText, mask: Mask, *, seed: int, name: str) -> list[Mutation]:
+    """Return at most `MUTANTS_PER_ITEM` different mutants, ordered by kind; a sample if there are more.
+
+    Parses the definition once for each mutant that is tried, and never the module.
+
+    Args:
+        seed: With `name`, selects the sample.
+        name: The item's name.
+    """
+    # The definition, in whole lines: whether a mutant parses, and differs, depends on them alone.
+    begin, end = module.line_start(first_line(mask.node)), module.line_start(int(mask.node.end_lineno or 0) + 1)
+    before, after = module.text[begin : mask.start], module.text[mask.end : end]
+    reference = ast.dump(ast.parse(module.text[begin:end]))
+    needs_return = _has_return(mask.node)
+
+    # the edits of each kind, in random order
+    edits = defaultdict(list)
     for kind, edit in _edits(module, mask):
-        text = edit.apply(module.text, mask.start, mask.end)
-        try:
-            tree = ast.parse(prefix + text + suffix)
-        except (SyntaxError, ValueError):
-            continue
-        if ast.dump(tree) != reference and (_entity_returns(tree, mask) or not needs_return):
-            mutations.setdefault(text, Mutation(kind, text))
-    return sorted(mutations.values(), key=lambda mutation: KINDS.index(mutation.kind))
+        edits[kind].append(edit)
+    tried: set[str] = set()
+
+    def make(kind: str) -> Iterator[Mutation]:
+        # drawn by their places, not their texts: the texts of all edits of a long function are its length squared
+        for edit in heapq.nsmallest(TRIES_PER_KIND, edits[kind], key=lambda edit: _draw_edit(edit, mask, seed, name)):
+            text = edit.apply(module.text, mask.start, mask.end)
+            if text not in tried:
+                tried.add(text)
+                if _is_mutant(before + text + after, mask, reference, needs_return=needs_return):
+                    yield Mutation(kind, text)
+
+    # take one of each kind in turn, so that every kind has its share
+    makers = {kind: make(kind) for kind in KINDS}
+    mutations: list[Mutation] = []
+    for kind in KINDS * MUTANTS_PER_KIND:
+        if len(mutations) < MUTANTS_PER_ITEM and (mutation := next(makers[kind], None)):
+            mutations.append(mutation)
+    return sorted(mutations, key=lambda mutation: KINDS.index(mutation.kind))
 
 
-def sample_mutations(mutations: list[Mutation], *, per_kind: int, seed: int, name: str) -> list[Mutation]:
-    """Return at most `per_kind` mutants of each kind, sampled by (seed, item's name)."""
-    by_kind = defaultdict(list)
-    for mutation in mutations:
-        by_kind[mutation.kind].append(mutation)
-    chosen: list[Mutation] = []
-    for kind in KINDS:
-        shuffled = sorted(by_kind[kind], key=lambda mutation: draw(seed, name, mutation.text))
-        chosen += shuffled[:per_kind]
-    return chosen
+def _draw_edit(edit: Edit, mask: Mask, seed: int, name: str) -> bytes:
+    """A random key of an edit, which does not change when other code of the file does."""
+    return draw(seed, name, edit.start - mask.start, edit.end - mask.start, edit.text)
+
+
+def _is_mutant(definition: str, mask: Mask, reference: str, *, needs_return: bool) -> bool:
+    """Whether a definition parses, differs from the reference in its tree, and has a `return` if it needs one."""
+    try:
+        tree = ast.parse(definition)
+    except (SyntaxError, ValueError):
+        return False
+    return ast.dump(tree) != reference and (not needs_return or _entity_returns(tree, mask))
 
 
 def _edits(module: ModuleText, mask: Mask) -> Iterator[tuple[str, Edit]]:

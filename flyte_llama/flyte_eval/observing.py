@@ -10,15 +10,16 @@ observation count. The levels are decided here, outside the sandbox.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple
 
 from pydantic import Field
 
 from flyte_llama.config import Frozen
+from flyte_llama.config.source_url import PACKAGE, is_package
 from flyte_llama.flyte_eval.exercise import LONGEST_ERROR
-from flyte_llama.flyte_eval.sandbox import Limits, Outcome, Sandbox
+from flyte_llama.flyte_eval.sandbox import Limits, Outcome, Sandbox, can_hide_package
 
 LEVELS = ("nothing", "parses", "imports", "compiles", "runs", "outputs", "graph")
 """From the lowest. runs: the answer gives outputs in every run that gave outputs for the reference. outputs: these are
@@ -32,6 +33,7 @@ NUM_RUNS = 4
 
 LIMITS = Limits(wall_s=30, cpu_s=20)
 _EXERCISE = "flyte_llama.flyte_eval.exercise:observe_entity"
+_IMPORTS = "flyte_llama.flyte_eval.exercise:imported_modules"
 _PRELOAD = ("flytekit", "flytekit.tools.translator", "pandas", "pyarrow.parquet", "pydantic")
 
 
@@ -74,11 +76,16 @@ class Observer:
 
     def __init__(self, sandbox: Sandbox) -> None:
         self._sandbox = sandbox
+        self.num_cut_off = 0
+        """Runs so far that lasted longer than `Limits.wall_s`; on a busy machine there are more."""
 
     def observe(self, trials: Sequence[Trial], *, what: str) -> list[Observation]:
         """Return one observation per trial, in order; it is partial if the trial timed out or crashed."""
         requests = [{"source": trial.source, "entity": trial.entity, "runs": NUM_RUNS} for trial in trials]
-        return [_read_observation(outcome) for outcome in self._sandbox.run(requests, what=what)]
+        outcomes = self._sandbox.run(requests, what=what)
+        # the limits of CPU time and memory, which other processes do not use up, are worded otherwise
+        self.num_cut_off += sum(outcome.status == "timeout" and outcome.detail.endswith(" s") for outcome in outcomes)
+        return [_read_observation(outcome) for outcome in outcomes]
 
     def restart(self) -> None:
         """Replace the sandbox's processes by new ones."""
@@ -86,14 +93,24 @@ class Observer:
 
 
 @contextmanager
-def open_observer(limits: Limits = LIMITS) -> Iterator[Observer]:
+def open_observer(limits: Limits = LIMITS, *, sources: Iterable[str] = ()) -> Iterator[Observer]:
     """An observer with a sandbox, which ends with the context.
 
+    Args:
+        sources: URLs of the code to observe. An installed distribution among them is hidden, so that no answer can
+            import or read the reference.
+
     Raises:
-        EvaluationError: if this machine cannot confine code.
+        EvaluationError: if this machine cannot confine code, or a source cannot be hidden: see `can_hide`.
     """
-    with Sandbox(_EXERCISE, preload=_PRELOAD, limits=limits) as sandbox:
+    hidden = [url.removeprefix(PACKAGE) for url in sources if is_package(url)]
+    with Sandbox(_EXERCISE, imports=_IMPORTS, preload=_PRELOAD, hidden=hidden, limits=limits) as sandbox:
         yield Observer(sandbox)
+
+
+def can_hide(url: str) -> bool:
+    """False if a source is an installed distribution that the sandbox needs, such as flytekit."""
+    return not is_package(url) or can_hide_package(url.removeprefix(PACKAGE), preload=_PRELOAD)
 
 
 def level_of(observation: Observation, expected: Observation) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections import defaultdict
 from collections.abc import Iterator
 
 from flyte_llama.flyte_eval.masking import Mask
@@ -38,21 +39,31 @@ _KEYWORD_TOPICS = {
 }
 
 
-def topics_of(module: ModuleText, mask: Mask) -> tuple[str, ...]:
-    """Return at least one topic, in the order of `TOPICS`.
+class ModuleTopics:
+    """The topics of the definitions of one module, which is read once for all of them."""
 
-    A module-level dataclass, dynamic workflow or launch plan that the definition refers to adds its topic. So does a
-    `map_task` over the masked task anywhere in the module.
-    """
-    names = Names(module.tree)
-    topics = {_KIND_TOPICS[mask.entity_kind], *_node_topics(names, mask.node)}
-    used = {node.id for node in ast.walk(mask.node) if isinstance(node, ast.Name)}
-    for statement in module.tree.body:
-        if statement is not mask.node:
-            topics |= {topic for name, topic in _definition_topics(names, statement) if name in used}
-    if any(mask.entity in mapped for mapped in _names_in_map_tasks(names, module.tree)):
-        topics.add("map tasks")
-    return tuple(topic for topic in TOPICS if topic in topics)
+    def __init__(self, module: ModuleText) -> None:
+        self._names = module.names
+        # Name → the topics of the statements that define it, each with its statement.
+        self._definitions: dict[str, list[tuple[ast.stmt, str]]] = defaultdict(list)
+        for statement in module.tree.body:
+            for name, topic in _definition_topics(self._names, statement):
+                self._definitions[name].append((statement, topic))
+        self._mapped = set().union(*_names_in_map_tasks(self._names, module.tree))
+
+    def of(self, mask: Mask) -> tuple[str, ...]:
+        """Return at least one topic, in the order of `TOPICS`.
+
+        A module-level dataclass, dynamic workflow or launch plan that the definition refers to adds its topic. So does
+        a `map_task` over the masked task anywhere in the module.
+        """
+        topics = {_KIND_TOPICS[mask.entity_kind], *_node_topics(self._names, mask.node)}
+        used = {node.id for node in ast.walk(mask.node) if isinstance(node, ast.Name)}
+        for name in used:
+            topics |= {topic for statement, topic in self._definitions.get(name, ()) if statement is not mask.node}
+        if mask.entity in self._mapped:
+            topics.add("map tasks")
+        return tuple(topic for topic in TOPICS if topic in topics)
 
 
 def _node_topics(names: Names, definition: ast.AST) -> Iterator[str]:

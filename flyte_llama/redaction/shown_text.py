@@ -193,11 +193,14 @@ def escape_invisible(text: str) -> str:
 
     Such characters move a terminal's cursor, change its colours, or turn the order of the text.
     """
+    return text if text.isprintable() else "".join(char if char in "\n\t" else escape_line(char) for char in text)
+
+
+def escape_line(text: str) -> str:
+    """Return the text in one line, with line breaks and tabs as escapes too."""
     if text.isprintable():
         return text
-    return "".join(
-        char if char.isprintable() or char in "\n\t" else char.encode("unicode_escape").decode() for char in text
-    )
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def _is_secret_variable(name: str) -> bool:

@@ -11,6 +11,7 @@ import yaml
 
 from flyte_llama.corpus import CorpusCard, FunnelStep, SideCount, funnel
 from flyte_llama.report.pages import render
+from flyte_llama.report.quotation import Markdown
 
 # The Hub's size categories, by number of rows.
 _SIZES = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "100K<n<1M", 10_000_000: "1M<n<10M"}
@@ -35,10 +36,8 @@ class Side(NamedTuple):
 
 def dataset_card(card: CorpusCard) -> str:
     """Return the README.md of the dataset, which consists of the folders `train` and `heldout`."""
-    front = yaml.safe_dump(_front_matter(card), sort_keys=True).strip()
-    return render(
-        "dataset.md.j2", autoescape=False, card=card, names=card.source_names, sides=_sides(card), front_matter=front
-    )
+    front = Markdown(yaml.safe_dump(_front_matter(card), sort_keys=True).strip())
+    return render("dataset.md.j2", card=card, names=card.source_names, sides=_sides(card), front_matter=front)
 
 
 def dataset_page(card: CorpusCard) -> str:

@@ -5,17 +5,20 @@ The model card adds the Hub's front matter, the data, and the limits of the figu
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
 
 from flyte_llama.corpus import CorpusCard
+from flyte_llama.report.quotation import quote_code, quote_name, quote_text
 from flyte_llama.report.report import EvaluationReport
 from flyte_llama.report.sentences import forgetting_sentence, memorisation_sentence, overall_sentence, verdict_sentences
 from flyte_llama.report.tables import Table, accuracy_table, line_tables, output_tables, overall_table
 
 CHANGES_NOTE = (
-    "Changes are in bits per byte; negative is better. With several repositories, the intervals resample them too."
+    "Changes are in bits per byte; negative is better. Intervals resample documents within their repositories; "
+    "near-copies count once."
 )
 
 OBJECTIVE_NAMES = {
@@ -42,7 +45,7 @@ def report_markdown(report: EvaluationReport) -> str:
     outputs = output_tables(report)
     if outputs:
         parts += ["## What the models wrote", *(_table_markdown(table) for table in outputs)]
-    parts += ["## Protocol", protocol_text(report)]
+    parts += ["## Protocol", quote_text(protocol_text(report))]
     return "\n\n".join(parts) + "\n"
 
 
@@ -53,16 +56,16 @@ def model_card(report: EvaluationReport) -> str:
     if base.name != "scratch" and not base.is_local:
         front["base_model"] = base.name
     name = Path(base.name).name if base.is_local else base.name
-    name = f"{name}@{base.revision}" if base.revision else name
-    training = report.training
-    method = f" ({training.method}, {OBJECTIVE_NAMES[training.objective]})" if training else ""
+    name = quote_code(f"{name}@{base.revision}" if base.revision else name)
+    protocol, training = quote_text(protocol_text(report)), report.training
+    method = quote_text(f" ({training.method}, {OBJECTIVE_NAMES[training.objective]})") if training else ""
     return f"""---
 {yaml.safe_dump(front, sort_keys=True).strip()}
 ---
 
 # Flyte Llama
 
-`{name}`, fine-tuned{method} on source code, tests and documentation, and evaluated on repositories it did not see.
+{name}, fine-tuned{method} on source code, tests and documentation, and evaluated on repositories it did not see.
 
 ## Evaluation
 
@@ -72,7 +75,7 @@ def model_card(report: EvaluationReport) -> str:
 
 {markdown_lines(report)}
 
-{protocol_text(report)} Models with different tokenizers can be compared by bits per byte, not by perplexity.
+{protocol} Models with different tokenizers can be compared by bits per byte, not by perplexity.
 {_data_section(report.corpus) if report.corpus else ""}
 ## Limits
 
@@ -83,8 +86,9 @@ Perplexity measures how well the model predicts such code, not whether the code 
 def markdown_head(report: EvaluationReport) -> str:
     """Return the headline and its verdicts, forgetting and memorisation, and the overall table."""
     parts = [
-        " ".join([overall_sentence(report), *verdict_sentences(report)]),
-        f"- Forgetting: {forgetting_sentence(report)}\n- Memorisation: {memorisation_sentence(report)}",
+        quote_text(" ".join([overall_sentence(report), *verdict_sentences(report)])),
+        f"- Forgetting: {quote_text(forgetting_sentence(report))}\n"
+        f"- Memorisation: {quote_text(memorisation_sentence(report))}",
         _table_markdown(overall_table(report)),
     ]
     return "\n\n".join(parts)
@@ -103,8 +107,9 @@ def protocol_text(report: EvaluationReport) -> str:
         f"Every token of every held-out document is scored once, in windows of {settings.window:,} tokens that move by "
         f"{settings.stride:,}; the last window ends with the document. Precision is {settings.precision}; nats are "
         f"summed in float64 and divided once; the first token is predicted from {starts}; tokenizer sha256 "
-        f"{', '.join(sorted(digests))}. Intervals are 95 % percentile intervals of a paired bootstrap with 10,000 "
-        "replicates."
+        f"{', '.join(sorted(digests))}. Intervals over documents are 95 % percentile intervals of a paired bootstrap "
+        "with 10,000 replicates, near-copies as one document; intervals over repositories are Student's, of the mean "
+        "of the repositories' changes."
     )
 
 
@@ -112,7 +117,7 @@ def _data_section(card: CorpusCard) -> str:
     """Return the split in sentences, then a table of all sources and their revisions."""
     names = card.source_names
     sources = "\n".join(
-        f"| {names[source.url]} | `{source.revision}` | {side} | {source.documents.files} |"
+        f"| {quote_name(names[source.url])} | {quote_code(source.revision)} | {side} | {source.documents.files} |"
         for side, count in (("train", card.train), ("held out", card.heldout))
         for source in count.sources
     )
@@ -131,10 +136,11 @@ Split by repository: {card.train.documents.files} train documents ({card.train.d
 
 def _table_markdown(table: Table) -> str:
     rule = ["---" if column < table.num_texts else "---:" for column in range(len(table.columns))]
-    rows = [table.columns, rule, *table.rows]
-    text = "\n".join(f"| {' | '.join(map(_escape_cell, row))} |" for row in rows)
-    return f"**{table.title}**\n\n{text}"
+    rows = [map(quote_text, table.columns), rule, *(_quote_cells(row, table.num_texts) for row in table.rows)]
+    text = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return f"**{quote_text(table.title)}**\n\n{text}"
 
 
-def _escape_cell(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+def _quote_cells(row: Sequence[str], num_texts: int) -> list[str]:
+    """Return the cells with names quoted in the columns of text, and the figures as they are."""
+    return [*map(quote_name, row[:num_texts]), *map(quote_text, row[num_texts:])]

@@ -6,6 +6,7 @@ fetches nothing and works offline as well as in a Flyte deck. Every text is esca
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from flyte_llama.evaluation.sweep import SweepTrial, rank_trials
 from flyte_llama.progress import bytes_text
 from flyte_llama.report import plots, sentences
 from flyte_llama.report.markdown import protocol_text
+from flyte_llama.report.quotation import Markdown, quote_code, quote_name
 from flyte_llama.report.report import EvaluationReport
 from flyte_llama.report.tables import accuracy_table, align_columns, line_tables, output_tables, overall_table
 from flyte_llama.training import TrainingSummary
@@ -92,14 +94,25 @@ def sweep_table(trials: Sequence[SweepTrial]) -> str:
     return align_columns(columns, rows)
 
 
-def render(name: str, *, autoescape: bool = True, **values: Any) -> str:
-    """Fill values into a template, and escape them as HTML unless `autoescape` is False (for Markdown)."""
+def render(name: str, **values: Any) -> str:
+    """Fill values into a template, and escape every text: as HTML, or for a template `.md.j2` as a name in Markdown."""
+    return _environment(is_markdown=name.endswith(".md.j2")).get_template(name).render(**values)
+
+
+@functools.cache
+def _environment(*, is_markdown: bool) -> Environment:
     environment = Environment(
         loader=PackageLoader("flyte_llama.report"),
-        autoescape=autoescape,  # noqa: S701  # off for Markdown alone
+        autoescape=not is_markdown,  # noqa: S701  # off for Markdown alone, which `_quote` escapes
+        finalize=_quote if is_markdown else None,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["code"] = quote_code
     environment.filters["size"] = bytes_text
     environment.filters["thousands"] = lambda count: f"{count:,}"
-    return environment.get_template(name).render(**values)
+    return environment
+
+
+def _quote(value: object) -> object:
+    return quote_name(value) if isinstance(value, str) and not isinstance(value, Markdown) else value

@@ -200,7 +200,7 @@ def draw_changes(lines: Sequence[Line]) -> Whiskers | None:
         change = line.changes[0]
         ends += [
             change.difference,
-            *((change.main_interval.low, change.main_interval.high) if change.main_interval else ()),
+            *((change.documents.low, change.documents.high) if change.documents else ()),
         ]
     low, high = min(ends), max(ends)
     margin = 0.04 * ((high - low) or 1.0)
@@ -211,7 +211,7 @@ def draw_changes(lines: Sequence[Line]) -> Whiskers | None:
 
     rows = []
     for line in lines:
-        interval, at = line.changes[0].main_interval, percent(line.changes[0].difference)
+        interval, at = line.changes[0].documents, percent(line.changes[0].difference)
         # Without an interval the whisker has length 0.
         rows.append(
             Whisker(line, at, percent(interval.low) if interval else at, percent(interval.high) if interval else at)

@@ -9,13 +9,14 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
-from flyte_llama.config import PublishConfig
+from flyte_llama.config import MIN_REPOSITORIES, PublishConfig
 from flyte_llama.errors import PublishError
-from flyte_llama.evaluation import PERPLEXITY, Change
+from flyte_llama.evaluation import MIN_DOCUMENTS, PERPLEXITY, Change
 from flyte_llama.model import ADAPTER_FOLDER, verify_sealed
 from flyte_llama.model.weights import WEIGHTS, listed_parts
 from flyte_llama.progress import say
 from flyte_llama.report.markdown import model_card
+from flyte_llama.report.objections import find_objections
 from flyte_llama.report.report import EvaluationReport
 from flyte_llama.report.repository import (
     TOKEN_PROBLEM,
@@ -27,7 +28,7 @@ from flyte_llama.report.repository import (
     replacement_problem,
     visibility_problem,
 )
-from flyte_llama.report.sentences import interval_text
+from flyte_llama.report.sentences import count_text, forgetting_gap, interval_text
 from flyte_llama.storage import verify
 
 CARD = "README.md"
@@ -36,14 +37,20 @@ _PUBLISHED_SUFFIXES = {".safetensors", ".json", ".jinja"}
 _PUBLISHED_FOLDERS = {"", ADAPTER_FOLDER}
 
 
-def passes_gate(report: EvaluationReport, config: PublishConfig) -> bool:
+def passes_gate(report: EvaluationReport, config: PublishConfig, *, published: str | None) -> bool:
     """Whether the configuration asks to publish the model and its report allows it; prints each reason if not.
 
     An encoder is never published: anyone who loads it would expect a model that continues text.
+
+    Args:
+        published: `evaluation.published`: the model that is published already, `none`, or None if that is not said.
     """
     if config.repository is None:
         return False
     reasons = _refusals(report, config)
+    if published is None or (published.lower() != "none" and report.change_from_published is None):
+        name = "the model that is published already" if published is None else published
+        reasons.append(f"it was not compared with {name}. Set evaluation.published, and start the same command again")
     for reason in reasons:
         say(f"not published to {config.repository}: {reason}")
     return not reasons
@@ -163,25 +170,65 @@ def _refusals(report: EvaluationReport, config: PublishConfig) -> list[str]:
     reasons = []
     if report.change is None:
         reasons.append("there is no base to compare it with")
-    elif not report.is_better:
-        reasons.append(f"the fine-tuned model is not better than its base ({_figures(report.change)})")
-    if report.change_from_published is not None and not report.beats_published:
-        reasons.append(f"it is not better than the published model ({_figures(report.change_from_published)})")
-    budget, forgotten = config.forgetting_budget, report.forgotten
-    if budget is not None and forgotten is None:
-        reasons.append(
-            f"publish.forgetting_budget = {budget:g}: general code was not measured. List some in evaluation.general, "
-            "with evaluation.probe_bytes above 0, or set the budget to null"
+    reasons += [
+        f"it is not better than {'its base' if change is report.change else 'the published model'} ({problem})"
+        for change in report.overall.changes
+        if (problem := _doubt(change, config))
+    ]
+    reasons += [f"it is {objection}" for objection in find_objections(report)]
+    return reasons + _forgetting_reasons(report, config.forgetting_budget)
+
+
+def _doubt(change: Change, config: PublishConfig) -> str:
+    """Return why a model does not count as better than a reference; empty if it does."""
+    if change.is_better:
+        return ""
+    if not change.is_better_here:
+        return _figures(change)
+    repositories = count_text(change.num_repositories, "repository")
+    if change.clustered is not None:
+        return (
+            f"{_figures(change)} on these documents, but their {repositories} differ too much to say so of others: "
+            f"mean {change.repository_mean:+.3f}, 95 % {interval_text(change.clustered)}"
         )
-    elif budget is not None and forgotten is not None and forgotten > budget:
-        reasons.append(
-            f"it needs {forgotten:.3f} bits per byte more than its base for general code, which exceeds "
-            f"publish.forgetting_budget = {budget:g}"
+    if not config.accept_few_repositories:
+        return (
+            f"{_figures(change)} on these documents, but {repositories} "
+            f"{'is' if change.num_repositories == 1 else 'are'} too few to say so of others. Hold out at least "
+            f"{MIN_REPOSITORIES}, or set publish.accept_few_repositories: true"
         )
-    return reasons
+    if change.repository_mean >= 0:
+        return f"{_figures(change)} on these documents, but the mean of {repositories} is {change.repository_mean:+.3f}"
+    return ""
+
+
+def _forgetting_reasons(report: EvaluationReport, budget: float | None) -> list[str]:
+    if budget is None:
+        return []
+    key, change = f"publish.forgetting_budget = {budget:g}", report.general_change
+    if report.general_clean is None:
+        reason, remedy = forgetting_gap(report)
+        return [f"{key}: {reason}. {remedy}, or set the budget to null"]
+    if change is None:
+        return []
+    if change.difference > budget:
+        return [
+            f"it needs {change.difference:.3f} bits per byte more than its base for general code, which exceeds {key}"
+        ]
+    if change.documents is None:
+        return [
+            f"{key}: too little general code was measured, an interval needs {MIN_DOCUMENTS} documents, near-copies "
+            "counted once. List more in evaluation.general, or set the budget to null"
+        ]
+    if change.documents.high > budget:
+        return [
+            f"it may need more bits per byte for general code than {key}: {_figures(change)}. Measure more general "
+            "code, or raise the budget"
+        ]
+    return []
 
 
 def _figures(change: Change) -> str:
-    """The change with the interval over documents, which decides."""
+    """The change with the interval over documents."""
     interval = interval_text(change.documents) or "interval unknown: too few documents"
     return f"{change.difference:+.3f} bits per byte, 95 % {interval}"

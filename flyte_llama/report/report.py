@@ -21,11 +21,13 @@ from flyte_llama.evaluation import (
     GENERAL,
     HELDOUT,
     Change,
+    ComparableText,
     Comparison,
     Line,
     Memorisation,
     align_scores,
     compare,
+    find_comparable,
     measure_memorisation,
     measured_model,
     read_scores,
@@ -34,6 +36,13 @@ from flyte_llama.evaluation import (
 from flyte_llama.evaluation.completion import read_completions
 from flyte_llama.flyte_eval import read_grades
 from flyte_llama.model import PinnedModel
+from flyte_llama.report.pairs import (
+    WrittenChange,
+    compare_completions,
+    compare_grades,
+    match_completions,
+    match_grades,
+)
 from flyte_llama.report.plots import Histogram, PositionLosses, make_histogram, sum_by_position
 from flyte_llama.report.writing import (
     CompletionSummary,
@@ -44,6 +53,7 @@ from flyte_llama.report.writing import (
     summarise_completions,
     summarise_grades,
 )
+from flyte_llama.storage import verify
 from flyte_llama.training import TrainingSummary
 
 MAX_MODELS = 3
@@ -92,15 +102,27 @@ class EvaluationReport(Frozen):
     protocol: Protocol
     heldout: Comparison
     general: Comparison | None
-    """General code, unlike the corpus, to measure forgetting; None if not measured."""
+    """General code, unlike the corpus; None if not measured. Its lines by stratum tell how much of it is in train."""
 
     memorisation: Memorisation | None
-    """None if train text was not measured, or too little of it is comparable with the held-out text."""
+    """None if there is too little text that can be compared."""
+
+    comparable: ComparableText
+    """The train and held-out text that can be compared to check for memorisation."""
 
     positions: list[PositionLosses]
     histogram: Histogram
     completions: list[CompletionSummary]
     flyte_eval: list[FlyteEvalSummary]
+    flyte_eval_reason: str = ""
+    """Why FlyteEval has no items, as a sentence; empty if it has some, or was not asked for."""
+
+    written_changes: list[WrittenChange]
+    """How completions and FlyteEval changed from each reference, on the same cases."""
+
+    left_out: list[str]
+    """Sentences on completions and answers that were not measured on all models, so they are not compared."""
+
     samples: list[Sample]
     corpus: CorpusCard | None
     training: TrainingSummary | None
@@ -127,19 +149,30 @@ class EvaluationReport(Frozen):
 
     @property
     def is_better(self) -> bool:
-        """Whether the model needs significantly fewer bits than its base for the held-out text."""
-        return self.change is not None and needs_fewer_bits(self.change)
+        """Whether the model is better than its base, on other repositories than the held-out ones too."""
+        return self.change is not None and self.change.is_better
 
     @property
     def beats_published(self) -> bool | None:
-        """Whether it needs significantly fewer bits than the published model; None if none was measured."""
+        """Whether it is better than the published model in the same way; None if none was measured."""
         change = self.change_from_published
-        return None if change is None else needs_fewer_bits(change)
+        return None if change is None else change.is_better
+
+    @property
+    def general_clean(self) -> Line | None:
+        """The general code that shares no text with train; None if there is none, or it was not compared with train."""
+        strata = self.general.by.get("stratum", []) if self.general else []
+        return next((line for line in strata if line.name == "clean"), None)
+
+    @property
+    def general_change(self) -> Change | None:
+        """The change from the base on `general_clean`; None without such code, or without a base."""
+        return self.general_clean.changes[0] if self.general_clean and self.general_clean.changes else None
 
     @property
     def forgotten(self) -> float | None:
-        """Additional bits per byte that the model needs for general code, compared with its base; negative if fewer."""
-        return self.general.overall.changes[0].difference if self.general and self.general.overall.changes else None
+        """Additional bits per byte that the model needs for `general_clean`; negative if fewer than its base."""
+        return None if self.general_change is None else self.general_change.difference
 
     def __repr__(self) -> str:
         """One line, since `pyflyte run` prints the report."""
@@ -189,9 +222,11 @@ def make_report(
         name: [score for score in model_scores if score.role == HELDOUT] for name, model_scores in scores.items()
     }
 
-    # read the texts that the models wrote
-    completions = {name: read_completions(folder) for name, folder in _folders(models, "completions").items()}
-    grades = {name: read_grades(folder) for name, folder in _folders(models, "grades").items()}
+    # read the texts that the models wrote, and keep the cases that all of them were measured on
+    completions, grades = (
+        match_completions({name: read_completions(folder) for name, folder in _folders(models, "completions").items()}),
+        match_grades({name: read_grades(folder) for name, folder in _folders(models, "grades").items()}),
+    )
 
     return EvaluationReport(
         models=[
@@ -207,24 +242,26 @@ def make_report(
         heldout=compared,
         general=compare(scores, role=GENERAL),
         memorisation=measure_memorisation(scores),
+        comparable=find_comparable(scores),
         positions=sum_by_position(heldout),
         histogram=make_histogram(heldout),
-        completions=summarise_completions(completions),
-        flyte_eval=summarise_grades(grades),
-        samples=choose_completion_samples(completions, repository_names(scores)) + choose_grade_samples(grades),
+        completions=summarise_completions(completions.rows),
+        flyte_eval=summarise_grades(grades.rows),
+        flyte_eval_reason=next(
+            (reason for folder in _folders(models, "grades").values() if (reason := verify(folder).get("reason"))), ""
+        ),
+        written_changes=compare_completions(completions.rows) + compare_grades(grades.rows),
+        left_out=[
+            *_not_measured(models, "completions"),
+            *completions.left_out,
+            *_not_measured(models, "grades"),
+            *grades.left_out,
+        ],
+        samples=choose_completion_samples(completions.rows, repository_names(scores))
+        + choose_grade_samples(grades.rows),
         corpus=corpus,
         training=training,
     )
-
-
-def needs_fewer_bits(change: Change) -> bool:
-    """Whether the 95 % interval over documents lies below 0."""
-    return change.documents is not None and change.documents.high < 0
-
-
-def needs_more_bits(change: Change) -> bool:
-    """Whether the 95 % interval over documents lies above 0."""
-    return change.documents is not None and change.documents.low > 0
 
 
 def _protocol(manifest: dict[str, Any]) -> Protocol:
@@ -235,3 +272,12 @@ def _protocol(manifest: dict[str, Any]) -> Protocol:
 def _folders(models: Sequence[MeasuredModel], name: str) -> dict[str, Path]:
     """Return model → its folder of this name. Models without one are left out."""
     return {model.name: model.folder / name for model in models if (model.folder / name).is_dir()}
+
+
+def _not_measured(models: Sequence[MeasuredModel], name: str) -> list[str]:
+    """Return a sentence if only some of the models have a folder of this name."""
+    missing = [model.name for model in models if not (model.folder / name).is_dir()]
+    if not missing or len(missing) == len(models):
+        return []
+    what = "FlyteEval" if name == "grades" else "completions"
+    return [f"{what}: {', '.join(missing)} has none, so it is not compared with the others."]

@@ -1,12 +1,18 @@
 """The report in sentences, shared by all its forms: did the model change, by how much, and how certain is it?
 
-Plain text: the page escapes it, and Markdown and the table take it as it is.
+Plain text: the page and Markdown escape it, each in its way.
 """
 
 from __future__ import annotations
 
-from flyte_llama.evaluation import MIN_DOCUMENTS, Change, Interval
-from flyte_llama.report.report import EvaluationReport, needs_fewer_bits, needs_more_bits
+from collections.abc import Sequence
+
+from flyte_llama.evaluation import MIN_DOCUMENTS, Change, ComparableText, Interval
+from flyte_llama.report.objections import find_contradictions
+from flyte_llama.report.report import EvaluationReport
+
+_MAX_NAMES = 6
+"""Languages and kinds that a sentence lists."""
 
 
 def overall_sentence(report: EvaluationReport) -> str:
@@ -17,42 +23,71 @@ def overall_sentence(report: EvaluationReport) -> str:
     if report.change is not None:
         text += f", a change of {report.change.difference:+.3f}{_with_intervals(report.change)}"
     documents = count_text(line.num_documents, "document")
+    if line.num_cases < line.num_documents:
+        documents += f" ({line.num_cases:,} with near-copies counted once)"
     repositories = count_text(line.num_repositories, "repository")
     return f"{text}; {documents} of {repositories}, {line.num_bytes:,} bytes."
 
 
 def verdict_sentences(report: EvaluationReport) -> list[str]:
-    """Return one sentence per reference (base, published): is the model better, worse, or indistinguishable?"""
-    return [_verdict(change) for change in (report.change, report.change_from_published) if change is not None]
+    """Return one sentence per reference (base, published): is the model better, worse, or indistinguishable?
+
+    Then one for each figure that contradicts them, and for what could not be compared.
+    """
+    verdicts = [_verdict(change) for change in (report.change, report.change_from_published) if change is not None]
+    return [
+        *verdicts,
+        *(f"The figures contradict each other: it is {phrase}." for phrase in find_contradictions(report)),
+        *report.left_out,
+    ]
 
 
 def forgetting_sentence(report: EvaluationReport) -> str:
-    """Return the change on general code, which is unlike the corpus: did the model forget any of it?"""
-    if report.general is None:
-        return "General code was not measured, so forgetting is unknown."
-    line = report.general.overall
-    sample = f"{count_text(line.num_documents, 'document')} of general code, {line.num_bytes:,} bytes: "
+    """Return the change on general code that shares no text with train: did the model forget any of it?"""
+    line = report.general_clean
+    if line is None:
+        reason, remedy = forgetting_gap(report)
+        return f"{reason[0].upper()}{reason[1:]}, so forgetting is unknown. {remedy}."
+    sample = f"{count_text(line.num_documents, 'document')} of general code not in train, {line.num_bytes:,} bytes: "
     bits = " → ".join(f"{figure.bits_per_byte:.3f}" for figure in line.figures)
     if not line.changes:
-        return f"{sample}{bits} bits per byte."
+        return f"{sample}{bits} bits per byte.{_general_in_train(report)}"
     change = line.changes[0]
-    if needs_more_bits(change):
+    if change.is_worse_here:
         conclusion = "some of it was forgotten."
-    elif needs_fewer_bits(change):
+    elif change.is_better_here:
         conclusion = "on average nothing was forgotten."
     else:
         conclusion = "the change cannot be told apart from zero."
-    return f"{sample}{bits} bits per byte, a change of {change.difference:+.3f}{_with_intervals(change)}; {conclusion}"
+    text = f"{sample}{bits} bits per byte, a change of {change.difference:+.3f}{_with_intervals(change)}; {conclusion}"
+    return text + _general_in_train(report)
+
+
+def forgetting_gap(report: EvaluationReport) -> tuple[str, str]:
+    """Return why a report has no `general_clean`, beginning in lower case, and what to do."""
+    if report.general is None:
+        return (
+            "general code was not measured",
+            "Name packages in evaluation.general that are not in the corpus, and set evaluation.probe_bytes above 0",
+        )
+    if "stratum" not in report.general.by:
+        return "general code was not compared with train text", "Give the train folder with --train"
+    whole = report.general.overall
+    sample = f"{count_text(whole.num_documents, 'document')}, {whole.num_bytes:,} bytes"
+    return (
+        f"all general code that was measured ({sample}) shares text with train",
+        "Name packages in evaluation.general that train does not contain",
+    )
 
 
 def memorisation_sentence(report: EvaluationReport) -> str:
     """Return the gain on train text compared with the gain on similar unseen text: did the model memorise?"""
     check = report.memorisation
     if check is None:
-        return "No train text comparable with the held-out text was measured, so memorisation is unknown."
+        return _memorisation_gap(report.comparable)
     sample = (
         f"{count_text(check.num_train, 'train document')} ({check.train_bytes:,} bytes) against {check.num_heldout:,} "
-        f"held-out ({check.heldout_bytes:,} bytes) of {', '.join(check.of)}, weighted like the held-out text"
+        f"held-out ({check.heldout_bytes:,} bytes) of {_name_some(check.of)}, weighted like the held-out text"
     )
     if not check.extra_gains:
         return f"{sample}: {check.train[0]:.3f} bits per byte on train text, {check.heldout[0]:.3f} on held-out text."
@@ -85,27 +120,83 @@ def count_text(count: int, noun: str) -> str:
     return f"{count:,} {plural}"
 
 
+def _general_in_train(report: EvaluationReport) -> str:
+    """Return the sentences that follow the figure of `general_clean`: what is not in it, and what it lacks."""
+    clean, general = report.general_clean, report.general
+    if clean is None or general is None:
+        return ""
+    whole, text = general.overall, ""
+    if clean.num_documents < whole.num_documents:
+        with_them = f"the model needs {whole.figures[-1].bits_per_byte:.3f} bits per byte"
+        if whole.changes:
+            with_them = f"the change is {whole.changes[0].difference:+.3f}{_with_intervals(whole.changes[0])}"
+        text = (
+            f" {whole.num_documents - clean.num_documents:,} of {whole.num_documents:,} documents of general code "
+            f"({whole.num_bytes - clean.num_bytes:,} of {whole.num_bytes:,} bytes) share text with train and do not "
+            f"count; with them, {with_them}."
+        )
+    if clean.figures[-1].interval is None:
+        text += (
+            " Name more packages in evaluation.general that train does not contain, or raise evaluation.probe_bytes."
+        )
+    return text
+
+
+def _memorisation_gap(text: ComparableText) -> str:
+    """Return why memorisation was not measured, and what to do."""
+    if not text.measured_train:
+        return (
+            "No train text was measured, so memorisation is unknown. Set evaluation.probe_bytes above 0, and train on "
+            "some of the languages and kinds that are held out; `flyte-llama evaluate` also needs --train."
+        )
+    counts = (
+        f"{text.num_train:,} of {text.measured_train:,} train documents and {text.num_heldout:,} of "
+        f"{text.measured_heldout:,} held-out documents are of a language and kind that both sides have"
+    )
+    more_train = "Raise evaluation.probe_bytes to measure more of train, or add such documents to corpus.train."
+    more_heldout = "Hold out more documents of the languages and kinds that are in train."
+    few_train, few_heldout = text.train_cases < MIN_DOCUMENTS, text.heldout_cases < MIN_DOCUMENTS
+    if few_train or few_heldout:
+        reason = f"the comparison needs {MIN_DOCUMENTS} of each, near-copies counted once"
+        remedies = [more_train] * few_train + [more_heldout] * few_heldout
+    else:
+        reason = "one of them weighs more than all others of its side"
+        remedies = [more_train, more_heldout]
+    return f"{counts}; {reason}, so memorisation is unknown. {' '.join(remedies)}"
+
+
+def _name_some(names: Sequence[str]) -> str:
+    """Return the first names, and how many more there are."""
+    more = len(names) - _MAX_NAMES
+    return ", ".join(names[:_MAX_NAMES]) + (f" and {more:,} more" if more > 0 else "")
+
+
 def _with_intervals(change: Change) -> str:
     if change.documents is None:
         return " (too few documents for an interval)"
-    if change.clustered is None:
-        return f" (95 % interval: {interval_text(change.documents)}, documents resampled)"
-    return (
-        f" (95 % intervals: {interval_text(change.clustered)} with repositories resampled, "
-        f"{interval_text(change.documents)} with documents resampled)"
-    )
+    text = f" (95 % interval: {interval_text(change.documents)}, documents resampled"
+    if change.clustered is not None:
+        text += (
+            f"; mean of {change.num_repositories} repositories {change.repository_mean:+.3f}, 95 % interval: "
+            f"{interval_text(change.clustered)}"
+        )
+    return f"{text})"
 
 
 def _verdict(change: Change) -> str:
     subject, reference = f"The {change.subject} model", f"the {change.reference} model"
     if change.documents is None:
-        return f"{subject} cannot be told apart from {reference}: an interval needs at least {MIN_DOCUMENTS} documents."
-    if needs_more_bits(change):
-        return f"{subject} is worse than {reference}."
-    if not needs_fewer_bits(change):
-        return f"{subject} is not better than {reference}: the two cannot be told apart on these documents."
-    if change.clustered is None:
-        return f"{subject} is better than {reference} on this repository; other repositories were not measured."
-    if change.clustered.high >= 0:
-        return f"{subject} is better than {reference} on these repositories, but perhaps not on similar ones."
-    return f"{subject} is better than {reference}."
+        return (
+            f"{subject} cannot be told apart from {reference}: an interval needs at least {MIN_DOCUMENTS} documents, "
+            "near-copies counted once."
+        )
+    if change.is_better or change.is_worse:
+        return f"{subject} is {'better' if change.is_better else 'worse'} than {reference}."
+    if change.is_better_here or change.is_worse_here:
+        repositories = count_text(change.num_repositories, "repository")
+        reason = "too few" if change.has_few_repositories else "too different"
+        return (
+            f"{subject} is {'better' if change.is_better_here else 'worse'} than {reference} on these documents of "
+            f"{repositories}: {reason} to say so of other repositories."
+        )
+    return f"{subject} is not better than {reference}: the two cannot be told apart on these documents."

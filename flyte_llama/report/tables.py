@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from flyte_llama.evaluation import Line
+from flyte_llama.redaction import escape_line
 from flyte_llama.report.report import EvaluationReport
 from flyte_llama.report.sentences import (
     forgetting_sentence,
@@ -56,7 +57,8 @@ def report_table(report: EvaluationReport) -> str:
         *_other_sentences(report),
         *_output_sentences(report),
     ]
-    return "\n".join([text, *(textwrap.fill(sentence, _WIDTH, subsequent_indent="  ") for sentence in sentences)])
+    wrapped = (textwrap.fill(escape_line(sentence), _WIDTH, subsequent_indent="  ") for sentence in sentences)
+    return "\n".join([text, *wrapped])
 
 
 def overall_table(report: EvaluationReport) -> Table:
@@ -86,6 +88,8 @@ def line_tables(report: EvaluationReport) -> list[Table]:
     if report.general is not None:
         lines = [report.general.overall, *report.general.by["repository"]]
         tables.append(Table("General code", columns, _line_rows(lines)))
+        if strata := report.general.by.get("stratum"):
+            tables.append(Table("General code by overlap with train text", columns, _line_rows(strata)))
     return tables
 
 
@@ -120,7 +124,8 @@ def output_tables(report: EvaluationReport) -> list[Table]:
 def align_columns(columns: Sequence[str], *sections: Sequence[Sequence[str]]) -> str:
     """Lay out rows under their column names, with a rule below the names and each section.
 
-    The first column is left-aligned, the others right-aligned.
+    The first column is left-aligned, the others right-aligned. A cell stays in its line: what is not printable is shown
+    as an escape.
 
     >>> print(align_columns(("name", "docs"), [("overall", "12")], [("a/b", "5"), ("c/d", "7")]))
     name     docs
@@ -131,21 +136,16 @@ def align_columns(columns: Sequence[str], *sections: Sequence[Sequence[str]]) ->
     c/d         7
     -------------
     """
-    rows = [columns, *itertools.chain(*sections)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(columns))]
+    shown = [[[*map(escape_line, row)] for row in section] for section in ([columns], *sections)]
+    widths = [max(map(len, column)) for column in zip(*itertools.chain(*shown), strict=True)]
     rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
-    lines = [_align_row(columns, widths), rule]
-    for section in sections:
-        lines += [*(_align_row(row, widths) for row in section), rule]
-    return "\n".join(lines)
+    return "\n".join(line for rows in shown for line in (*(_align_row(row, widths) for row in rows), rule))
 
 
 def _other_sentences(report: EvaluationReport) -> Iterator[str]:
-    """Yield forgetting, memorisation and the length of training, as far as they are known."""
-    if report.general is not None:
-        yield f"general code: {forgetting_sentence(report)}"
-    if report.memorisation is not None:
-        yield f"train text: {memorisation_sentence(report)}"
+    """Yield forgetting and memorisation, or why they are unknown, and the length of training if it is known."""
+    yield f"general code: {forgetting_sentence(report)}"
+    yield f"train text: {memorisation_sentence(report)}"
     if report.training is not None:
         trained = report.training
         yield f"trained on {trained.num_tokens:,} tokens in {trained.num_steps:,} steps, {trained.wall_s:,.0f} s"
@@ -165,6 +165,8 @@ def _output_sentences(report: EvaluationReport) -> Iterator[str]:
             f"{summary.pass_at[0].share:.3f} {interval_text(summary.interval, sign=False)}" for summary in answered
         )
         yield f"FlyteEval, {layout}: pass@1 {passed} of {answered[-1].num_items:,} items"
+    if report.flyte_eval_reason:
+        yield f"FlyteEval was not measured: {report.flyte_eval_reason}"
 
 
 def _shows_perplexity(report: EvaluationReport) -> bool:
@@ -182,9 +184,7 @@ def _text_columns(report: EvaluationReport) -> tuple[str, ...]:
 
 def _text_cells(line: Line, report: EvaluationReport) -> tuple[str, ...]:
     perplexity = [f"{figure.perplexity:,.2f}" for figure in line.figures] if _shows_perplexity(report) else []
-    change = (
-        [f"{line.changes[0].difference:+.3f} {interval_text(line.changes[0].main_interval)}"] if line.changes else []
-    )
+    change = [f"{line.changes[0].difference:+.3f} {interval_text(line.changes[0].documents)}"] if line.changes else []
     return (
         line.name,
         f"{line.num_documents:,}",
@@ -216,7 +216,7 @@ def _line_rows(lines: Sequence[Line]) -> list[Sequence[str]]:
         row = [line.name, f"{line.num_documents:,}", f"{line.num_bytes:,}"]
         row += [f"{figure.bits_per_byte:.3f}" for figure in line.figures]
         for change in line.changes:
-            row += [f"{change.difference:+.3f}", interval_text(change.main_interval) or "too few"]
+            row += [f"{change.difference:+.3f}", interval_text(change.documents) or "too few"]
         rows.append(row)
     return rows
 
@@ -240,7 +240,9 @@ def _completion_table(report: EvaluationReport) -> Table:
 
 
 def _flyte_eval_tables(report: EvaluationReport) -> Iterator[Table]:
-    """Yield pass@k, pass@1 by tier and by topic, and the answers by level."""
+    """Yield pass@k, pass@1 by tier and by topic, and the answers by level; or why there are none."""
+    if report.flyte_eval_reason:
+        yield Table("FlyteEval", ("was not measured, because",), [(report.flyte_eval_reason,)], num_texts=1)
     # one row per model and layout, one column per k
     ks = sorted({passed.k for summary in report.flyte_eval for passed in summary.pass_at})
     rows: list[Sequence[str]] = []

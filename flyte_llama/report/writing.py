@@ -10,13 +10,10 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
-import numpy as np
-
 from flyte_llama.config import Frozen
 from flyte_llama.documents import draw
 from flyte_llama.evaluation import Interval, wilson_interval
 from flyte_llama.evaluation.completion import Completion
-from flyte_llama.evaluation.intervals import REPLICATES, percentile_interval
 from flyte_llama.flyte_eval import LEVELS, Grade
 from flyte_llama.redaction import redact
 
@@ -74,7 +71,8 @@ class FlyteEvalSummary(Frozen):
     num_answers: int
     pass_at: list[PassAt]
     interval: Interval
-    """95 % interval of pass@1: Wilson's with one answer per item, a bootstrap over items with several."""
+    """95 % interval of pass@1: Wilson's, with items as cases; with several answers, an item counts the share that
+    passed."""
 
     rungs: list[LevelCount]
     """From the lowest level to the highest."""
@@ -241,7 +239,8 @@ def _summarise_layout(model: str, layout: str, rows: Sequence[Grade]) -> FlyteEv
         num_items=len(items),
         num_answers=len(rows),
         pass_at=pass_at,
-        interval=_pass_interval([(_num_passed(answers), len(answers)) for answers in items.values()]),
+        # Answers to one item resemble each other, so an item is one case, however many answers it has.
+        interval=wilson_interval(math.fsum(_num_passed(each) / len(each) for each in items.values()), len(items)),
         rungs=[LevelCount(rung=level, num_answers=levels[level]) for level in sorted(levels, key=level_sort_key)],
         by_tier=_pass_by_name(items, lambda row: [row.tier]),
         by_topic=_pass_by_name(items, lambda row: row.topics),
@@ -250,20 +249,6 @@ def _summarise_layout(model: str, layout: str, rows: Sequence[Grade]) -> FlyteEv
 
 def _num_passed(rows: Sequence[Grade]) -> int:
     return sum(row.passed for row in rows)
-
-
-def _pass_interval(items: Sequence[tuple[int, int]]) -> Interval:
-    """Return the 95 % interval of pass@1.
-
-    Args:
-        items: (passed, answers) of each item.
-    """
-    if all(answers == 1 for _, answers in items):
-        return wilson_interval(sum(passed for passed, _ in items), len(items))
-    shares = np.array([passed / answers for passed, answers in items])
-    # Answers to one item resemble each other, so items are resampled, not answers.
-    drawn = np.random.default_rng(0).integers(0, len(shares), size=(REPLICATES, len(shares)))
-    return percentile_interval(shares[drawn].mean(axis=1), cases=max(2, len(shares)))
 
 
 def _pass_by_name(items: Mapping[str, list[Grade]], names: Callable[[Grade], Sequence[str]]) -> list[GroupResult]:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from flytekit import Deck, FlyteDirectory, FlyteFile, task
 
-from flyte_llama.config import ExperimentConfig, PublishConfig
+from flyte_llama.config import EvaluationConfig, ExperimentConfig, PublishConfig
 from flyte_llama.corpus import CorpusCard
 from flyte_llama.evaluation import measured_model
 from flyte_llama.model import PinnedModel
@@ -84,9 +84,11 @@ def report(
 
 
 @task(**UPLOADER, retries=1, secret_requests=HUB_SECRETS)
-def publish(model: FlyteDirectory, report: EvaluationReport, publish: PublishConfig) -> str:
+def publish(
+    model: FlyteDirectory, report: EvaluationReport, publish: PublishConfig, evaluation: EvaluationConfig
+) -> str:
     """The URL of the published commit; empty if no repository is configured or the gate refuses the model."""
-    if publish.repository is None or not passes_gate(report, publish):
+    if publish.repository is None or not passes_gate(report, publish, published=evaluation.published):
         return ""
     token = os.environ.get(HUB_TOKEN)
     with retry_network_errors():

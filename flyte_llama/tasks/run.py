@@ -21,6 +21,7 @@ from flyte_llama.config import (
 )
 from flyte_llama.config.problems import report_problems
 from flyte_llama.errors import PublishError
+from flyte_llama.flyte_eval import describe_machine
 from flyte_llama.preflight import preflight_problems
 from flyte_llama.progress import INTERRUPTED, escape_unknown_characters, exit_on_interrupt
 from flyte_llama.report.repository import check_publishing
@@ -33,12 +34,14 @@ from flyte_llama.workspace import open_output
 class RunParts(NamedTuple):
     """The parts of a configuration, each the whole input of some task, so that a cached task sees nothing else of it.
 
-    The generations count the damaged folders that earlier runs found; see `cache`.
+    The generations count the damaged folders that earlier runs found; see `cache`. `machine` describes the machine of
+    `start_run`, for FlyteEval: what it could not run there is run again where it can be.
     """
 
     config: ExperimentConfig
     corpus: CorpusConfig
     documents: DocumentsConfig
+    leak_words: int
     composition: CompositionConfig
     model: ModelConfig
     released: str
@@ -52,6 +55,7 @@ class RunParts(NamedTuple):
     evaluation: EvaluationConfig
     window: int
     flyte_eval: FlyteEvalConfig
+    machine: str
     publish: PublishConfig
     data_generation: str
     training_generation: str
@@ -88,6 +92,7 @@ def start_run(config: ExperimentConfig) -> RunParts:
         config=config,
         corpus=config.corpus,
         documents=config.corpus.documents,
+        leak_words=config.corpus.leakage.num_words,
         composition=config.composition,
         model=config.model,
         released=config.model.released,
@@ -101,6 +106,7 @@ def start_run(config: ExperimentConfig) -> RunParts:
         evaluation=evaluation,
         window=evaluation.window,
         flyte_eval=evaluation.flyte_eval,
+        machine="" if evaluation.flyte_eval.source == "none" else describe_machine(),
         publish=config.publish,
         data_generation=generations[0],
         training_generation=generations[1],

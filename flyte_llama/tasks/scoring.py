@@ -1,6 +1,6 @@
 """The tasks that build the evaluation suite, measure models on it (one pod per shard), and join the results.
 
-No task reads its input `generation`: it is part of the cache's key, see `cache`.
+No task reads its inputs `generation` and `machine`: they are part of the cache's key, see `cache` and `RunParts`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from flytekit import Cache, FlyteDirectory, task
 from flyte_llama.config import DocumentsConfig, EvaluationConfig, FlyteEvalConfig, ModelConfig, ObjectiveConfig
 from flyte_llama.documents import rules_version
 from flyte_llama.evaluation.measure import join_parts, make_items, make_suite, measure_model
+from flyte_llama.flyte_eval.mining import VERSION
 from flyte_llama.model import PinnedModel, prepare_base
 from flyte_llama.model import pin_model as pin_one_model
 from flyte_llama.tasks.cache import MadeBy
@@ -24,8 +25,8 @@ class Pairs(NamedTuple):
     shards: list[FlyteDirectory]
 
 
-@task(**CORPUS, retries=1, cache=Cache(version="2", serialize=True))
-def mine_flyte_eval(heldout: FlyteDirectory, flyte_eval: FlyteEvalConfig, generation: str) -> Folder:
+@task(**CORPUS, retries=1, cache=Cache(version=VERSION, serialize=True))
+def mine_flyte_eval(heldout: FlyteDirectory, flyte_eval: FlyteEvalConfig, machine: str, generation: str) -> Folder:
     """The items of FlyteEval. Runs held-out code in a sandbox, in a pod without secrets."""
     folder = new_folder("items")
     with retry_network_errors():
@@ -33,19 +34,21 @@ def mine_flyte_eval(heldout: FlyteDirectory, flyte_eval: FlyteEvalConfig, genera
     return upload(folder)
 
 
-@task(**CORPUS, retries=1, cache=Cache(version=f"2 {rules_version()}", serialize=True))
+@task(**CORPUS, retries=1, cache=Cache(version=f"3 {rules_version()}", serialize=True))
 def build_suite(
     heldout: FlyteDirectory,
     train: FlyteDirectory,
     items: FlyteDirectory,
     evaluation: EvaluationConfig,
     documents: DocumentsConfig,
+    leak_words: int,
     generation: str,
 ) -> list[Folder]:
     """The suite that every model is measured on, in `evaluation.shards` folders."""
     shards = [new_folder("suite") for _ in range(evaluation.shards)]
     with retry_network_errors():
-        make_suite(download(heldout), download(train), download(items), evaluation, documents, shards=shards)
+        folders = download(heldout), download(train), download(items)
+        make_suite(*folders, evaluation, documents, leak_words=leak_words, shards=shards)
     return [upload(folder) for folder in shards]
 
 
@@ -74,7 +77,7 @@ def pair(models: list[FlyteDirectory], shards: list[FlyteDirectory]) -> Pairs:
     return Pairs([model for model in models for _ in shards], [shard for _ in models for shard in shards])
 
 
-@task(**ONE_GPU, retries=3, secret_requests=HUB_SECRETS, cache=Cache(version="5", serialize=True))
+@task(**ONE_GPU, retries=3, secret_requests=HUB_SECRETS, cache=Cache(version="6", serialize=True))
 def evaluate(
     model: FlyteDirectory,
     shard: FlyteDirectory,
@@ -96,7 +99,7 @@ def evaluate(
     return upload(folder)
 
 
-@task(**CORPUS, retries=1, cache=Cache(version="2", serialize=True))
+@task(**CORPUS, retries=1, cache=Cache(version="3", serialize=True))
 def join_shards(parts: list[FlyteDirectory], items: FlyteDirectory, generation: str) -> list[Folder]:
     """Join the results of one model into one folder; an empty list stays empty.
 

@@ -32,6 +32,23 @@ def test_h_is_help(command: list[str]):
     assert run(*command, "-h").output == run(*command, "--help").output
 
 
+@pytest.mark.parametrize(
+    ("accepts", "words"), [("true", "on the held-out documents"), ("false", "beyond the held-out repositories")]
+)
+def test_check_says_what_a_model_must_show_to_be_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accepts: str, words: str
+):
+    monkeypatch.setenv("HF_TOKEN", "a token")
+    file = tmp_path / "publishing.yaml"
+    file.write_text(
+        f"{LOCAL.read_text()}  published: none\n"
+        f"publish: {{repository: owner/model, accept_few_repositories: {accepts}}}\n"
+    )
+    result = run("check", file)
+    assert result.exit_code == 0, result.output
+    assert f"owner/model, if the model is better than its base {words} and nothing speaks against it" in result.output
+
+
 def test_problems_of_the_file_and_of_this_machine_come_in_one_report(make_repo: MakeRepo, tmp_path: Path):
     repo = make_repo("one", {"a.py": "x = 1\n"})
     file = tmp_path / "wip.yaml"
@@ -46,11 +63,12 @@ def test_problems_of_the_file_and_of_this_machine_come_in_one_report(make_repo: 
     )
     result = run("check", file)
     assert result.exit_code == 2
-    assert f"Error: {file}: 8 problems; nothing was fetched or run:" in result.output
+    assert f"Error: {file}: 9 problems; nothing was fetched or run:" in result.output
     for expected in (
         "line 5: training.epochs = 0",
         "line 6: publish.repository = owner/model: there is no hub token",
         "evaluation.published: is not set",
+        "line 3: corpus.heldout: 1 repository is too few",
         "line 2: corpus.train[0].url = ",
         "line 2: corpus.train[1].url = /nowhere",
         "line 3: corpus.heldout[0].url = package:no-such-package",

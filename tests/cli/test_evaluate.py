@@ -15,6 +15,8 @@ from flyte_llama.config import EvaluationConfig
 from flyte_llama.documents import write_documents
 from flyte_llama.evaluation.scoring import score_documents
 from flyte_llama.evaluation.suite import SuiteDocument
+from flyte_llama.flyte_eval import read_items
+from flyte_llama.flyte_eval.sandbox import confinement_problem
 from flyte_llama.model import open_model
 from flyte_llama.report import EvaluationReport
 from tests.conftest import TEXTS, MakeRepo, document
@@ -29,6 +31,11 @@ evaluation:
    flyte_eval: {source: none}}
 training: {precision: fp32}
 """
+
+
+@pytest.fixture(autouse=True)
+def _own_output_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLYTE_LLAMA_OUTPUT", str(tmp_path / "output"))
 
 
 def evaluate(*arguments: object) -> Result:
@@ -101,6 +108,32 @@ def test_a_second_call_writes_over_the_first_but_over_nothing_else(config_file: 
     assert result.exit_code == 2
     assert "is not empty, and no evaluation wrote it" in result.output
     assert (tmp_path / "mine.txt").read_text() == "mine"
+
+
+def test_code_without_flyte_has_no_items_and_the_report_says_why(config_file: Path, model: Path, tmp_path: Path):
+    config_file.write_text(config_file.read_text().replace("{source: none}", "{source: heldout}"))
+    write_documents(tmp_path / "heldout", [document(TEXTS[0])])
+    options = ("--config", config_file, "--heldout", tmp_path / "heldout", "--output", tmp_path / "out")
+    result = evaluate("--model", model, "--base", model, *options)
+    assert result.exit_code == 0, result.output
+    reason = "no Python file of the held-out code imports flytekit."
+    assert f"FlyteEval was not measured: {reason}" in result.stdout
+    for name in ("report.html", "report.md", "report.json"):
+        assert reason in (tmp_path / "out" / name).read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(confinement_problem() is not None, reason=str(confinement_problem()))
+def test_a_second_call_does_not_mine_again(config_file: Path, model: Path, tmp_path: Path):
+    config_file.write_text(config_file.read_text().replace("{source: none}", "{source: heldout, tasks: 1}"))
+    write_documents(tmp_path / "heldout", [document(TEXTS[1].replace("2 * n", "2 * n + 1"))])
+    options = ("--config", config_file, "--heldout", tmp_path / "heldout")
+    first, second = (evaluate("--model", model, *options, "--output", tmp_path / name) for name in ("a", "b"))
+    assert (first.exit_code, second.exit_code) == (0, 0), second.output
+    assert "running originals" in first.output
+    assert "running originals" not in second.output
+    assert read_items(tmp_path / "a/items") == read_items(tmp_path / "b/items")
+    assert len(read_items(tmp_path / "a/items")[0]) == 1
 
 
 def test_the_results_of_an_earlier_call_stay_until_everything_is_measured(

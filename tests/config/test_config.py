@@ -209,7 +209,7 @@ def test_pyflyte_can_read_every_shipped_configuration(path: Path):
     json.dumps(yaml.safe_load(path.read_text()))
 
 
-PUBLISH = {"repository": "owner/model"}
+PUBLISH = {"repository": "owner/model", "accept_few_repositories": True}
 ENCODER = {"kind": "mixture", "mixture": {"mlm": 2, "clm": 0}}
 
 
@@ -238,6 +238,17 @@ ENCODER = {"kind": "mixture", "mixture": {"mlm": 2, "clm": 0}}
 )
 def test_a_model_that_could_never_be_published_is_refused_before_it_is_trained(changes: dict, expected: str):
     assert expected in problems(publish=PUBLISH, **changes)
+
+
+@pytest.mark.parametrize(("count", "words"), [(1, "1 repository is"), (2, "2 repositories are"), (3, "")])
+def test_held_out_repositories_that_are_too_few_to_publish_are_refused_unless_accepted(count: int, words: str):
+    corpus = {"train": [{"url": "/a"}], "heldout": [{"url": f"/held/{index}"} for index in range(count)]}
+    stages = {"corpus": corpus, "evaluation": {"published": "none"}}
+    if words:
+        text = problems(**stages, publish={"repository": "owner/model"})
+        assert f"corpus.heldout: {words} too few to say that a model is better on others" in text
+    config = ExperimentConfig.model_validate({**stages, "publish": {**PUBLISH, "accept_few_repositories": bool(words)}})
+    assert config.publish.repository == "owner/model"
 
 
 @pytest.mark.parametrize(("published", "model"), [("none", None), ("None", None), ("a/b", "a/b"), (None, None)])

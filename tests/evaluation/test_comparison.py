@@ -142,12 +142,70 @@ def test_repositories_of_one_name_on_two_hosts_are_two_and_are_told_apart():
     assert [line.name for line in lines] == ["github.com/acme/tools", "gitlab.com/acme/tools"]
     assert [line.num_documents for line in lines] == [12, 12]
     assert comparison.overall.num_repositories == 2
-    assert comparison.overall.changes[0].clustered is not None
+    assert comparison.overall.changes[0].num_repositories == 2
 
 
 def test_a_repository_that_shares_its_name_with_no_other_is_shown_by_it():
     comparison = compare(align_scores({"base": documents(4)}), replicates=10)
     assert [line.name for line in comparison.by["repository"]] == ["heldout/r0", "heldout/r1"]
+
+
+def in_repositories(count: int, each: int, **facts) -> list[DocumentScore]:
+    """Scores of `each` documents in each of `count` repositories."""
+    return [
+        score
+        for index in range(count)
+        for score in documents(
+            each, repository=f"o/r{index}", url=f"https://example.com/o/r{index}", seed=index, **facts
+        )
+    ]
+
+
+def test_near_copies_count_once():
+    before = in_repositories(4, 4)
+    after = improve(before, 0.2)
+    copies = {("o/r0", "0.txt"), ("o/r1", "0.txt"), ("o/r2", "0.txt"), ("o/r3", "0.txt")}
+    before, after = (
+        [replace(score, near_copies=7 if (score.repository, score.path) in copies else -1) for score in scores]
+        for scores in (before, after)
+    )
+    compared = compare(align_scores({"base": before, "fine-tuned": after}), replicates=100).overall
+    assert (compared.num_documents, compared.num_cases) == (16, 13)
+    assert compared.changes[0].documents is not None
+    # With seven copies, nine cases are left: too few for an interval.
+    before, after = (
+        [replace(score, near_copies=7 if score.path in {"0.txt", "1.txt"} else -1) for score in scores]
+        for scores in (before, after)
+    )
+    compared = compare(align_scores({"base": before, "fine-tuned": after}), replicates=100).overall
+    assert compared.changes[0].documents is None
+
+
+def test_a_repository_of_near_copies_of_another_is_no_repository_of_its_own():
+    before = [replace(score, near_copies=int(score.path[0])) for score in in_repositories(3, 10)]
+    (change,) = compare(
+        align_scores({"base": before, "fine-tuned": improve(before, 0.2)}), replicates=100
+    ).overall.changes
+    assert change.num_repositories == 1
+    assert change.is_better_here
+    assert not change.is_better
+
+
+def test_the_claim_about_other_repositories_needs_their_changes_to_agree():
+    before = in_repositories(5, 10)
+    alike = improve(before, 0.2)
+    unlike = [
+        better if score.repository != "o/r4" else replace(score, nats=score.nats + score.num_bytes * 0.5)
+        for score, better in zip(before, alike, strict=True)
+    ]
+    (agreed,), (disputed,) = (
+        compare(align_scores({"base": before, "fine-tuned": after}), replicates=200).overall.changes
+        for after in (alike, unlike)
+    )
+    assert agreed.is_better
+    assert agreed.repository_mean == pytest.approx(-0.2, abs=0.02)
+    assert not disputed.is_better
+    assert disputed.clustered.high > 0
 
 
 def test_different_numbers_of_tokens_are_recognised():
@@ -196,3 +254,22 @@ def test_sides_that_share_no_language_and_kind_are_not_compared():
         measure_memorisation(align_scores({"base": documents(5) + documents(5, role="train", language="go")})) is None
     )
     assert measure_memorisation(align_scores({"base": documents(5)})) is None
+
+
+def of_repositories(names: str, near_copies: list[int]) -> list[DocumentScore]:
+    """One document for each letter, in the repository of that name."""
+    return [
+        replace(each, repository=name, url=name, near_copies=number)
+        for each, name, number in zip(documents(len(names)), names, near_copies, strict=True)
+    ]
+
+
+def test_near_copies_leave_the_figure_of_each_repository_as_it_is():
+    # Two thirds of each repository are near-copies of documents of the others.
+    before = of_repositories("abc" * 20, [index // 3 if index < 40 else index for index in range(60)])
+    bits = {"a": -3.0, "b": -1.0, "c": 2.0}
+    after = [replace(each, nats=each.nats + bits[each.url] * each.num_bytes * LN2) for each in before]
+    comparison = compare(align_scores({"base": before, "fine-tuned": after}), replicates=50)
+    assert comparison is not None
+    assert comparison.overall.changes[0].repository_mean == pytest.approx(-2 / 3)
+    assert comparison.overall.num_cases == 34

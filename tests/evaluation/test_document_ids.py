@@ -74,7 +74,15 @@ def test_two_repositories_of_one_name_on_two_hosts_reach_the_report(tiny_base: P
     # the measurements, in two shards
     shards = [tmp_path / f"suite-{index}" for index in range(EVALUATION.shards)]
     make_items(sides["heldout"], EVALUATION.flyte_eval, out=tmp_path / "items")
-    make_suite(sides["heldout"], sides["train"], tmp_path / "items", EVALUATION, DocumentsConfig(), shards=shards)
+    make_suite(
+        sides["heldout"],
+        sides["train"],
+        tmp_path / "items",
+        EVALUATION,
+        DocumentsConfig(),
+        leak_words=13,
+        shards=shards,
+    )
     models = []
     for name in ("base", "fine-tuned"):
         parts = [tmp_path / name / f"part-{index}" for index in range(EVALUATION.shards)]

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from flyte_llama.config import DocumentsConfig, EvaluationConfig, ModelConfig, ObjectiveConfig
-from flyte_llama.documents import write_documents
+from flyte_llama.config import DocumentsConfig, EvaluationConfig, ModelConfig, ObjectiveConfig, SourceConfig
+from flyte_llama.documents import read_source, write_documents
 from flyte_llama.errors import DataError, EvaluationError
 from flyte_llama.evaluation import measured_model, read_scores
 from flyte_llama.evaluation.completion import read_completions
 from flyte_llama.evaluation.measure import join_parts, make_items, make_suite, measure_model
 from flyte_llama.evaluation.scores import write_scores
-from flyte_llama.flyte_eval import read_grades
+from flyte_llama.evaluation.suite import read_suite_in_batches
+from flyte_llama.flyte_eval import read_grades, read_items, write_answers, write_items
+from flyte_llama.flyte_eval.answering import Answer
+from flyte_llama.flyte_eval.observing import Observation, Trial
 from flyte_llama.flyte_eval.sandbox import confinement_problem
 from flyte_llama.model import pin_model
-from flyte_llama.storage import seal
+from flyte_llama.sources import pin
+from flyte_llama.storage import seal, verify
 from tests.conftest import document
+from tests.flyte_eval.test_answering import item
 from tests.model.bases import hub_folder, prepare
 
 CODE = "# numbers that are added up, one after the other\nfrom flytekit import task\n\n\n" + "".join(
@@ -41,12 +49,21 @@ def measure_in_shards(base: Path, folder: Path, *, shards: int, objective: Objec
     write_documents(folder / "heldout", DOCUMENTS)
     make_items(folder / "heldout", config.flyte_eval, out=folder / "items")
     suite = [folder / f"suite-{index}" for index in range(shards)]
-    make_suite(folder / "heldout", None, folder / "items", config, DocumentsConfig(), shards=suite)
+    make_suite(folder / "heldout", None, folder / "items", config, DocumentsConfig(), leak_words=13, shards=suite)
     parts = [folder / f"part-{index}" for index in range(shards)]
     for shard, part in zip(suite, parts, strict=True):
         measure_model(base, shard, config, objective=objective, precision="fp32", out=part)
     join_parts(parts, folder / "items", out=folder / "joined")
     return folder / "joined"
+
+
+@pytest.mark.skipif(confinement_problem() is not None, reason=str(confinement_problem()))
+def test_code_of_a_package_that_the_sandbox_needs_makes_no_items(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    write_documents(tmp_path / "heldout", [document(CODE, url="package:flytekit")])
+    config = EvaluationConfig.model_validate({"flyte_eval": {"source": "heldout"}})
+    make_items(tmp_path / "heldout", config.flyte_eval, out=tmp_path / "items")
+    assert read_items(tmp_path / "items")[0] == []
+    assert "FlyteEval leaves out package:flytekit: its sandbox needs this package" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -78,7 +95,35 @@ def test_where_code_cannot_be_confined_flyte_eval_is_left_out_and_the_reason_is_
     monkeypatch.setattr("flyte_llama.evaluation.measure.confinement_problem", lambda: "no Landlock here")
     folder = measure_in_shards(tiny_base, tmp_path, shards=1, objective=ObjectiveConfig(), source="small")
     assert "FlyteEval is not measured: no Landlock here" in capsys.readouterr().err
-    assert not (folder / "grades").exists()
+    assert read_grades(folder / "grades") == []
+    assert verify(folder / "grades")["reason"] == "no Landlock here"
+
+
+def test_an_installed_package_that_train_contains_is_marked_and_the_run_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    # a fork of click in train; click and jinja2 as general code
+    settings = {**SCORES_ALONE, "general": [{"url": "package:click"}, {"url": "package:jinja2"}], "probe_bytes": 10**7}
+    config = EvaluationConfig.model_validate(settings)
+    installed = read_source(pin(SourceConfig(url="package:click")), DocumentsConfig()).documents
+    fork = [replace(each, url="https://example.com/o/fork", repository="o/fork") for each in installed]
+    write_documents(tmp_path / "train", fork)
+    write_documents(tmp_path / "heldout", DOCUMENTS)
+    make_items(tmp_path / "heldout", config.flyte_eval, out=tmp_path / "items")
+    sides = tmp_path / "heldout", tmp_path / "train", tmp_path / "items"
+    make_suite(*sides, config, DocumentsConfig(), leak_words=13, shards=[tmp_path / "suite"])
+    suite = [entry for batch in read_suite_in_batches(tmp_path / "suite/probes") for entry in batch]
+    strata = {
+        name: [entry.stratum for entry in suite if entry.role == "general" and entry.document.url == f"package:{name}"]
+        for name in ("click", "jinja2")
+    }
+    assert set(strata["click"]) == {"contaminated"}
+    assert strata["jinja2"].count("clean") > 10
+    assert "contaminated" not in strata["jinja2"]
+    written = capsys.readouterr().err
+    in_train = len(strata["click"]) + len(strata["jinja2"]) - strata["jinja2"].count("clean")
+    assert f"evaluation.general: {in_train} of {len(strata['click'] + strata['jinja2'])} documents (" in written
+    assert "share text with train. Forgetting is measured on the others." in written
 
 
 @pytest.fixture
@@ -87,7 +132,15 @@ def shard(tmp_path: Path) -> Path:
     config = EvaluationConfig.model_validate(SCORES_ALONE)
     write_documents(tmp_path / "heldout", DOCUMENTS[:1])
     make_items(tmp_path / "heldout", config.flyte_eval, out=tmp_path / "items")
-    make_suite(tmp_path / "heldout", None, tmp_path / "items", config, DocumentsConfig(), shards=[tmp_path / "suite"])
+    make_suite(
+        tmp_path / "heldout",
+        None,
+        tmp_path / "items",
+        config,
+        DocumentsConfig(),
+        leak_words=13,
+        shards=[tmp_path / "suite"],
+    )
     return tmp_path / "suite"
 
 
@@ -111,6 +164,30 @@ def test_scores_record_the_model_and_those_of_two_models_are_not_joined(tiny_bas
     assert measured_model(tmp_path / "joined/scores") == digest
     with pytest.raises(EvaluationError, match="measured with different model_identity"):
         join_parts(parts[:2], tmp_path / "items", out=tmp_path / "mixed")
+
+
+def test_grading_hides_the_packages_that_mining_hid(
+    tiny_base: Path, shard: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    hidden: list[Sequence[str]] = []
+
+    class Observing:
+        def observe(self, trials: Sequence[Trial], *, what: str) -> list[Observation]:
+            return [Observation() for _ in trials]
+
+    @contextmanager
+    def observe(*, sources: Sequence[str]) -> Iterator[Observing]:
+        hidden.append(sources)
+        yield Observing()
+
+    monkeypatch.setattr("flyte_llama.evaluation.measure.open_observer", observe)
+    part = measure(tiny_base, shard, tmp_path / "part")
+    only = replace(item(), expected=Observation().model_dump_json())
+    write_items(tmp_path / "with-items", [only], hidden=["package:acme-tasks"])
+    write_answers(part / "answers", [Answer(only.name, "left to right", 0, "pass")])
+    join_parts([part], tmp_path / "with-items", out=tmp_path / "joined")
+    assert only.url != "package:acme-tasks"
+    assert hidden == [["package:acme-tasks"]]
 
 
 def test_a_damaged_model_is_not_measured(tiny_base: Path, shard: Path, tmp_path: Path):

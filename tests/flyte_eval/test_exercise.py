@@ -228,6 +228,18 @@ def test_what_was_seen_before_a_limit_counts(impatient: Observer, source: str, r
     assert bool(observation.graph) == (rung == "compiles")
 
 
+def test_a_run_that_the_clock_ends_is_counted_and_one_that_the_kernel_ends_is_not(impatient: Observer):
+    endless, waiting = (
+        HEAD + f"import time\n@task\ndef square(n: int) -> int:\n    {line}\n    return n\n"
+        for line in ("while True: pass", "time.sleep(300)")
+    )
+    assert observe(impatient, endless, "square").cut_short
+    assert impatient.num_cut_off == 0
+    with open_observer(PATIENT._replace(wall_s=3)) as observer:
+        assert observe(observer, waiting, "square").cut_short
+        assert observer.num_cut_off == 1
+
+
 def test_runs_before_the_one_that_does_not_end_are_kept(impatient: Observer):
     source = HEAD + "@task\ndef square(n: int) -> int:\n    while n < 0:\n        pass\n    return n\n"
     assert observe(impatient, source, "square").outputs == ["3", "6", "11"]

@@ -31,7 +31,7 @@ from flyte_llama.flyte_eval.mining import MiningResult
 from flyte_llama.flyte_eval.module_source import ModuleText
 from flyte_llama.flyte_eval.observing import Observer
 from flyte_llama.flyte_eval.sandbox import Limits, confinement_problem
-from flyte_llama.flyte_eval.topics import TOPICS, topics_of
+from flyte_llama.flyte_eval.topics import TOPICS, ModuleTopics
 from tests.conftest import document
 
 pytestmark = pytest.mark.skipif(confinement_problem() is not None, reason=str(confinement_problem()))
@@ -69,7 +69,8 @@ def test_the_small_set_has_every_topic():
     topics = set()
     for each in small_set():
         module = ModuleText(each.text)
-        topics |= {topic for masked in find_masks(module) for topic in topics_of(module, masked)}
+        module_topics = ModuleTopics(module)
+        topics |= {topic for masked in find_masks(module) for topic in module_topics.of(masked)}
     assert topics == set(TOPICS)
 
 
@@ -135,7 +136,9 @@ def test_a_limit_samples_items_and_the_same_seed_gives_the_same_ones(shared_obse
     assert few[0].items == few[1].items
     assert len(few[0].items) == 5
     assert few[0].items != few[2].items
-    assert few[0].dropped["more than were asked for"] == sum(item.path == "temperatures.py" for item in mined.items) - 5
+    assert {item.name for item in few[0].items} < {item.name for item in mined.items}
+    spans = find_masks(ModuleText(SOME[0].text))
+    assert len(few[0].items) + sum(few[0].dropped.values()) == len(spans)
 
 
 # The body of a function, and the reason why its mutants do not prove it.
@@ -156,7 +159,7 @@ def test_a_function_that_its_mutants_do_not_prove_is_no_item(shared_observer: Ob
 DEEP = "-" * 3000 + "1"
 
 
-UNREADABLE = [f"n = {DEEP}\n", "n = 0x" + "f" * 6000 + "\n", "n = 'a\n"]
+UNREADABLE = [f"n = {DEEP}\n", "n = 'a\n"]
 
 
 def test_a_module_that_cannot_be_parsed_is_counted_and_the_others_are_mined(shared_observer: Observer):
@@ -190,6 +193,19 @@ HOSTILE = {
     import os
     os.write(3, b'["value",' + b'[' * 989 + b']' * 990 + b'\\n')
     os._exit(0)
+""",
+    "the small set": """\
+    from flyte_llama.flyte_eval.mining import small_set
+    names = {"__name__": "original"}
+    exec(next(each.text for each in small_set() if "to_fahrenheit" in each.text), names)
+    return names["to_fahrenheit"].task_function(celsius)
+""",
+    "a text in memory": """\
+    import gc
+    texts = [each for each in gc.get_objects() if isinstance(each, dict)]
+    texts = [text for each in texts for text in each.values() if isinstance(text, str)]
+    line = next(line for text in texts for line in text.splitlines() if "return celsius " + "* 9" in line)
+    return eval(line.strip().removeprefix("return "))
 """,
     "half a character": "    raise ValueError('\\ud800')\n    return 1.0\n",
     "a prompt repeated": "@task\ndef to_fahrenheit(celsius: float) -> float:\n",

@@ -102,8 +102,8 @@ def test_the_planted_leaks_sources_and_placeholders_are_counted(card: CorpusCard
     assert f"removed from\n1 train files ({len(LEAK) + 1} bytes)" in markdown
     shown = rows_of(markdown, "Sources", "source")
     assert [(row[0], row[2], parse_number(row[4]), parse_number(row[5])) for row in shown] == [
-        ("o/train", "train", 9, 4),
-        ("o/<heldout>", "held out", 7, 2),
+        ("`o/train`", "train", 9, 4),
+        ("`o/<heldout>`", "held out", 7, 2),
     ]
     assert rows_of(markdown, "Train", "redacted") == [["email", "4"]]
     strata = rows_of(markdown, "Leakage", "held-out documents, by leaked text")

@@ -14,12 +14,12 @@ from flyte_llama.config import PublishConfig
 from flyte_llama.errors import DataError, PublishError
 from flyte_llama.evaluation.scores import DocumentScore
 from flyte_llama.model import PinnedModel, verify_sealed
-from flyte_llama.report import EvaluationReport, make_report
-from flyte_llama.report.publish import passes_gate, publish_model
+from flyte_llama.report import EvaluationReport
+from flyte_llama.report.publish import publish_model
 from flyte_llama.report.repository import check_publishing
 from flyte_llama.storage import seal
 from tests.report.hub import ACCOUNT, Hub, Tree
-from tests.report.test_report import measured_model, sample_report, score, scores
+from tests.report.test_report import sample_report, score, scores, spread
 
 TOKEN = "hf_test"  # noqa: S105  # the local server knows it
 
@@ -63,7 +63,9 @@ PUBLISHED = {
 
 
 def with_general(nats: float, general: float) -> list[DocumentScore]:
-    return [*scores(nats), score(general, role="general", repository="package:click", path="core.py")]
+    """Held-out documents of five repositories, and ten of general code."""
+    code = [score(general, role="general", repository="package:click", path=f"{index}.py") for index in range(10)]
+    return [*spread(scores(nats), 5), *code]
 
 
 @pytest.fixture
@@ -296,49 +298,3 @@ def test_a_hub_that_cannot_be_reached_is_a_transient_error(hub: Hub, monkeypatch
         problems()
     assert down.value.transient
     assert unreachable.value.transient
-
-
-def test_the_gate_opens_for_a_better_model_that_is_to_be_published(better: EvaluationReport, tmp_path: Path):
-    assert passes_gate(better, PublishConfig(repository="o/m"))
-    assert not passes_gate(better, PublishConfig())
-    worse_folder = tmp_path / "worse"
-    worse_folder.mkdir()
-    assert not passes_gate(
-        sample_report(worse_folder, with_general(500.0, 500.0), with_general(500.0, 500.0)),
-        PublishConfig(repository="o/m"),
-    )
-
-
-def test_the_gate_stays_shut_for_an_encoder_however_good(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    encoder = sample_report(tmp_path, scores(500.0), scores(250.0))
-    protocol = encoder.protocol.model_copy(update={"measure": "pseudo-perplexity"})
-    assert not passes_gate(encoder.model_copy(update={"protocol": protocol}), PublishConfig(repository="o/m"))
-    assert "not published to o/m: trained by mlm, it is an encoder" in capsys.readouterr().err
-
-
-def test_forgetting_beyond_the_budget_shuts_the_gate(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    # 20 nats over 400 bytes are 0.072 bits per byte.
-    report = sample_report(tmp_path, with_general(500.0, 500.0), with_general(250.0, 520.0))
-    assert not passes_gate(report, PublishConfig(repository="o/m", forgetting_budget=0.05))
-    assert "needs 0.072 bits per byte more than its base for general code" in capsys.readouterr().err
-    assert passes_gate(report, PublishConfig(repository="o/m", forgetting_budget=0.08))
-    assert passes_gate(report, PublishConfig(repository="o/m", forgetting_budget=None))
-
-
-def test_a_forgetting_budget_without_measured_general_code_shuts_the_gate(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-):
-    report = sample_report(tmp_path, scores(500.0), scores(250.0))
-    assert not passes_gate(report, PublishConfig(repository="o/m"))
-    assert "publish.forgetting_budget = 0.05: general code was not measured" in capsys.readouterr().err
-    assert passes_gate(report, PublishConfig(repository="o/m", forgetting_budget=None))
-
-
-def test_a_model_that_the_published_one_beats_stays_unpublished(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    names = {"base": 500.0, "published": 250.0, "fine-tuned": 300.0}
-    models = [measured_model(tmp_path, name, with_general(nats, 500.0)) for name, nats in names.items()]
-    report = make_report(models, corpus=None, training=None)
-    assert not passes_gate(report, PublishConfig(repository="o/m"))
-    messages = capsys.readouterr().err
-    assert "not better than the published model (+0.159 bits per byte, 95 % [" in messages
-    assert "not better than its base" not in messages

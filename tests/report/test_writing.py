@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from flyte_llama.errors import DataError
+from flyte_llama.evaluation import wilson_interval
 from flyte_llama.evaluation.completion import Completion, write_completions
 from flyte_llama.flyte_eval import Grade, write_grades
 from flyte_llama.report import make_report, report_table
@@ -91,8 +92,17 @@ def test_several_answers_to_an_item_are_one_case():
     (summary,) = summarise_grades({"base": rows})
     assert (summary.num_items, summary.num_answers) == (4, 8)
     assert {passed.k: passed.share for passed in summary.pass_at} == {1: 0.625, 2: 1.0}
-    assert 0.5 <= summary.interval.low < 0.625 < summary.interval.high <= 1
+    # As of 2.5 passes among four items, not of five among eight answers.
+    assert summary.interval == wilson_interval(2.5, 4)
     assert [(count.rung, count.num_answers) for count in summary.rungs] == [("parses", 3), ("outputs", 5)]
+
+
+@pytest.mark.parametrize(("items", "passed"), [(48, 0), (48, 5), (1, 3), (1, 5)])
+def test_answers_that_agree_leave_doubt_about_other_items(items: int, passed: int):
+    rows = [grade(f"i{item}", sample < passed, sample=sample) for item in range(items) for sample in range(5)]
+    (summary,) = summarise_grades({"base": rows})
+    assert summary.interval.low <= passed / 5 <= summary.interval.high
+    assert summary.interval.high - summary.interval.low >= 0.07
 
 
 def test_tiers_and_topics_count_items():

@@ -35,11 +35,14 @@ def config_file(make_repo: MakeRepo, tmp_path: Path) -> Path:
     files = {f"src/{n}.py": text.replace("double", f"double_{n}") for n, text in enumerate(TEXTS * 30)}
     train = make_repo("train", files)
     heldout = make_repo("heldout", {"b.py": TEXTS[0] + TEXTS[1], "c.md": TEXTS[2], "LICENSE": "MIT"})
+    sources = {"train": [{"url": str(train), "accept_unknown_licence": True}], "heldout": [{"url": str(heldout)}]}
+    return write_config(tmp_path / "tiny.yaml", sources)
+
+
+def write_config(path: Path, sources: dict[str, list[dict[str, object]]], **evaluation: object) -> Path:
+    """Write the configuration of a tiny experiment on these sources."""
     config = {
-        "corpus": {
-            "train": [{"url": str(train), "accept_unknown_licence": True}],
-            "heldout": [{"url": str(heldout)}],
-        },
+        "corpus": sources,
         "model": {
             "name": "scratch",
             "released": "2023-08-24",
@@ -56,9 +59,8 @@ def config_file(make_repo: MakeRepo, tmp_path: Path) -> Path:
             "precision": "fp32",
             "activation_checkpointing": False,
         },
-        "evaluation": {"window": 128, "stride": 64, "batch_tokens": 1024},
+        "evaluation": {"window": 128, "stride": 64, "batch_tokens": 1024, **evaluation},
     }
-    path = tmp_path / "tiny.yaml"
     path.write_text(yaml.safe_dump(config))
     return path
 
@@ -147,9 +149,13 @@ def test_every_task_runs_from_its_serialised_spec(
     assert isinstance(summary, TrainingSummary)
     assert summary.num_steps == 5
     evaluation, scoring_generation = parts["evaluation"], parts["scoring_generation"]
-    items = run("mine_flyte_eval", heldout=corpus["heldout"], flyte_eval=parts["flyte_eval"], generation=generation)[
-        "o0"
-    ]
+    items = run(
+        "mine_flyte_eval",
+        heldout=corpus["heldout"],
+        flyte_eval=parts["flyte_eval"],
+        machine=parts["machine"],
+        generation=generation,
+    )["o0"]
     suite = run(
         "build_suite",
         heldout=corpus["heldout"],
@@ -157,6 +163,7 @@ def test_every_task_runs_from_its_serialised_spec(
         items=items,
         evaluation=evaluation,
         documents=parts["documents"],
+        leak_words=parts["leak_words"],
         generation=generation,
     )["o0"]
     assert len(suite.collection.literals) == config.evaluation.shards
@@ -201,7 +208,13 @@ def test_every_task_runs_from_its_serialised_spec(
     assert (tmp_path / "pods/report/out/deck.html").is_file()
     assert Path(reported["page"].scalar.blob.uri).read_text().startswith("<!doctype html>")
     assert "# Code corpus" in Path(reported["dataset_card"].scalar.blob.uri).read_text()
-    published = run("publish", model=tuned["model"], report=reported["report"], publish=parts["publish"])
+    published = run(
+        "publish",
+        model=tuned["model"],
+        report=reported["report"],
+        publish=parts["publish"],
+        evaluation=parts["evaluation"],
+    )
     assert published["o0"].scalar.primitive.string_value == ""
     assert value_of(pinned, PinnedModel) == PinnedModel(name="scratch", revision="")
 
@@ -220,6 +233,7 @@ def test_a_pod_that_finds_a_damaged_folder_renews_the_steps_that_made_it(
             literals={
                 "heldout": literal(FlyteDirectory(str(folder))),
                 "flyte_eval": literal(FlyteEvalConfig()),
+                "machine": literal(""),
                 "generation": literal(""),
             }
         ),

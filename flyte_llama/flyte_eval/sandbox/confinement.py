@@ -3,36 +3,74 @@
 from __future__ import annotations
 
 import os
-import sys
-from pathlib import Path
+import signal
+import socket
+from collections.abc import Iterable
 
-from flyte_llama.flyte_eval.sandbox.kernel import prctl
 from flyte_llama.flyte_eval.sandbox.landlock import restrict_paths
-from flyte_llama.flyte_eval.sandbox.limits import Limits, limit_process
-from flyte_llama.flyte_eval.sandbox.seccomp import drop_capabilities, refuse_system_calls
+from flyte_llama.flyte_eval.sandbox.limits import Limits
+from flyte_llama.flyte_eval.sandbox.packages import package_folders
+from flyte_llama.flyte_eval.sandbox.seccomp import ask_for_threads, drop_capabilities, refuse_system_calls
+from flyte_llama.flyte_eval.sandbox.usage import deleted_bytes
 
-_PR_SET_DUMPABLE = 4
-# Paths that libraries read besides the interpreter's files: random and zero devices, the time zone, MIME types.
-_READABLE = ("/usr", "/lib", "/lib64", "/dev/urandom", "/dev/random", "/dev/zero", "/etc/localtime", "/etc/mime.types")
 _WRITABLE = ("/dev/null",)
-_PACKAGE_FOLDERS = ("site-packages", "dist-packages")
 
 
-def confine(scratch: str, limits: Limits) -> None:
-    """Restrict this process, for good, to reading the interpreter's and installed files and writing below `scratch`.
+def confine(scratch: str, readable: Iterable[str]) -> None:
+    """Restrict this process, for good, to reading the `readable` paths, and to reading and writing below `scratch`.
 
-    Modules from elsewhere can be used only if they were imported before.
+    It may also list the package folders: flytekit looks for the name `__init__.py` in the folder above a module.
+    Modules of files that it may not read can be used only if they were imported before.
 
     Raises:
         OSError: if the kernel cannot restrict it.
     """
-    limit_process(limits)
-    if os.geteuid() == 0:
-        drop_capabilities()
-    # no core dump, and no other process of this user may trace this one or read its memory
-    prctl(_PR_SET_DUMPABLE, 0)
-    # Not all of sys.path: a script's folder, or a checkout, may hold private files.
-    installed = {path for path in sys.path if Path(path).name in _PACKAGE_FOLDERS}
-    interpreter = sorted({sys.prefix, sys.base_prefix, sys.exec_prefix} | installed)
-    restrict_paths(readable=[*_READABLE, *interpreter], writable=[*_WRITABLE, scratch])
+    restrict_paths(readable=readable, listable=package_folders(), writable=[*_WRITABLE, scratch])
+    drop_capabilities()
     refuse_system_calls()
+
+
+def try_confinement(scratch: str, outside: str) -> str:
+    """Confine a new process, and return why that does not hold here; empty if it does.
+
+    Args:
+        scratch: A folder for the process.
+        outside: A file elsewhere that this process can read.
+    """
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.write(writing, _confined_problem(scratch, outside).encode() + b"\n")
+            signal.pause()
+        finally:
+            os._exit(1)
+    os.close(writing)
+    problem = ""
+    try:
+        with os.fdopen(reading) as problems:
+            problem = problems.readline().strip()
+        # the watcher must see the files that a run holds
+        deleted_bytes(child, scratch, Limits())
+    except OSError as error:
+        problem = problem or f"the files of a confined process cannot be seen ({error})"
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    return problem
+
+
+def _confined_problem(scratch: str, outside: str) -> str:
+    """Confine this process; why that fails, or what it still can do."""
+    try:
+        ask_for_threads()
+        confine(scratch, [])
+    except OSError as error:
+        return str(error)
+    for forbidden in (socket.socket, lambda: os.open(outside, os.O_RDONLY)):
+        try:
+            forbidden()
+        except PermissionError:
+            continue
+        return "a confined process could still open files or sockets"
+    return ""

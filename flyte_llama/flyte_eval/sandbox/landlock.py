@@ -9,6 +9,7 @@ docs.kernel.org/userspace-api/landlock.html.
 from __future__ import annotations
 
 import os
+import stat
 import struct
 from collections.abc import Iterable
 
@@ -38,11 +39,16 @@ def landlock_abi() -> int:
     return syscall(_CREATE_RULESET, None, 0, _GIVE_VERSION)
 
 
-def restrict_paths(*, readable: Iterable[str], writable: Iterable[str]) -> None:
-    """Allow this process and its children to read below `readable`, to read and write below `writable`, and no more.
+def restrict_paths(*, readable: Iterable[str], listable: Iterable[str], writable: Iterable[str]) -> None:
+    """Allow this process and its children to open what the arguments name, and no more.
 
     Paths that do not exist are skipped. No file may be executed. On newer kernels, TCP (ABI 4) and the abstract sockets
     and signals of other processes (ABI 6) are refused as well, in addition to `seccomp`.
+
+    Args:
+        readable: Files to read, and folders to read and list with all below them.
+        listable: Folders to list with all below them; their files cannot be read.
+        writable: Files and folders to read and write, with all below them.
 
     Raises:
         OSError: if the kernel refuses.
@@ -53,7 +59,7 @@ def restrict_paths(*, readable: Iterable[str], writable: Iterable[str]) -> None:
     attributes = struct.pack("QQQ", handled, 3, 3)[: 24 if abi >= 6 else 16 if abi >= 4 else 8]
     ruleset = syscall(_CREATE_RULESET, attributes, len(attributes), 0)
     try:
-        for paths, rights in ((readable, READ), (writable, WRITE)):
+        for paths, rights in ((readable, READ), (listable, _READ_DIR), (writable, WRITE)):
             for path in paths:
                 _allow(ruleset, path, rights & handled)
         prctl(_PR_SET_NO_NEW_PRIVS, 1)
@@ -70,7 +76,7 @@ def _allow(ruleset: int, path: str, rights: int) -> None:
         return
     try:
         # the kernel rejects a rule that gives a plain file rights of folders
-        if not os.path.isdir(path):
+        if not stat.S_ISDIR(os.fstat(descriptor).st_mode):
             rights &= _FILE_RIGHTS
         syscall(_ADD_RULE, ruleset, _PATH_BENEATH, struct.pack("=Qi", rights, descriptor), 0)
     finally:

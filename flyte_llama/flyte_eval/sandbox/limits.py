@@ -1,7 +1,7 @@
 """The resources that one run may use, and the outcome of a run.
 
-The kernel enforces the limits on memory, CPU time, file size and open files. The watcher process checks threads, files
-and disk ten times a second, so a run can exceed these limits for a tenth of a second.
+The kernel enforces the limits on memory, CPU time, file size and open files, and asks the watcher process before each
+new thread. The watcher checks files and disk ten times a second, so a run can exceed these for a tenth of a second.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ class Limits(NamedTuple):
     """Size of one file."""
 
     open_files: int = 256
-    """Files open at a time. A run may delete them while open; each then holds up to `file_bytes`, uncounted."""
+    """Files open at a time."""
 
     disk_bytes: int = 256 << 20
-    """Disk space of all files in the scratch folder together."""
+    """Disk space of all files in the scratch folder together, and of deleted files that are still open or mapped."""
 
     files: int = 4096
     """Files and folders in the scratch folder."""
 
     threads: int = 128
-    """Threads at a time."""
+    """Threads at a time; starting more fails."""
 
     output_bytes: int = 4 << 20
     """Length of all values together, as JSON lines."""

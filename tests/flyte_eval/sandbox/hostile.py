@@ -11,7 +11,9 @@ import ctypes
 import fcntl
 import gc
 import inspect
+import mmap
 import os
+import platform
 import re
 import signal
 import socket
@@ -20,6 +22,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -211,6 +214,68 @@ def much_disk(files: int) -> None:
     time.sleep(FOR_EVER_S)
 
 
+def deleted_files(files: int, keep: str) -> None:
+    """Delete files of 10 MiB, and hold them open, or by a mapping of one page alone."""
+    libc = ctypes.CDLL(None)
+    for index in range(files):
+        path = Path(f"{index}")
+        path.write_bytes(bytes(10 << 20))
+        descriptor = os.open(path, os.O_RDWR)
+        if keep == "mapped":
+            # Python's own mmap keeps the file open
+            libc.mmap(None, ctypes.c_size_t(4096), mmap.PROT_READ, mmap.MAP_SHARED, descriptor, ctypes.c_long(0))
+            os.close(descriptor)
+        path.unlink()
+    time.sleep(FOR_EVER_S)
+
+
+def deleted_files_of_a_thread(files: int, keep: str) -> None:
+    """The same in a thread, after the main thread has ended."""
+    threading.Timer(0.3, deleted_files, (files, keep)).start()
+    number = 93 if platform.machine() == "aarch64" else 60
+    ctypes.CDLL(None).syscall(ctypes.c_long(number), ctypes.c_long(0))
+
+
+def released_files(files: int) -> str:
+    for index in range(files):
+        path = Path(f"{index}")
+        path.write_bytes(bytes(10 << 20))
+        path.unlink()
+        # the watcher checks in between
+        time.sleep(0.03)
+    return "done"
+
+
+def count_threads() -> list[Any]:
+    """The number of threads that can run at a time, and the error of the next."""
+    event, threads = threading.Event(), []
+    try:
+        while len(threads) < 1000:
+            threads.append(threading.Thread(target=event.wait))
+            threads[-1].start()
+        error = "none"
+    except RuntimeError as caught:
+        error = str(caught)
+    event.set()
+    for thread in threads[:-1]:
+        thread.join()
+    return [len(threads), error]
+
+
+def pool_of_threads() -> int:
+    with ThreadPoolExecutor(50) as pool:
+        return sum(pool.map(double, range(200)))
+
+
+def steal_output() -> str:
+    """Try to read the output before the watcher does; then answer honestly."""
+    end = time.monotonic() + 1
+    while time.monotonic() < end:
+        with contextlib.suppress(OSError):
+            os.read(os.open("/proc/self/fd/3", os.O_RDONLY | os.O_NONBLOCK), 100)
+    return "answered"
+
+
 def deep_folders(levels: int, wait_s: float) -> str:
     for _ in range(levels):
         os.mkdir("d")
@@ -235,11 +300,6 @@ def sleep() -> None:
 
 def much_memory() -> int:
     return len(bytearray(100 << 30))
-
-
-def many_threads() -> None:
-    while True:
-        threading.Thread(target=time.sleep, args=(FOR_EVER_S,)).start()
 
 
 def flood() -> str:

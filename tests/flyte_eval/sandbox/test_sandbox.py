@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import platform
+import select
 import signal
 import socket
 import sys
@@ -14,12 +15,15 @@ import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
 from flyte_llama.errors import EvaluationError
-from flyte_llama.flyte_eval.sandbox import Limits, Outcome, Sandbox, confinement_problem
+from flyte_llama.flyte_eval.sandbox import Limits, Outcome, Sandbox, confinement, confinement_problem, watcher
+from flyte_llama.flyte_eval.sandbox import sandbox as sandbox_module
+from flyte_llama.flyte_eval.sandbox.seccomp import ask_for_threads
+from flyte_llama.flyte_eval.sandbox.usage import exceeded_disk_limit
 from tests.flyte_eval.sandbox import hostile
 from tests.flyte_eval.sandbox.hostile import request
 
@@ -200,10 +204,13 @@ def test_a_run_that_waits_for_ever_is_ended_by_the_clock(scratch: Path):
     ("name", "arguments", "detail"),
     [
         ("much_memory", {}, "MemoryError"),
-        ("many_threads", {}, "thread"),
         ("too_large_a_file", {}, "File too large"),
         ("many_files", {"files": 2500}, "more than 2,000 files"),
         ("much_disk", {"files": 8}, "more than 67,108,864 bytes of files"),
+        ("deleted_files", {"files": 8, "keep": "open"}, "more than 67,108,864 bytes of files"),
+        ("deleted_files", {"files": 5, "keep": "mapped"}, "more than 67,108,864 bytes of files"),
+        ("deleted_files_of_a_thread", {"files": 8, "keep": "open"}, "more than 67,108,864 bytes of files"),
+        ("deleted_files_of_a_thread", {"files": 5, "keep": "mapped"}, "more than 67,108,864 bytes of files"),
         ("flood", {}, "more than 4,194,304 bytes of output"),
         ("exit_early", {}, "ended by itself before its last value"),
         ("segfault", {}, "ended by SIGSEGV"),
@@ -220,6 +227,56 @@ def test_a_run_that_takes_too_much_or_ends_without_an_answer_has_crashed_and_the
     outcome = attack(sandbox, name, **arguments)
     assert (outcome.status, outcome.values) == ("crashed", [])
     assert detail in outcome.detail
+
+
+def test_mapped_files_count_below_a_temporary_folder_that_is_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "link").symlink_to(tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "link"))
+    with Sandbox(ATTACK, limits=LIMITS, workers=1) as sandbox:
+        outcome = attack(sandbox, "deleted_files", files=5, keep="mapped")
+    assert outcome == Outcome("crashed", [], "more than 67,108,864 bytes of files")
+
+
+def test_space_of_deleted_files_that_are_closed_is_free_again(sandbox: Sandbox):
+    assert attack(sandbox, "released_files", files=20) == Outcome("done", ["done"], "")
+
+
+def test_files_in_a_folder_that_is_renamed_all_the_time_count(tmp_path: Path):
+    (tmp_path / "0").mkdir()
+    (tmp_path / "0" / "file").write_bytes(bytes(2 << 20))
+    names = [str(tmp_path / str(number)) for number in range(1000)]
+    child = os.fork()
+    if child == 0:
+        try:
+            while True:
+                for old, new in zip(names, [*names[1:], names[0]], strict=True):
+                    os.rename(old, new)
+        finally:
+            os._exit(1)
+    try:
+        found = {exceeded_disk_limit(child, str(tmp_path), Limits(disk_bytes=1 << 20)) for _ in range(100)}
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    assert found == {"more than 1,048,576 bytes of files"}
+
+
+def test_no_more_threads_can_be_started_than_the_limit(sandbox: Sandbox):
+    ((started, error),) = attack(sandbox, "count_threads").values
+    # the main thread counts; the last one of the list did not start
+    assert (started, error) == (LIMITS.threads, "can't start new thread")
+
+
+def test_more_threads_could_be_started_without_the_sandbox():
+    assert hostile.count_threads()[0] > 2 * LIMITS.threads
+
+
+def test_threads_below_the_limit_work(sandbox: Sandbox):
+    assert attack(sandbox, "pool_of_threads").values == [2 * sum(range(200))]
+
+
+def test_a_run_cannot_take_its_own_output_away(sandbox: Sandbox):
+    assert attack(sandbox, "steal_output") == Outcome("done", ["answered"], "")
 
 
 @pytest.mark.parametrize(
@@ -248,3 +305,96 @@ def test_a_function_that_cannot_be_imported_is_an_error():
         pytest.raises(EvaluationError, match="imported"),
     ):
         sandbox.run([{}], what="t")
+
+
+def never_starts(scratch: str, channel: socket.socket) -> NoReturn:
+    """A run that sends nothing."""
+    time.sleep(hostile.FOR_EVER_S)
+    raise AssertionError
+
+
+def test_a_watcher_does_not_wait_for_ever_for_a_run_that_does_not_start(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(watcher, "SECONDS_TO_START", 0.1)
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            watcher.watch_run(never_starts, LIMITS)
+        except EOFError:
+            os.write(writing, b"EOFError")
+        finally:
+            os._exit(0)
+    assert os.read(reading, 100) == b"EOFError"
+    os.waitpid(child, 0)
+
+
+def sends_urgent_data(scratch: str, channel: socket.socket) -> NoReturn:
+    """A run without the filter, which refuses that call."""
+    watcher.send_listener(channel.fileno(), ask_for_threads())
+    channel.send(b"x", socket.MSG_OOB)
+    time.sleep(hostile.FOR_EVER_S)
+    raise AssertionError
+
+
+def test_a_watcher_does_not_wait_for_ever_for_what_follows_urgent_data():
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.write(writing, watcher.watch_run(sends_urgent_data, LIMITS._replace(wall_s=0.5))["detail"].encode())
+        finally:
+            os._exit(0)
+    is_written = select.select([reading], [], [], WAIT_S)[0]
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert is_written
+    assert os.read(reading, 100) == b"more than 0.5 s"
+
+
+@pytest.mark.parametrize("text", ["small", pytest.param("large" * 100_000, id="larger than a pipe")])
+def test_a_template_that_does_not_answer_is_replaced(scratch: Path, monkeypatch: pytest.MonkeyPatch, text: str):
+    before = child_processes(os.getpid())
+    monkeypatch.setattr(sandbox_module, "_SECONDS_BEYOND_RUN", 5)
+    with Sandbox(ATTACK, limits=LIMITS._replace(wall_s=0.1), workers=1) as sandbox:
+        wait_for(lambda: [each for each in sandbox.run([request("double", n=1)], what="t") if each.values == [2]])
+        (template,) = set(child_processes(os.getpid())) - set(before)
+        os.kill(template, signal.SIGSTOP)
+        assert sandbox.run([request("read", file=text)], what="t") == [
+            Outcome("crashed", [], "the watcher process ended")
+        ]
+        wait_for(lambda: [each for each in sandbox.run([request("double", n=4)], what="t") if each.values == [8]])
+
+
+def test_imports_that_do_not_end_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "endless_import.py").write_text("import time\ntime.sleep(1000)\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sandbox_module, "_SECONDS_TO_IMPORT", 0.1)
+    with (
+        Sandbox(ATTACK, preload=["endless_import"], workers=1) as sandbox,
+        pytest.raises(EvaluationError, match="imported"),
+    ):
+        sandbox.run([{}], what="t")
+
+
+def fail(*_: object, **__: object) -> NoReturn:
+    raise OSError(16, "busy")
+
+
+@pytest.mark.parametrize(
+    ("name", "replacement", "problem"),
+    [
+        ("ask_for_threads", fail, "[Errno 16] busy"),
+        ("restrict_paths", fail, "[Errno 16] busy"),
+        ("restrict_paths", lambda **_: None, "a confined process could still open files or sockets"),
+        ("refuse_system_calls", lambda: None, "a confined process could still open files or sockets"),
+        ("deleted_bytes", fail, "the files of a confined process cannot be seen ([Errno 16] busy)"),
+        ("drop_capabilities", lambda: None, ""),
+    ],
+)
+def test_a_machine_that_cannot_confine_a_process_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, replacement: Any, problem: str
+):
+    monkeypatch.setattr(confinement, name, replacement)
+    (tmp_path / "inside").mkdir()
+    (tmp_path / "outside").touch()
+    assert confinement.try_confinement(str(tmp_path / "inside"), str(tmp_path / "outside")) == problem

@@ -1,0 +1,235 @@
+"""Hostile text for every place of the report, and what a reader of HTML makes of the page that shows it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from markdown_it import MarkdownIt
+from pydantic import BaseModel
+
+from flyte_llama.corpus import CorpusCard
+from flyte_llama.evaluation.completion import write_completions
+from flyte_llama.flyte_eval import write_grades
+from flyte_llama.report import (
+    EvaluationReport,
+    batch_table,
+    dataset_page,
+    make_report,
+    sweep_table,
+    training_page,
+    trials_page,
+)
+from flyte_llama.report.dataset import dataset_card
+from flyte_llama.report.markdown import model_card, report_markdown
+from flyte_llama.report.pages import report_page
+from tests.report.test_plots import POINTS
+from tests.report.test_report import TRAINING, corpus_card, measured_model, score
+from tests.report.test_writing import completion, grade
+
+T = TypeVar("T")
+Choose = Callable[[int], str]
+"""Number of a text → the text to put in its place."""
+
+# What a script does if it runs: it changes the title, and leaves an element that a saved page shows.
+RUN = "window.pwned=1;document.title='pwned';document.documentElement.id='pwned'"
+PAYLOADS = [
+    # scripts, and elements that run one
+    f"<script>{RUN}</script>",
+    f'<img src=x onerror="{RUN}">',
+    f'<svg onload="{RUN}"><circle/></svg>',
+    f'<iframe srcdoc="<script>parent.{RUN}</script>"></iframe>',
+    f'<details open ontoggle="{RUN}"><math><mtext><style><a title="</style><img src onerror={RUN}>">',
+    # what ends the element or the attribute that it stands in
+    f'"><script>{RUN}</script>',
+    f"'><script>{RUN}</script>",
+    f'" onmouseover="{RUN}" autofocus tabindex=1 onfocus="{RUN}" x="',
+    f"</script><script>{RUN}</script>",
+    "</textarea></style></title></pre></summary></details></td></tr></table></svg></div></body></html><plaintext>",
+    f"]]></title><![CDATA[<?php ?>--><script>{RUN}</script>",
+    # what swallows the page that follows
+    "<!--",
+    "<!doctype html><template>",
+    "<textarea>",
+    "<script>",
+    "<style>*{display:none}",
+    "<select><noscript>",
+    # links, and text that is escaped already
+    f'<a href="javascript:{RUN}">link</a>',
+    f"<javascript:{RUN}>",
+    "&lt;img src=x&gt; &#60;b&#62; &amp;amp; &quot",
+    # templates
+    "{{ 7 * 7 }} {% raw %} ${NAV_HTML} $BODY_HTML %(name)s {name}",
+    # Markdown
+    "[link](javascript:alert(1)) ![picture](https://evil.example/x.png)",
+    "[link][1] ![x][1]\n\n[1]: https://evil.example 'title'\n\n[^1]: note",
+    "https://evil.example www.evil.example jane@evil.example <https://evil.example> http://@www.x",
+    "**bold** _italics_ __x__ a_b_c _d_e ~~gone~~ $x^2$ \\(x\\) :smile: ==x==",
+    "`code` ``two`` and ```three",
+    "`",
+    "\\",
+    "\\` \\| \\\\| a | b `|` c |",
+    "a | b |c||",
+    "``` \n```\n~~~\n\n# Heading\n\n- item\n1. item\n> quote\n\n---\n\n<div>\n\n| a | b |\n|---|---|\n| c | d |\n\n",
+    "---\nlicense: mit\n---\n",
+    "\r\n<br>\r\t\x0b\x0c\x85\u2028\u2029\n===",
+    # terminals, and the order of text
+    "\x1b]8;;https://evil.example\x1b\\link\x1b]8;;\x1b\\ \x1b[2J\x1b[31m\x07\x00\x9b1A",
+    "\u202eesrever\u202c \u2066\u200b\ufeff",
+]
+
+
+# Pages shorten a commit to 12 characters, and the digest of a tokenizer to 16.
+_MIN_CHARS = 16
+
+
+class Shown(NamedTuple):
+    """What a reader of HTML makes of a page."""
+
+    elements: list[str]
+    """Start tags with the names of their attributes, end tags, comments and declarations, in order."""
+
+    texts: list[str]
+    """All text and the values of all attributes, in order."""
+
+    @property
+    def text(self) -> str:
+        return "".join(self.texts)
+
+
+class _Reader(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.shown = Shown([], [])
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.shown.elements.append(f"<{' '.join([tag, *(name for name, _ in attrs)])}>")
+        self.shown.texts.extend(value or "" for _, value in attrs)
+
+    def handle_endtag(self, tag: str) -> None:
+        self.shown.elements.append(f"</{tag}>")
+
+    def handle_data(self, data: str) -> None:
+        self.shown.texts.append(data)
+
+    def handle_comment(self, data: str) -> None:
+        self.shown.elements.append(f"<!--{data}-->")
+
+    def handle_decl(self, decl: str) -> None:
+        self.shown.elements.append(f"<!{decl}>")
+
+    unknown_decl = handle_pi = handle_decl
+
+
+def read_html(html: str) -> Shown:
+    """Read a page as the standard library does."""
+    reader = _Reader()
+    reader.feed(html)
+    reader.close()
+    return reader.shown
+
+
+def read_markdown(text: str) -> Shown:
+    """Read Markdown as the Hub does; code counts as text."""
+    return without_code(read_html(render_markdown(text)))
+
+
+def render_markdown(text: str) -> str:
+    """Return the HTML of Markdown with tables and HTML, without its front matter."""
+    body = re.sub(r"\A---\n.*?\n---\n", "", text, count=1, flags=re.DOTALL)
+    return MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"]).render(body)
+
+
+def without_code(shown: Shown) -> Shown:
+    return shown._replace(elements=[tag for tag in shown.elements if tag not in ("<code>", "</code>")])
+
+
+def replace_texts(value: T, choose: Choose) -> T:
+    """Put another text in the place of every text in a record; equal ones stay equal, others stay different."""
+    return _replace(value, {}, choose)
+
+
+def marked(payload: str) -> Choose:
+    """Choose this payload everywhere, with a number behind it, and long enough that every shortened one is cut."""
+    return lambda index: f"{payload:.<{_MIN_CHARS}}#{index}#"
+
+
+HARMLESS = "x" * _MIN_CHARS
+"""A text without markup."""
+
+
+def mixed(index: int) -> str:
+    """Choose all payloads in turn, each with a number behind it."""
+    return marked(PAYLOADS[index % len(PAYLOADS)])(index)
+
+
+def _replace(value: Any, seen: dict[str, str], choose: Choose) -> Any:
+    if isinstance(value, str):
+        return seen.setdefault(value, choose(len(seen)))
+    if isinstance(value, BaseModel):
+        fields = {name: getattr(value, name) for name in type(value).model_fields}
+        # The report looks its words up by this name, and its tables by the keys of `by`.
+        kept = {name: value for name, value in fields.items() if name == "objective"}
+        by = fields.pop("by", {})
+        new = {name: _replace(field, seen, choose) for name, field in fields.items()}
+        if by:
+            new["by"] = {name: _replace(lines, seen, choose) for name, lines in by.items()}
+        return value.model_copy(update=new | kept)
+    if isinstance(value, Mapping):
+        return {_replace(key, seen, choose): _replace(field, seen, choose) for key, field in value.items()}
+    if isinstance(value, Sequence):
+        return [_replace(field, seen, choose) for field in value]
+    return value
+
+
+def full_report(folder: Path) -> EvaluationReport:
+    """A report with every section, of three models."""
+    models = []
+    for number, name in enumerate(("base", "published", "fine-tuned")):
+        documents = [
+            score(500.0 - 50 * number + index, role=role, repository=f"o/{index % 2}", path=f"{index}.py")
+            for role in ("train", "heldout", "general")
+            for index in range(10)
+        ]
+        model = measured_model(folder, name, documents)
+        write_completions(model.folder / "completions", [completion(index, index / 4) for index in range(5)])
+        write_grades(model.folder / "grades", [grade("a", True), grade("b", False)])
+        models.append(model._replace(identity=model.identity))
+    return make_report(models, corpus=full_card(), training=TRAINING.model_copy(update={"losses": POINTS}))
+
+
+def full_card() -> CorpusCard:
+    """A corpus card in which nothing is empty."""
+    card = corpus_card()
+    amount = card.train.read
+    source = card.train.sources[0].model_copy(update={"skipped": {"generated": amount, "odd": amount}})
+    sources = [source.model_copy(update={"redacted": {"email": 2}, "licence": "MIT"})]
+    side = card.train.model_copy(update={"sources": sources, "dropped": {"near": amount}})
+    return card.model_copy(update={"train": side, "heldout": side})
+
+
+def make_pages(report: EvaluationReport, choose: Choose) -> dict[str, str]:
+    """Name of the function that makes it → each HTML page, with other texts in it."""
+    report = replace_texts(report, choose)
+    assert report.corpus is not None
+    assert report.training is not None
+    return {
+        "report_page": report_page(report),
+        "dataset_page": dataset_page(report.corpus),
+        "training_page": training_page(report.training),
+        "trials_page": trials_page(choose(0), f"{sweep_table([])}\n{batch_table([])}\n{choose(1)}"),
+    }
+
+
+def make_cards(report: EvaluationReport, choose: Choose) -> dict[str, str]:
+    """Name of the function that makes it → each Markdown file, with other texts in it."""
+    report = replace_texts(report, choose)
+    assert report.corpus is not None
+    return {
+        "report_markdown": report_markdown(report),
+        "model_card": model_card(report),
+        "dataset_card": dataset_card(report.corpus),
+    }
