@@ -66,6 +66,12 @@ def test_ctrl_c_ends_with_its_line_and_130_whatever_the_process_is_doing(start: 
     assert printed == "\ninterrupted\n"
 
 
+def run_program(program: str) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error of a new process."""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    return done.returncode, done.stdout, done.stderr
+
+
 def test_what_is_undone_no_longer_ends_the_process():
     # In a new process: in this one, another test may have run a command that stays until its process ends.
     program = (
@@ -77,8 +83,7 @@ def test_what_is_undone_no_longer_ends_the_process():
         "assert signal.set_wakeup_fd(-1) == -1\n"
         "print('undone')"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "undone\n", "")
+    assert run_program(program) == (0, "undone\n", "")
 
 
 def test_another_handler_of_the_signal_keeps_the_process_alive():
@@ -93,5 +98,4 @@ def test_another_handler_of_the_signal_keeps_the_process_alive():
         "time.sleep(4)\n"
         "print(interruption.requested)"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", "")
+    assert run_program(program) == (0, "True\n", "")

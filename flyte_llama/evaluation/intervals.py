@@ -126,9 +126,7 @@ def merge_near_copies(cases: Cases, groups: Sequence[int]) -> Cases:
             index_of[name] = len(firsts)
             firsts.append(row)
         target[row] = index_of[name]
-    nats, num_bytes = np.zeros((len(firsts), cases.nats.shape[1])), np.zeros(len(firsts))
-    np.add.at(nats, target, cases.nats)
-    np.add.at(num_bytes, target, cases.num_bytes)
+    nats, num_bytes = (_sum_groups(values, target, len(firsts)) for values in (cases.nats, cases.num_bytes))
     return Cases(nats, num_bytes, [cases.repositories[row] for row in firsts], [cases.keys[row] for row in firsts])
 
 
@@ -141,11 +139,8 @@ def repository_figures(cases: Cases, *, of: Collection[tuple[str, ...]] | None =
     index_of = {name: index for index, name in enumerate(sorted(set(cases.repositories if of is None else of)))}
     kept = [row for row, name in enumerate(cases.repositories) if name in index_of]
     rows = [index_of[cases.repositories[row]] for row in kept]
-    nats, num_bytes = np.zeros((len(index_of), cases.nats.shape[1])), np.zeros(len(index_of))
-    np.add.at(nats, rows, cases.nats[kept])
-    np.add.at(num_bytes, rows, cases.num_bytes[kept])
-    figures: np.ndarray = nats / (math.log(2) * num_bytes[:, None])
-    return figures
+    nats, num_bytes = (_sum_groups(values[kept], rows, len(index_of)) for values in (cases.nats, cases.num_bytes))
+    return nats / (math.log(2) * num_bytes[:, None])
 
 
 def mean_interval(figures: np.ndarray) -> Interval | None:
@@ -237,6 +232,13 @@ def _collapse_small(repositories: Sequence[tuple[str, ...]]) -> list[tuple[str, 
             break
         shared.add(next_larger)
     return [() if repository in shared else repository for repository in repositories]
+
+
+def _sum_groups(values: np.ndarray, groups: Sequence[int] | np.ndarray, num_groups: int) -> np.ndarray:
+    """Add up the rows of each group; `groups` has the group of each row, from 0 on."""
+    sums = np.zeros((num_groups, *values.shape[1:]))
+    np.add.at(sums, groups, values)
+    return sums
 
 
 def _resample_sums(

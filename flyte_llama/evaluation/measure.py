@@ -227,7 +227,7 @@ def _mine(
     if mined.items:
         return mined, hidden, ""
 
-    # the reasons why there are none: of the code that is left out, and of the rest
+    # say why there are none: first for the code that is left out, then for the rest
     reasons, code = [], "the other held-out code" if left_out else "the held-out code"
     if left_out:
         reasons.append(f"the sandbox needs {', '.join(left_out)}, so it cannot hide the originals.")

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -122,20 +123,7 @@ def find_comparable(scores: Scores) -> ComparableText:
     Args:
         scores: The result of `align_scores`.
     """
-    documents = _first(scores)
-    roles = Counter(score.role for score in documents)
-    train, heldout = _comparable_rows(scores)
-    cases = [_cases(scores, rows) for rows in (train, heldout)]
-    return ComparableText(
-        of=sorted({" ".join(_cell(documents[row])) for row in heldout}),
-        num_train=len(train),
-        num_heldout=len(heldout),
-        measured_train=roles[TRAIN],
-        measured_heldout=roles[HELDOUT],
-        train_cases=len(cases[0].keys),
-        heldout_cases=len(cases[1].keys),
-        effective_count=min(_effective_count(side.num_bytes) for side in cases),
-    )
+    return _count_comparable(scores, *_comparable_sides(scores))
 
 
 def measure_memorisation(scores: Scores, *, replicates: int = REPLICATES, seed: int = 0) -> Memorisation | None:
@@ -146,14 +134,13 @@ def measure_memorisation(scores: Scores, *, replicates: int = REPLICATES, seed: 
     Args:
         scores: The result of `align_scores`; the last model is the subject.
     """
-    comparable = find_comparable(scores)
+    sides = _comparable_sides(scores)
+    comparable = _count_comparable(scores, *sides)
     if not comparable.is_enough:
         return None
     # For each side (columns,) and (replicates, columns), with the columns of `stack_nats`.
     models, figures, spread = list(scores), [], []
-    sides = _comparable_rows(scores)
-    for side_index, rows in enumerate(sides):
-        cases = _cases(scores, rows)
+    for side_index, (_, cases) in enumerate(sides):
         figures.append(cases.nats.sum(axis=0) / (math.log(2) * cases.num_bytes.sum()))
         spread.append(bits_per_byte_replicates(*cases, replicates=replicates, seed=[seed, side_index]))
     # compare the sides; the columns after the models' are changes, subject minus reference, so a gain is their negative
@@ -170,7 +157,7 @@ def measure_memorisation(scores: Scores, *, replicates: int = REPLICATES, seed: 
         )
         for index, reference in enumerate(models[:-1])
     ]
-    train_bytes, heldout_bytes = (_bytes_by_cell(scores, rows).total() for rows in sides)
+    train_bytes, heldout_bytes = (sum(score.num_bytes for score in side.documents) for side in sides)
     return Memorisation(
         of=comparable.of,
         num_train=comparable.num_train,
@@ -184,45 +171,61 @@ def measure_memorisation(scores: Scores, *, replicates: int = REPLICATES, seed: 
     )
 
 
-def _comparable_rows(scores: Scores) -> tuple[list[int], list[int]]:
-    """The rows of the train and of the held-out documents whose language and kind both sides have."""
-    documents = [(row, score) for row, score in enumerate(_first(scores)) if score.num_bytes]
+class _Side(NamedTuple):
+    """The documents of a side whose language and kind the other side has too."""
+
+    documents: list[DocumentScore]
+    """Of the first model; the other models have the same documents in the same order."""
+
+    cases: Cases
+    """Scaled so that each cell has as many bytes as on the held-out side."""
+
+
+def _comparable_sides(scores: Scores) -> tuple[_Side, _Side]:
+    """The train and the held-out side."""
+    documents = next(iter(scores.values()))
     train, heldout = (
-        [(row, _cell(score)) for row, score in documents if score.role == role] for role in (TRAIN, HELDOUT)
+        [row for row, score in enumerate(documents) if score.role == role and score.num_bytes]
+        for role in (TRAIN, HELDOUT)
     )
-    shared = {cell for _, cell in train} & {cell for _, cell in heldout}
-    return [row for row, cell in train if cell in shared], [row for row, cell in heldout if cell in shared]
+    shared = {_cell(documents[row]) for row in train} & {_cell(documents[row]) for row in heldout}
+    train, heldout = ([row for row in rows if _cell(documents[row]) in shared] for rows in (train, heldout))
+    wanted = _bytes_by_cell(documents[row] for row in heldout)
+    return _make_side(scores, train, wanted), _make_side(scores, heldout, wanted)
 
 
-def _cases(scores: Scores, rows: Sequence[int]) -> Cases:
-    """A side's documents, scaled so that each cell has as many bytes as on the held-out side.
-
-    Args:
-        rows: One of the results of `_comparable_rows`; the held-out side keeps its bytes.
-    """
-    wanted, own = _bytes_by_cell(scores, _comparable_rows(scores)[1]), _bytes_by_cell(scores, rows)
-    documents = [_first(scores)[row] for row in rows]
-    weights = np.array([wanted[_cell(score)] / own[_cell(score)] for score in documents])
+def _make_side(scores: Scores, rows: Sequence[int], wanted: Counter[Cell]) -> _Side:
     side = {model: [model_scores[row] for row in rows] for model, model_scores in scores.items()}
+    documents = next(iter(side.values()))
+    own = _bytes_by_cell(documents)
+    weights = np.array([wanted[_cell(score)] / own[_cell(score)] for score in documents])
     nats, num_bytes = stack_nats(side), np.array([score.num_bytes for score in documents])
     cells, keys = [_cell(score) for score in documents], [score.sort_key for score in documents]
     cases = Cases(nats * weights.reshape(-1, 1), num_bytes * weights, cells, keys)
-    return merge_near_copies(cases, [score.near_copies for score in documents])
+    return _Side(documents, merge_near_copies(cases, [score.near_copies for score in documents]))
+
+
+def _count_comparable(scores: Scores, train: _Side, heldout: _Side) -> ComparableText:
+    roles = Counter(score.role for score in next(iter(scores.values())))
+    return ComparableText(
+        of=sorted({" ".join(_cell(score)) for score in heldout.documents}),
+        num_train=len(train.documents),
+        num_heldout=len(heldout.documents),
+        measured_train=roles[TRAIN],
+        measured_heldout=roles[HELDOUT],
+        train_cases=len(train.cases.keys),
+        heldout_cases=len(heldout.cases.keys),
+        effective_count=min(_effective_count(side.cases.num_bytes) for side in (train, heldout)),
+    )
 
 
 def _cell(score: DocumentScore) -> Cell:
     return score.language, score.kind
 
 
-def _first(scores: Scores) -> Sequence[DocumentScore]:
-    """The first model's scores; the other models have the same documents in the same order."""
-    return next(iter(scores.values()))
-
-
-def _bytes_by_cell(scores: Scores, rows: Sequence[int]) -> Counter[Cell]:
+def _bytes_by_cell(documents: Iterable[DocumentScore]) -> Counter[Cell]:
     num_bytes = Counter[Cell]()
-    for row in rows:
-        score = _first(scores)[row]
+    for score in documents:
         num_bytes[_cell(score)] += score.num_bytes
     return num_bytes
 

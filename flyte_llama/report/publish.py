@@ -186,7 +186,7 @@ def _doubt(change: Change, config: PublishConfig) -> str:
     if not change.is_better_here:
         return _figures(change)
     repositories = count_text(change.num_repositories, "repository")
-    if change.clustered is not None:
+    if not change.has_few_repositories:
         return (
             f"{_figures(change)} on these documents, but their {repositories} differ too much to say so of others: "
             f"mean {change.repository_mean:+.3f}, 95 % {interval_text(change.clustered)}"

@@ -61,7 +61,7 @@ def try_confinement(scratch: str, outside: str) -> str:
 
 
 def _confined_problem(scratch: str, outside: str) -> str:
-    """Confine this process; why that fails, or what it still can do."""
+    """Confine this process, and return why that fails or what the process can still do; empty if all is well."""
     try:
         ask_for_threads()
         confine(scratch, [])
