@@ -74,7 +74,7 @@ def train_stock(base: Path, rows: Path) -> Side:
 
     from flyte_llama.config import RunLength
     from flyte_llama.encoding import open_rows
-    from flyte_llama.training.trainer import OrderedRows, collate, row_order
+    from flyte_llama.training.batches import OrderedRows, collate, row_order
 
     table, manifest = open_rows(rows)
     steps = RunLength(epochs=1.0, max_steps=0, global_batch_size=BATCH).num_steps(manifest["rows_per_epoch"][0])

@@ -46,8 +46,10 @@ NEED_TORCH = {
     "flyte_llama.model.adapted_linear",
     "flyte_llama.tasks.training",
     "flyte_llama.tasks.tuning",
+    "flyte_llama.training.batches",
     "flyte_llama.training.trainer",
     "flyte_llama.training.update",
+    "flyte_llama.training.validation",
     "flyte_llama.workflows",
     "flyte_llama.__main__",
 }

@@ -115,8 +115,16 @@ def _evaluate_into(
     shards = [work / "suite" / f"{index:02}" for index in range(evaluation.shards)]
     items = work / "items"
     make_items(heldout, evaluation.flyte_eval, out=items, cache=cache)
-    leak_words = config.corpus.leakage.num_words
-    make_suite(heldout, train, items, evaluation, config.corpus.documents, leak_words=leak_words, shards=shards)
+    make_suite(
+        heldout,
+        train,
+        items,
+        evaluation,
+        config.corpus.documents,
+        leak_words=config.corpus.leakage.num_words,
+        validation_share=config.training.validation_share,
+        shards=shards,
+    )
 
     # Measure `model` before the others: if it is broken, no time is spent on them.
     for name, identity in reversed(pinned.items()):

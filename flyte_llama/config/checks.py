@@ -187,6 +187,14 @@ def _training_problems(training: TrainingConfig) -> list[str]:
         problems.append("training.deepspeed.offload_parameters = true: needs zero_stage: 3.")
     if deepspeed.offload_optimizer and deepspeed.zero_stage == 0:
         problems.append("training.deepspeed.offload_optimizer = true: needs zero_stage: 1, 2 or 3.")
+    if training.keep_best and not training.validation_share:
+        problems.append(
+            "training.keep_best = true: needs a validation loss. Set training.validation_share, e.g. to 0.02."
+        )
+    elif training.keep_best and not training.validate_every_steps:
+        problems.append(
+            "training.keep_best = true: needs several steps to choose from. Set training.validate_every_steps above 0."
+        )
     if training.method == "qlora" and deepspeed.zero_stage == 3:
         problems.append("training.method = 'qlora': 4-bit weights cannot be sharded by zero_stage: 3. Use 2 or less.")
     if training.method == "qlora" and training.precision != "bf16":

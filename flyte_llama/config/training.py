@@ -97,6 +97,16 @@ class TrainingConfig(StageConfig):
     max_steps: int = Field(0, ge=0, le=100_000_000)
     """Stop after this many optimizer steps; 0 trains for `epochs`."""
 
+    validation_share: float = Field(0.0, ge=0, le=0.5, allow_inf_nan=False)
+    """Share of the train files that are not trained on. The model's loss on them is measured in the course of training;
+    0 measures none."""
+
+    validate_every_steps: int = Field(100, ge=0, le=100_000_000)
+    """Optimizer steps between measurements of the validation loss; 0 measures it only after the last step."""
+
+    keep_best: bool = False
+    """Write the model of the step with the lowest validation loss, not of the last step."""
+
     learning_rate: float = Field(2e-4, gt=0, le=10, allow_inf_nan=False)
     warmup_share: float = Field(0.03, ge=0, lt=1)
     """Share of all steps over which the learning rate rises to its peak; it then falls as a cosine."""

@@ -1,5 +1,7 @@
 """Train documents → the texts to train on: how often each language is taken, and which documents are joined.
 
+Some train files can be split off first, for the validation loss. All pieces of a file are on the same side.
+
 Every text keeps the documents it is made of, so that a packed row can be traced back to the bytes of its files.
 """
 
@@ -63,6 +65,18 @@ def compose(documents: Sequence[Document], config: CompositionConfig) -> list[Te
     Raises:
         CorpusError: if a weight is given for a language that no document has, or the weights leave no text.
     """
+    texts, _ = compose_with_validation(documents, config, validation_share=0)
+    return texts
+
+
+def compose_with_validation(
+    documents: Sequence[Document], config: CompositionConfig, *, validation_share: float
+) -> tuple[list[Text], list[Text]]:
+    """The texts of one epoch, as from `compose`, and the texts of the validation part, none of them more than once.
+
+    Raises:
+        CorpusError: as for `compose` and `split_validation`.
+    """
     present = Counter(document.language for document in documents)
     unknown = sorted(config.language_weights.keys() - present.keys())
     if unknown:
@@ -70,17 +84,40 @@ def compose(documents: Sequence[Document], config: CompositionConfig) -> list[Te
             f"composition.language_weights: no train document is in {', '.join(unknown)}. "
             f"Languages: {', '.join(sorted(present))}."
         )
-    groups = _group_neighbours(documents) if config.neighbours else [(document,) for document in documents]
-    repeats = [_count_repeats(group[0], config) for group in groups]
-    texts = [
-        _join(group, path_comments=config.path_comments)
-        for turn in range(max(repeats, default=0))
-        for group, num_repeats in zip(groups, repeats, strict=True)
-        if turn < num_repeats
-    ]
+    train, validation = split_validation(documents, validation_share)
+    once = {language: min(weight, 1.0) for language, weight in config.language_weights.items()}
+    texts = _take(train, config)
     if not texts:
         raise CorpusError("composition.language_weights: the weights leave no train document. Raise one above 0.")
-    return texts
+    validation_texts = _take(validation, config.model_copy(update={"language_weights": once}))
+    if validation and not validation_texts:
+        raise CorpusError(
+            f"training.validation_share = {validation_share:g}: composition.language_weights leaves nothing of the "
+            "validation part. Raise it."
+        )
+    return texts, validation_texts
+
+
+def split_validation(documents: Sequence[Document], share: float) -> tuple[list[Document], list[Document]]:
+    """Split documents into those to train on and those to measure the validation loss on, both in their order.
+
+    The validation part has `share` of the files, rounded, and at least one; none if `share` is 0. The choice depends
+    only on the files' URLs and paths.
+
+    Raises:
+        CorpusError: if no file is left to train on.
+    """
+    files = sorted({(document.url, document.path) for document in documents}, key=lambda file: draw(*file))
+    chosen = set(files[: max(1, round(share * len(files)))] if share else [])
+    if chosen and len(chosen) == len(files):
+        raise CorpusError(
+            f"training.validation_share = {share:g}: leaves no train file, since the corpus has only {len(files)}. "
+            "Add sources to corpus.train, or set it to 0."
+        )
+    sides: tuple[list[Document], list[Document]] = ([], [])
+    for document in documents:
+        sides[(document.url, document.path) in chosen].append(document)
+    return sides
 
 
 def write_origins(folder: Path, texts: Sequence[Text]) -> int:
@@ -96,6 +133,18 @@ def write_origins(folder: Path, texts: Sequence[Text]) -> int:
     for name in ("repository", "url", "revision", "path", "blob_id", "encoding", "start", "end", "permalink"):
         columns[name] = [getattr(origin.document, name) for _, origin in origins]
     return write_unsealed_table(folder, ORIGINS_TABLE, pa.table(columns))
+
+
+def _take(documents: Sequence[Document], config: CompositionConfig) -> list[Text]:
+    """The texts of these documents, each as often as its language's weight says."""
+    groups = _group_neighbours(documents) if config.neighbours else [(document,) for document in documents]
+    repeats = [_count_repeats(group[0], config) for group in groups]
+    return [
+        _join(group, path_comments=config.path_comments)
+        for turn in range(max(repeats, default=0))
+        for group, num_repeats in zip(groups, repeats, strict=True)
+        if turn < num_repeats
+    ]
 
 
 def _count_repeats(document: Document, config: CompositionConfig) -> int:

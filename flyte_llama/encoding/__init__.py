@@ -3,6 +3,7 @@
     DocumentTokenizer(folder)               encodes and decodes with the model's own tokenizer file
     train_tokenizer, add_control_tokens     make a tokenizer, or add the control tokens that an objective needs
     write_epochs(folder, texts, …)          writes all rows that a run reads, with a manifest
+    write_validation(folder, texts, …)      writes the rows of the validation part beside them
     open_rows(folder)                       reads them
     model_inputs(…)                         turns a row into the arrays that the model takes
 
@@ -28,7 +29,7 @@ from flyte_llama.encoding.control_tokens import TOKENIZER_FILE, InfillIds, add_c
 from flyte_llama.encoding.encode import MLM_MASK_NAME, control_names
 from flyte_llama.encoding.packing import model_inputs
 from flyte_llama.encoding.pieces import IGNORED, add_keys
-from flyte_llama.encoding.rows import TABLE, open_rows, write_epochs
+from flyte_llama.encoding.rows import TABLE, VALIDATION_TABLE, open_rows, write_epochs, write_validation
 from flyte_llama.encoding.tokenizer import DocumentTokenizer, train_tokenizer
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "MLM_MASK_NAME",
     "TABLE",
     "TOKENIZER_FILE",
+    "VALIDATION_TABLE",
     "DocumentTokenizer",
     "InfillIds",
     "add_control_tokens",
@@ -45,4 +47,5 @@ __all__ = [
     "open_rows",
     "train_tokenizer",
     "write_epochs",
+    "write_validation",
 ]

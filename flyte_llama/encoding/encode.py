@@ -51,9 +51,18 @@ def control_names(config: ObjectiveConfig, tokenizer: DocumentTokenizer) -> list
 
 
 def make_pieces(
-    texts: Sequence[KeyedText], config: ObjectiveConfig, tokenizer: DocumentTokenizer, *, seq_len: int, epoch: int
+    texts: Sequence[KeyedText],
+    config: ObjectiveConfig,
+    tokenizer: DocumentTokenizer,
+    *,
+    seq_len: int,
+    epoch: int,
+    what: str = "",
 ) -> Iterator[list[Piece]]:
     """Yield the pieces of each text, none longer than `seq_len`, in the order of the texts.
+
+    Args:
+        what: The label of the progress bar; the default names the epoch.
 
     Raises:
         ModelError: if the tokenizer lacks a control token that the objective needs.
@@ -61,7 +70,7 @@ def make_pieces(
     """
     control_ids = _find_control_ids(config, tokenizer)
     starts = range(0, len(texts), _BATCH)
-    for start in track(starts, what=f"encoding epoch {epoch + 1}", total=len(starts)):
+    for start in track(starts, what=what or f"encoding epoch {epoch + 1}", total=len(starts)):
         examples = [_draw_example(text, config, epoch) for text in texts[start : start + _BATCH]]
 
         # Objectives on token ids: encode the text, then cut the ids.

@@ -1,7 +1,7 @@
 """The rows of a run: an Arrow stream that `datasets` maps into memory, sealed with a manifest.
 
-Texts come in, and the packed rows of all epochs that the run reads go out, epoch after epoch in one file. Does not
-shuffle: training draws the order of the rows.
+Texts come in, and the packed rows of all epochs that the run reads go out, epoch after epoch in one file. The rows of
+the validation part, if there is one, are in another. Does not shuffle: training draws the order of the rows.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from flyte_llama.progress import say
 from flyte_llama.storage import seal, verify
 
 TABLE = "rows.arrow"
+VALIDATION_TABLE = "validation.arrow"
 
 _INTEGERS = pa.list_(pa.int32())
 _SCHEMA = pa.schema(
@@ -173,19 +174,49 @@ def write_epochs(
     )
 
 
-def open_rows(folder: Path) -> tuple[Any, dict[str, Any]]:
-    """Open the rows as a memory-mapped `datasets.Dataset`; that and the manifest.
+def write_validation(
+    folder: Path, texts: Sequence[KeyedText], objective: ObjectiveConfig, tokenizer: DocumentTokenizer, *, seq_len: int
+) -> int:
+    """Write `validation.arrow`, the rows of texts that are not trained on, and return its number of rows.
+
+    The objective's random choices are those of the first epoch. The file is sealed later, together with the rows.
 
     Raises:
-        DataError: if the folder is unfinished or damaged.
+        DataError: if no token has a label.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    pieces = make_pieces(texts, objective, tokenizer, seq_len=seq_len, epoch=0, what="encoding validation texts")
+    rows = pack(pieces, seq_len=seq_len, pad_id=tokenizer.eos_id, folder=folder)
+    num_rows = num_labels = 0
+    with pa.OSFile(str(folder / VALIDATION_TABLE), "wb") as sink, pa.ipc.new_stream(sink, _SCHEMA) as stream:
+        while batch := list(itertools.islice(rows, _BATCH_ROWS)):
+            stream.write_batch(_record_batch(batch))
+            num_rows += len(batch)
+            num_labels += sum(int((row.labels != IGNORED).sum()) for row in batch)
+    if not num_labels:
+        raise DataError("training.validation_share: the validation part has no token to predict. Raise it.")
+    say(f"{num_rows:,} validation rows of {seq_len:,}, with {num_labels:,} tokens to predict")
+    return num_rows
+
+
+def open_rows(folder: Path, table: str = TABLE) -> tuple[Any, dict[str, Any]]:
+    """Open the rows as a memory-mapped `datasets.Dataset`; that and the manifest.
+
+    Args:
+        table: `TABLE`, or `VALIDATION_TABLE` for the rows of the validation part.
+
+    Raises:
+        DataError: if the folder is unfinished or damaged, or has no such table.
     """
     import datasets
 
     manifest = verify(folder)
-    rows = datasets.Dataset.from_file(str(folder / TABLE))
-    if len(rows) != manifest["files"][TABLE]["rows"]:
+    if table not in manifest["files"]:
+        raise DataError(f"{folder}: holds no {table}. Encode the corpus again.")
+    rows = datasets.Dataset.from_file(str(folder / table))
+    if len(rows) != manifest["files"][table]["rows"]:
         raise DataError(
-            f"{folder / TABLE}: holds {len(rows)} rows, but its manifest counts {manifest['files'][TABLE]['rows']}."
+            f"{folder / table}: holds {len(rows)} rows, but its manifest counts {manifest['files'][table]['rows']}."
         )
     return rows, manifest
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from flyte_llama.config import DocumentsConfig, EvaluationConfig, FlyteEvalConfig, ObjectiveConfig
 from flyte_llama.config.source_url import is_package
+from flyte_llama.corpus.composition import split_validation
 from flyte_llama.documents import Document, read_documents, read_source
 from flyte_llama.evaluation.completion import (
     choose_cases,
@@ -93,6 +94,7 @@ def make_suite(
     documents: DocumentsConfig,
     *,
     leak_words: int,
+    validation_share: float = 0.0,
     shards: Sequence[Path],
 ) -> None:
     """Choose the documents, completion cases and FlyteEval items to measure, and divide them among the shard folders.
@@ -102,13 +104,16 @@ def make_suite(
             on; None skips both checks.
         items: The folder that `make_items` wrote.
         leak_words: The number of words in a row that count as text of train (`corpus.leakage.num_words`).
+        validation_share: The share of the train files that the model did not train on (`training.validation_share`).
         shards: The folders to write, one per shard.
 
     Raises:
         SourceError: if a distribution in `evaluation.general` is not installed, or has no allowed licence.
     """
     # read train and general code, without sources that the corpus already has
-    trained_on = read_documents(train) if train is not None and config.probe_bytes else []
+    trained_on: list[Document] = []
+    if train is not None and config.probe_bytes:
+        trained_on, _ = split_validation(read_documents(train), validation_share)
     known = {document.url for document in [*trained_on, *read_documents(heldout)]}
     general: list[Document] = []
     for source in config.general:

@@ -12,7 +12,6 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader
 
-from flyte_llama.evaluation.sweep import SweepTrial, rank_trials
 from flyte_llama.progress import bytes_text
 from flyte_llama.report import plots, sentences
 from flyte_llama.report.markdown import protocol_text
@@ -20,7 +19,7 @@ from flyte_llama.report.quotation import Markdown, quote_code, quote_name
 from flyte_llama.report.report import EvaluationReport
 from flyte_llama.report.tables import accuracy_table, align_columns, line_tables, output_tables, overall_table
 from flyte_llama.training import TrainingSummary
-from flyte_llama.training.trials import BatchTrial
+from flyte_llama.training.trials import BatchTrial, SweepTrial, rank_trials
 
 _MAX_CHARS = 800
 """Characters shown of each text of a sample: the end of its prefix, the start of the others."""
@@ -84,13 +83,13 @@ def sweep_table(trials: Sequence[SweepTrial]) -> str:
             f"{trial.learning_rate:g}",
             f"{trial.rank or 'all weights'}",
             f"{trial.train_loss:.4f}",
-            f"{trial.bits_per_byte:.4f}",
-            f"{trial.perplexity:,.2f}",
+            f"{trial.validation_loss:.4f}",
+            f"{trial.step:,}",
             f"{trial.wall_s:,.0f}",
         )
         for trial in rank_trials(trials)
     ]
-    columns = ("learning_rate", "rank", "train loss", "held-out bits/byte", "perplexity", "s")
+    columns = ("learning_rate", "rank", "train loss", "validation loss", "step", "s")
     return align_columns(columns, rows)
 
 

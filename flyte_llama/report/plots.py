@@ -223,6 +223,7 @@ def draw_training(points: Sequence[LossPoint]) -> list[CurvePicture]:
     """Draw one curve for each figure that was logged at two or more steps."""
     figures: dict[str, Callable[[LossPoint], float | None]] = {
         "training loss, nats per token": lambda point: point.loss,
+        "validation loss, nats per token": lambda point: point.validation_loss,
         "learning rate": lambda point: point.learning_rate,
         "gradient norm": lambda point: point.grad_norm,
         "tokens/s": lambda point: point.tokens_per_s,

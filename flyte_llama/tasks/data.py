@@ -14,9 +14,9 @@ from flyte_llama.config import CompositionConfig, CorpusConfig, DocumentsConfig,
 from flyte_llama.corpus import CorpusCard
 from flyte_llama.corpus import build_corpus as build
 from flyte_llama.corpus import pin_sources as pin_all_sources
-from flyte_llama.corpus.composition import ORIGINS_TABLE, compose, write_origins
+from flyte_llama.corpus.composition import ORIGINS_TABLE, compose_with_validation, write_origins
 from flyte_llama.documents import read_documents, read_documents_in_batches, rules_version, write_source
-from flyte_llama.encoding import DocumentTokenizer, add_keys, write_epochs
+from flyte_llama.encoding import VALIDATION_TABLE, DocumentTokenizer, add_keys, write_epochs, write_validation
 from flyte_llama.model import PinnedModel
 from flyte_llama.model import pin_model as pin_one_model
 from flyte_llama.model import prepare_base as prepare
@@ -110,19 +110,29 @@ def encode(
     base: FlyteDirectory,
     composition: CompositionConfig,
     objective: ObjectiveConfig,
+    validation_share: float,
     seq_len: int,
     epochs: float,
     max_steps: int,
     global_batch_size: int,
     generation: str,
 ) -> Folder:
-    """The train documents as packed rows of `seq_len` ids from the base's tokenizer, as many as training will read."""
+    """The train documents as packed rows of `seq_len` ids from the base's tokenizer, as many as training will read.
+
+    The documents of the validation part are in rows of their own.
+    """
     folder = new_folder("rows")
     with retry_network_errors():
         base_folder, train_folder = download(base), download(train)
     tokenizer = DocumentTokenizer(base_folder)
-    texts = compose(read_documents(train_folder), composition)
-    extra_tables = {ORIGINS_TABLE: write_origins(folder, texts)}
+    texts, validation_texts = compose_with_validation(
+        read_documents(train_folder), composition, validation_share=validation_share
+    )
+    other_tables = {ORIGINS_TABLE: write_origins(folder, texts)}
+    if validation_texts:
+        other_tables[VALIDATION_TABLE] = write_validation(
+            folder, add_keys(validation_texts), objective, tokenizer, seq_len=seq_len
+        )
     write_epochs(
         folder,
         add_keys(texts),
@@ -130,6 +140,6 @@ def encode(
         tokenizer,
         seq_len=seq_len,
         run_length=RunLength(epochs=epochs, max_steps=max_steps, global_batch_size=global_batch_size),
-        other_tables=extra_tables,
+        other_tables=other_tables,
     )
     return upload(folder)

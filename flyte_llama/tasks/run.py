@@ -30,6 +30,9 @@ from flyte_llama.tasks.folders import local_output, retry_network_errors
 from flyte_llama.tasks.resources import HUB_SECRETS, HUB_TOKEN, SMALL
 from flyte_llama.workspace import open_output
 
+SWEEP_VALIDATION_SHARE = 0.05
+"""The validation part of a sweep whose configuration has none."""
+
 
 class RunParts(NamedTuple):
     """The parts of a configuration, each the whole input of some task, so that a cached task sees nothing else of it.
@@ -47,6 +50,7 @@ class RunParts(NamedTuple):
     released: str
     objective: ObjectiveConfig
     training: TrainingConfig
+    validation_share: float
     seq_len: int
     epochs: float
     max_steps: int
@@ -63,10 +67,13 @@ class RunParts(NamedTuple):
 
 
 @task(**SMALL, retries=3, secret_requests=HUB_SECRETS)
-def start_run(config: ExperimentConfig) -> RunParts:
+def start_run(config: ExperimentConfig, validate: bool = False) -> RunParts:
     """Check what can be checked before anything is fetched or trained, and return the parts of the configuration.
 
     A local run also takes its output folder, which no other run can use at the same time.
+
+    Args:
+        validate: Split off a validation part even if the configuration has none.
     """
     output = local_output()
     if output is not None:
@@ -88,6 +95,8 @@ def start_run(config: ExperimentConfig) -> RunParts:
         with retry_network_errors():
             generations = [read_generation(made_by) for made_by in ("data", "training", "scoring")]
     training, evaluation = config.training, config.evaluation
+    if validate and not training.validation_share:
+        training = training.model_copy(update={"validation_share": SWEEP_VALIDATION_SHARE})
     return RunParts(
         config=config,
         corpus=config.corpus,
@@ -98,6 +107,7 @@ def start_run(config: ExperimentConfig) -> RunParts:
         released=config.model.released,
         objective=config.objective,
         training=training,
+        validation_share=training.validation_share,
         seq_len=training.seq_len,
         epochs=training.epochs,
         max_steps=training.max_steps,

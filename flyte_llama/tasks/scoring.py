@@ -42,13 +42,22 @@ def build_suite(
     evaluation: EvaluationConfig,
     documents: DocumentsConfig,
     leak_words: int,
+    validation_share: float,
     generation: str,
 ) -> list[Folder]:
     """The suite that every model is measured on, in `evaluation.shards` folders."""
     shards = [new_folder("suite") for _ in range(evaluation.shards)]
     with retry_network_errors():
-        folders = download(heldout), download(train), download(items)
-        make_suite(*folders, evaluation, documents, leak_words=leak_words, shards=shards)
+        make_suite(
+            download(heldout),
+            download(train),
+            download(items),
+            evaluation,
+            documents,
+            leak_words=leak_words,
+            validation_share=validation_share,
+            shards=shards,
+        )
     return [upload(folder) for folder in shards]
 
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from flytekit import Cache, Deck, FlyteDirectory, task
 
-from flyte_llama.config import EvaluationConfig, ObjectiveConfig, TrainingConfig
+from flyte_llama.config import TrainingConfig
 from flyte_llama.errors import TrainingError
-from flyte_llama.evaluation.sweep import SweepTrial, rank_trials, sweep_points
-from flyte_llama.evaluation.sweep import try_point as try_one_point
 from flyte_llama.plan import ACCELERATORS, base_shape
 from flyte_llama.progress import say
 from flyte_llama.report import batch_table, collect_versions, sweep_table, trials_page
@@ -15,7 +13,16 @@ from flyte_llama.tasks.cache import CACHE
 from flyte_llama.tasks.folders import download, local_output, new_folder, retry_network_errors
 from flyte_llama.tasks.resources import ALL_GPUS, HUB_SECRETS, SETTINGS, SMALL
 from flyte_llama.tasks.training import PROCESSES
-from flyte_llama.training.trials import BatchTrial, batch_candidates, best_batch, try_batch
+from flyte_llama.training.trials import (
+    BatchTrial,
+    SweepTrial,
+    batch_candidates,
+    best_batch,
+    rank_trials,
+    sweep_points,
+    try_batch,
+)
+from flyte_llama.training.trials import try_point as try_one_point
 from flyte_llama.workspace import finish_run, new_run_folder
 
 
@@ -62,27 +69,11 @@ def sweep_configs(training: TrainingConfig, learning_rates: list[float], ranks: 
     return sweep_points(training, learning_rates, ranks)
 
 
-@task(**ALL_GPUS, retries=3, secret_requests=HUB_SECRETS, cache=Cache(version="2", serialize=True))
-def try_point(
-    training: TrainingConfig,
-    base: FlyteDirectory,
-    rows: FlyteDirectory,
-    heldout: FlyteDirectory,
-    objective: ObjectiveConfig,
-    evaluation: EvaluationConfig,
-) -> SweepTrial:
-    """One run of a sweep and its held-out score. A map task: one pod per pair."""
+@task(**ALL_GPUS, retries=3, secret_requests=HUB_SECRETS, cache=Cache(version="3", serialize=True))
+def try_point(training: TrainingConfig, base: FlyteDirectory, rows: FlyteDirectory) -> SweepTrial:
+    """One run of a sweep and its validation loss. A map task: one pod per pair."""
     with retry_network_errors():
-        return try_one_point(
-            download(base),
-            download(rows),
-            download(heldout),
-            training,
-            new_folder("trial"),
-            objective=objective,
-            evaluation=evaluation,
-            num_processes=PROCESSES,
-        )
+        return try_one_point(download(base), download(rows), training, new_folder("trial"), num_processes=PROCESSES)
 
 
 @task(**SMALL, retries=1, enable_deck=True, deck_fields=())
@@ -91,7 +82,8 @@ def choose_point(trials: list[SweepTrial]) -> list[SweepTrial]:
     table = sweep_table(trials)
     _show("Sweep over learning rate and rank", table)
     best, *others = rank_trials(trials)
-    say(f"best on held-out text: learning_rate {best.learning_rate:g}, rank {best.rank or 'all weights'}")
+    rank = f"rank {best.rank}" if best.rank else "all weights"
+    say(f"lowest validation loss: learning_rate {best.learning_rate:g}, {rank}")
     return [best, *others]
 
 

@@ -107,8 +107,12 @@ class Checkpoints:
             if step is None or later > step:
                 self._remove(self.sealed_folder(later))
 
-    def seal(self, step: int) -> Path:
-        """Seal `unsealed/checkpoint-STEP`, move it into place, and remove the oldest checkpoints beyond `keep`."""
+    def seal(self, step: int, *, best: int | None = None) -> Path:
+        """Seal `unsealed/checkpoint-STEP`, move it into place, and remove the oldest checkpoints beyond `keep`.
+
+        Args:
+            best: A step whose checkpoint stays, however old it is.
+        """
         source, target = self.unsealed_folder(step), self.sealed_folder(step)
         seal(source, step=step, made_from=self._made_from, chosen=self.chosen)
         if target.exists():
@@ -116,7 +120,8 @@ class Checkpoints:
         source.rename(target)
         sync_to_disk(self.folder)
         for old in self.steps()[self._keep :]:
-            self._remove(self.sealed_folder(old))
+            if old != best:
+                self._remove(self.sealed_folder(old))
         return target
 
     def check_room(self, expected_bytes: int, *, count: int = 1) -> None:

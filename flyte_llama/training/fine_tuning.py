@@ -81,7 +81,9 @@ def fine_tune(
     from safetensors import SafetensorError
     from transformers import TrainingArguments, set_seed
 
-    from flyte_llama.training.trainer import OrderedRows, PackedTrainer, row_order
+    from flyte_llama.training.batches import OrderedRows, row_order
+    from flyte_llama.training.trainer import PackedTrainer
+    from flyte_llama.training.validation import open_validation
 
     num_processes = torch.distributed.get_world_size()
     for problem in [
@@ -95,11 +97,12 @@ def fine_tune(
     rows, manifest = open_rows(rows_folder)
     steps = training.run_length.num_steps(manifest["rows_per_epoch"][0])
     order = row_order(manifest["rows_per_epoch"], num_rows=steps * training.global_batch_size, seed=training.seed)
+    keep_best = training.keep_best and out is not None
 
     # Find the checkpoint to resume from, if an earlier start of the same run left one.
     folder, made_from = node_folder(checkpoints), group_fingerprint(base, rows_folder, training)
     curve, sealed = open_curve(checkpoints), Checkpoints(folder, made_from=made_from, keep=training.keep_checkpoints)
-    node_checkpoints = NodeCheckpoints(sealed, curve, upload)
+    node_checkpoints = NodeCheckpoints(sealed, curve, upload, keep_best=keep_best)
     resume_from = node_checkpoints.resume()
 
     # Choose what is `auto`, the same for all processes, and refuse a run that cannot fit.
@@ -108,6 +111,7 @@ def fine_tune(
     failed = on_each_node(lambda: read_failed(folder, made_from, devices, upload))
     choice = on_first_rank(lambda: chooser.choose(resume_from, [each for of_node in failed for each in of_node]))
     resolved, sealed.chosen = choice.training, facts_to_seal(choice.training)
+    validation = open_validation(rows_folder, resolved)
     if shape is not None and devices is not None and devices.memory_bytes is not None:
         refuse_if_too_large(shape, resolved, device_bytes=devices.memory_bytes, num_processes=num_processes)
 
@@ -128,14 +132,15 @@ def fine_tune(
     expected_bytes = 16 * num_trainable
     if resume_from is None and (out is not None or training.checkpoint_every_steps):
         # The oldest is removed only after the newest is sealed, so there is one more for a moment.
-        count = training.keep_checkpoints + 1 if training.checkpoint_every_steps else 1
-        node_checkpoints.check_room(expected_bytes, count=count)
+        count = training.keep_checkpoints + 1 if training.checkpoint_every_steps or keep_best else 1
+        node_checkpoints.check_room(expected_bytes, count=count + keep_best)
     peak_flops = devices.peak_flops * num_processes if devices and devices.peak_flops else None
     interruption = Interruption()
     trainer = PackedTrainer(
         model=model,
         args=arguments,
         rows=OrderedRows(rows, order),
+        validation=validation,
         callbacks=[make_step_log(curve, totals, peak_flops=peak_flops)],
         checkpoints=node_checkpoints,
         checkpoint_every_steps=training.checkpoint_every_steps,
@@ -168,7 +173,12 @@ def fine_tune(
     if interruption.requested:
         raise Interrupted("interrupted after the last step; the same command goes on from there")
 
-    # Export the model and verify it.
+    # Go back to the best step if it is kept, then export the model and verify it.
+    exported_step = result.global_step
+    if keep_best:
+        exported_step = trainer.load_best()
+    elif training.keep_best and curve.best is not None:
+        exported_step = curve.best.step  # a trial writes no model
     verified = []
     if out is not None:
         try:
@@ -182,6 +192,7 @@ def fine_tune(
         method=training.method,
         objective=manifest["objective"],
         num_steps=result.global_step,
+        exported_step=exported_step,
         num_tokens=curve.num_tokens,
         num_parameters=num_parameters,
         num_trainable=num_trainable,

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from transformers import TrainerCallback
 
 METRICS = "metrics.jsonl"
+VALIDATION_LOSS = "eval_loss"
+"""The validation loss in the Trainer's logs, under transformers' name, by which trackers know it."""
 
 
 class LossPoint(Frozen):
@@ -37,6 +39,9 @@ class LossPoint(Frozen):
     step: int
     loss: float
     """Nats per token, as the mean over the steps since the last point."""
+
+    validation_loss: float | None = None
+    """Nats per token on the validation rows after this step; None if it was not measured."""
 
     learning_rate: float
 
@@ -47,7 +52,7 @@ class LossPoint(Frozen):
     """Tokens fed to the model so far, over all processes, without padding."""
 
     tokens_per_s: float | None = None
-    """Since the last point, over all processes, without padding and without the time spent saving."""
+    """Since the last point, over all processes, without padding and without the time for saving and validation."""
 
     mfu: float | None = None
     """Model FLOPs utilisation since the last point: the model's FLOPs as a share of the dense peak of all GPUs. None if
@@ -95,6 +100,12 @@ class Curve:
         """Copy the file to `folder`, if this process writes it."""
         if self.file is not None:
             shutil.copyfile(self.file, folder / METRICS)
+
+    @property
+    def best(self) -> LossPoint | None:
+        """The point with the lowest validation loss, the first of several; None if none was measured."""
+        measured = [(point.validation_loss, point) for point in self.points if point.validation_loss is not None]
+        return min(measured, key=lambda pair: pair[0])[1] if measured else None
 
     @property
     def num_tokens(self) -> int:
@@ -162,7 +173,7 @@ def make_step_log(
     class StepLog(TrainerCallback):
         """Counts training time: `wall_s` is the seconds over all starts of the run, up to the moment `mark`.
 
-        Saving moves `mark` without adding to `wall_s`, so its seconds are left out.
+        Saving and validation move `mark` without adding to `wall_s`, so their seconds are left out.
         """
 
         def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -189,6 +200,8 @@ def make_step_log(
             logs = kwargs["logs"]
             if "loss" not in logs:
                 return
+            if VALIDATION_LOSS in logs:
+                self.mark = clock()
             # Tokens, FLOPs and seconds since the last point.
             step, last = state.global_step, curve.points[-1].step if curve.points else 0
             num_tokens, seconds = totals.num_tokens(steps=step), max(self.wall_s - curve.wall_s, 1e-9)
@@ -200,6 +213,7 @@ def make_step_log(
             point = LossPoint(
                 step=step,
                 loss=logs["loss"],
+                validation_loss=logs.get(VALIDATION_LOSS),
                 learning_rate=logs["learning_rate"],
                 grad_norm=logs.get("grad_norm"),
                 num_tokens=num_tokens,
@@ -216,8 +230,9 @@ def make_step_log(
             # Print it, with the time left at the average speed since this start.
             seconds_left = (self.wall_s - self.first_s) / (step - self.first_step) * (state.max_steps - step)
             mfu = f"  {point.mfu:.1%} MFU" if point.mfu is not None else ""
+            validation = "" if point.validation_loss is None else f"validation loss {point.validation_loss:.4f}  "
             say(
-                f"step {step}/{state.max_steps}  loss {point.loss:.4f}  lr {point.learning_rate:.2e}  "
+                f"step {step}/{state.max_steps}  loss {point.loss:.4f}  {validation}lr {point.learning_rate:.2e}  "
                 f"{throughput.tokens_per_s:,.0f} tokens/s{mfu}  {duration(seconds_left)} left"
             )
 

@@ -28,10 +28,18 @@ class NodeCheckpoints:
     `last` is the step of the newest checkpoint known to be whole, or None.
     """
 
-    def __init__(self, checkpoints: Checkpoints, curve: Curve, upload: Upload | None) -> None:
+    def __init__(
+        self, checkpoints: Checkpoints, curve: Curve, upload: Upload | None, *, keep_best: bool = False
+    ) -> None:
+        """Refer to the checkpoints; nothing is read or written yet.
+
+        Args:
+            keep_best: Keep the checkpoint of the step with the lowest validation loss too, however old it is.
+        """
         self._checkpoints = checkpoints
         self._curve = curve
         self._upload = upload
+        self._keep_best = keep_best
         self.last: int | None = None
 
     def unsealed_folder(self, step: int) -> Path:
@@ -82,6 +90,25 @@ class NodeCheckpoints:
         on_each_node(lambda: self._seal(step))
         self.last = step
 
+    @property
+    def best(self) -> int | None:
+        """The step with the lowest validation loss, if that is kept; None before the first."""
+        point = self._curve.best
+        return point.step if point is not None and self._keep_best else None
+
+    def is_best(self, validation_loss: float) -> bool:
+        """Whether the best step is kept, and this loss is below those of all steps so far."""
+        losses = [point.validation_loss for point in self._curve.points if point.validation_loss is not None]
+        return self._keep_best and all(validation_loss < loss for loss in losses)
+
+    def is_whole(self, step: int) -> bool:
+        """Whether the checkpoint of this step is whole on every node."""
+        return set(on_each_node(lambda: self._checkpoints.newest(at_most=step))) == {step}
+
+    def sealed_folder(self, step: int) -> Path:
+        """The folder of this step's checkpoint on this node."""
+        return self._checkpoints.sealed_folder(step)
+
     def last_checkpoint_text(self) -> str:
         """Where the last checkpoint is, as a sentence for a message."""
         if self.last is None:
@@ -97,13 +124,15 @@ class NodeCheckpoints:
             return None
         checkpoint = self._checkpoints.sealed_folder(step)
         self._curve.resume_from(checkpoint)
-        on_each_node(lambda: self._upload(checkpoint) if self._upload else None)
+        # The next attempt can read the folder of this one alone, so upload all that it will need.
+        kept = [each for each in (self.best, step) if each is not None and self.sealed_folder(each).is_dir()]
+        on_each_node(lambda: [self._upload(self.sealed_folder(each)) for each in dict.fromkeys(kept) if self._upload])
         return checkpoint
 
     def _seal(self, step: int) -> None:
         try:
             self._curve.copy_into(self._checkpoints.unsealed_folder(step))
-            checkpoint = self._checkpoints.seal(step)
+            checkpoint = self._checkpoints.seal(step, best=self.best)
         except OSError as error:
             raise self._write_error(step, error) from error
         if self._upload:

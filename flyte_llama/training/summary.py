@@ -28,6 +28,10 @@ class TrainingSummary(Frozen):
     """`objective.kind` of the rows."""
 
     num_steps: int
+    exported_step: int
+    """The step whose weights the model has: the last, or with `training.keep_best` that with the lowest validation
+    loss."""
+
     num_tokens: int
     """Tokens fed to the model over all steps and processes, without padding; a token read twice counts twice."""
 
@@ -49,3 +53,8 @@ class TrainingSummary(Frozen):
 
     losses: list[LossPoint]
     verified: list[VerifiedArtefact]
+
+    @property
+    def validation_loss(self) -> float | None:
+        """Nats per token of the model on the validation rows; None if they were not measured."""
+        return next((point.validation_loss for point in self.losses if point.step == self.exported_step), None)

@@ -1,36 +1,27 @@
 """transformers' Trainer for packed rows. Imports transformers, so import this inside the function that needs it.
 
-A run reads its rows in one order, which depends only on the seed and the number of rows. Step k reads rows k·B to
-(k+1)·B of that order, B being the global batch size, however many processes share them. So a run can resume from the
-number of its last step.
-
-    stored rows      0 1 2 | 3 4              rows_per_epoch = [3, 2]
-    reading order    2 0 1 | 3 4 | 2 1 0      8 rows, seed 0: each epoch shuffled; after the last, the first again
-
-Decides after every step whether to stop and whether to save. Where and how a checkpoint is stored is up to
-`node_checkpoints`.
+Decides after every step whether to stop, to measure the validation loss and to save. Where and how a checkpoint is
+stored is up to `node_checkpoints`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers.integrations.deepspeed import deepspeed_load_checkpoint
 
-from flyte_llama.encoding import model_inputs
 from flyte_llama.errors import TrainingError
-from flyte_llama.model import document_mask
-from flyte_llama.model.attention import piece_bounds
-from flyte_llama.model.loss import label_positions
 from flyte_llama.progress import say
+from flyte_llama.training.batches import OrderedRows, collate
+from flyte_llama.training.metrics import VALIDATION_LOSS
 from flyte_llama.training.node_checkpoints import NodeCheckpoints
 from flyte_llama.training.processes import Interrupted, Interruption
 from flyte_llama.training.update import use_update_in_parts
+from flyte_llama.training.validation import Validation
 
 
 class PackedTrainer(Trainer):
@@ -48,6 +39,7 @@ class PackedTrainer(Trainer):
         model: Any,
         args: TrainingArguments,
         rows: OrderedRows,
+        validation: Validation | None,
         callbacks: list[TrainerCallback],
         checkpoints: NodeCheckpoints,
         checkpoint_every_steps: int,
@@ -58,6 +50,7 @@ class PackedTrainer(Trainer):
         """Set up the Trainer without its usual printing.
 
         Args:
+            validation: None measures no validation loss.
             checkpoint_every_steps: 0 saves no step on its way, unless the run is interrupted.
             checkpoint_last_step: Save the last step too, so that a failure after training costs no training.
             expected_bytes: Size of a checkpoint, used until one can be measured.
@@ -66,6 +59,7 @@ class PackedTrainer(Trainer):
         end = _StepEnd(self)
         super().__init__(model=model, args=args, train_dataset=rows, data_collator=collate, callbacks=[end, *callbacks])
         self.remove_callback(PrinterCallback)
+        self._validation = validation
         self._checkpoints = checkpoints
         self._checkpoint_every_steps = checkpoint_every_steps
         self._checkpoint_last_step = checkpoint_last_step
@@ -112,6 +106,36 @@ class PackedTrainer(Trainer):
         if due or last or self._interrupted:
             # Log the step too, so that the curve in the checkpoint ends at the checkpoint's step.
             self.control.should_log = self.control.should_save = True
+        if self._validation is not None and self._validation.is_due(step, num_steps=self.state.max_steps):
+            self.control.should_log = True
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log a step, with the validation loss if it is due. If the best is kept, a step that is the best is saved."""
+        step, validation = self.state.global_step, self._validation
+        if validation is not None and "loss" in logs and validation.is_due(step, num_steps=self.state.max_steps):
+            logs[VALIDATION_LOSS] = validation.measure(self)
+            self.control.should_save |= self._checkpoints.is_best(logs[VALIDATION_LOSS])
+        super().log(logs, start_time)
+
+    def load_best(self) -> int:
+        """Load the weights of the step with the lowest validation loss, and return the step.
+
+        If its checkpoint is damaged or lost, the last step's weights stay, and a message says so.
+        """
+        last, best = self.state.global_step, self._checkpoints.best
+        if best is None or best == last:
+            return last
+        if not self._checkpoints.is_whole(best):
+            if self.is_world_process_zero():
+                say(
+                    f"the checkpoint of step {best}, which has the lowest validation loss, is lost: keeping step {last}"
+                )
+            return last
+        folder = str(self._checkpoints.sealed_folder(best))
+        deepspeed_load_checkpoint(self.model_wrapped, folder, load_module_strict=not hasattr(self.model, "peft_config"))
+        if self.is_world_process_zero():
+            say(f"keeping the model of step {best} of {last}, which has the lowest validation loss")
+        return best
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save the model as an artefact. In checkpoints nothing is saved: the run resumes from DeepSpeed's copy."""
@@ -143,66 +167,6 @@ class PackedTrainer(Trainer):
             raise Interrupted(f"{done}, which could not be saved: {error.message}") from error
         if self._interrupted:
             raise Interrupted(f"{done}: the checkpoint is sealed; the same command goes on from there")
-
-
-class OrderedRows:
-    """The rows of a run in reading order, as a map-style dataset for a sequential sampler.
-
-    Ids and labels are int32 arrays that share the memory of the file, so that a GPU need not wait for a batch.
-    """
-
-    def __init__(self, rows: Any, order: np.ndarray) -> None:
-        names = ("input_ids", "labels", "length", "bidirectional")
-        self._ids, self._labels, self._lengths, self._bidirectional = (rows.data.column(name) for name in names)
-        self._order = order
-
-    def __len__(self) -> int:
-        return len(self._order)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        row = int(self._order[index])
-        return {
-            "input_ids": self._ids[row].values.to_numpy(),
-            "labels": self._labels[row].values.to_numpy(),
-            "length": self._lengths[row].as_py(),
-            "bidirectional": self._bidirectional[row].as_py(),
-        }
-
-
-def row_order(rows_per_epoch: Sequence[int], *, num_rows: int, seed: int) -> np.ndarray:
-    """Indices of the `num_rows` rows that a run reads, int64: epoch after epoch, each shuffled differently.
-
-    Args:
-        rows_per_epoch: Number of rows in each stored epoch; the epochs are stored one after the other. Once all are
-            read, the run starts over with the first.
-    """
-    starts = np.concatenate([[0], np.cumsum(rows_per_epoch)])
-    parts: list[np.ndarray] = []
-    remaining, epoch = num_rows, 0
-    while remaining > 0:
-        stored = epoch % len(rows_per_epoch)
-        # Seeded by the epoch of the run, not the stored one: an epoch that is read twice comes in two orders.
-        shuffled = np.random.default_rng([seed, epoch]).permutation(rows_per_epoch[stored])[:remaining]
-        parts.append(starts[stored] + shuffled)
-        remaining -= len(shuffled)
-        epoch += 1
-    return np.concatenate(parts)
-
-
-def collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Rows as one batch: ids, positions and labels, each int64 of shape (rows, seq_len), and where the labels are.
-
-    Without a mask and a KV cache, attention separates documents where the positions restart; the batch has the bounds
-    of the documents too. If any row attends in both directions, it has the mask made by `document_mask` instead.
-    """
-    inputs = [model_inputs(row["input_ids"], row["labels"], row["length"]) for row in rows]
-    batch: dict[str, Any] = {name: torch.from_numpy(np.stack([row[name] for row in inputs])) for name in inputs[0]}
-    batch["label_positions"] = label_positions(batch["labels"])
-    bidirectional, lengths = [row["bidirectional"] for row in rows], [row["length"] for row in rows]
-    seq_len = batch["input_ids"].shape[1]
-    if any(bidirectional):
-        return batch | {"attention_mask": document_mask(lengths, bidirectional, seq_len=seq_len)}
-    return batch | piece_bounds(lengths, seq_len=seq_len)
 
 
 class _StepEnd(TrainerCallback):

@@ -1,7 +1,7 @@
-"""Trials before a long run: the fastest micro-batch that fits the GPUs.
+"""Trials before a long run: the fastest micro-batch that fits the GPUs; the best learning rate and rank.
 
 Each trial is a training run in separate processes, so that running out of memory ends only the trial. Learning rates
-and ranks are compared by `evaluation.sweep`, which needs a score on held-out text.
+and ranks are compared by the loss on the validation part of the train repositories. Held-out text chooses nothing.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 from flyte_llama.config import Frozen, TrainingConfig, batch_problems
 from flyte_llama.errors import ConfigError, OutOfMemoryError
 from flyte_llama.plan import Accelerator, Devices, ModelShape, choose_settings, refuse_if_too_large
+from flyte_llama.progress import say
 from flyte_llama.training.launch import TrainingJob, launch_training
 
 TRIAL_STEPS = 4
@@ -28,6 +29,26 @@ class BatchTrial(Frozen):
 
     peak_memory_bytes: int | None = None
     """Peak of the first process, in GPU memory, or in host memory if there is no GPU."""
+
+
+class SweepTrial(Frozen):
+    """The result of trying one learning rate and rank."""
+
+    learning_rate: float
+    rank: int
+    """0 in full fine-tuning."""
+
+    train_loss: float
+    """Mean nats per token at the last logged step."""
+
+    validation_loss: float
+    """Nats per token on the validation rows, of the model that the run would write."""
+
+    step: int
+    """The step of that model: the last, or with `training.keep_best` the best."""
+
+    wall_s: float
+    """Seconds of training."""
 
 
 def batch_candidates(
@@ -72,6 +93,8 @@ def try_batch(base: Path, rows: Path, training: TrainingConfig, folder: Path, *,
             "log_every_steps": 1,
             "checkpoint_every_steps": 0,
             "report_to": [],
+            "validation_share": 0.0,
+            "keep_best": False,
         }
     )
     try:
@@ -92,3 +115,64 @@ def try_batch(base: Path, rows: Path, training: TrainingConfig, folder: Path, *,
 def best_batch(trials: Sequence[BatchTrial]) -> BatchTrial | None:
     """The fastest trial; None if none fits."""
     return max(trials, key=lambda trial: trial.tokens_per_s or 0.0) if any(trial.fits for trial in trials) else None
+
+
+def sweep_points(
+    training: TrainingConfig, learning_rates: Sequence[float], ranks: Sequence[int]
+) -> list[TrainingConfig]:
+    """The configuration with each pair of learning rate and rank, or in full fine-tuning with each learning rate.
+
+    Alpha keeps its ratio to the rank, so that the scale of the update stays the same.
+
+    Raises:
+        ConfigError: if a list that is needed is empty, or a value is out of range.
+    """
+    if not learning_rates or (not ranks and training.method != "full"):
+        raise ConfigError("a sweep needs learning_rates, and for adapters ranks, e.g. --learning_rates '[1e-4, 3e-4]'.")
+    if not all(0 < rate < float("inf") for rate in learning_rates) or not all(rank >= 1 for rank in ranks):
+        raise ConfigError("a sweep needs finite learning_rates above 0, and ranks of at least 1.")
+    if ranks and training.method == "full":
+        say("training.method = 'full': has no rank, so the sweep tries learning rates alone")
+    points = []
+    for rate in learning_rates:
+        if training.method == "full":
+            points.append(training.model_copy(update={"learning_rate": rate}))
+            continue
+        for rank in ranks:
+            alpha = max(1, round(training.lora.alpha * rank / training.lora.rank))
+            lora = training.lora.model_copy(update={"rank": rank, "alpha": alpha})
+            points.append(training.model_copy(update={"learning_rate": rate, "lora": lora}))
+    return points
+
+
+def try_point(base: Path, rows: Path, training: TrainingConfig, folder: Path, *, num_processes: int) -> SweepTrial:
+    """Train with this configuration, and return the validation loss. No model is written.
+
+    Args:
+        rows: The packed rows, with those of a validation part.
+        folder: For the files of the run.
+
+    Raises:
+        ConfigError: if `training.validation_share` is 0.
+        OutOfMemoryError: if the run does not fit the GPUs.
+        TrainingError: if it fails otherwise.
+    """
+    rank = 0 if training.method == "full" else training.lora.rank
+    say(f"trying learning_rate {training.learning_rate:g}, {f'rank {rank}' if rank else 'all weights'}")
+    trial = training.model_copy(update={"checkpoint_every_steps": 0})
+    summary = launch_training(TrainingJob(base=base, rows=rows, training=trial), folder, num_processes=num_processes)
+    if summary.validation_loss is None:
+        raise ConfigError("a sweep compares runs by their validation loss. Set training.validation_share above 0.")
+    return SweepTrial(
+        learning_rate=training.learning_rate,
+        rank=rank,
+        train_loss=summary.losses[-1].loss,
+        validation_loss=summary.validation_loss,
+        step=summary.exported_step,
+        wall_s=summary.wall_s,
+    )
+
+
+def rank_trials(trials: Sequence[SweepTrial]) -> list[SweepTrial]:
+    """Sort trials by validation loss, lowest first."""
+    return sorted(trials, key=lambda trial: trial.validation_loss)

@@ -68,6 +68,11 @@ def test_integers_that_the_console_sends_as_floats_are_accepted():
         ({"model": {"name": "./folder", "revision": "v1"}}, "has no revisions"),
         ({"training": {"method": "qlora", "deepspeed": {"zero_stage": 3}}}, "4-bit weights cannot be sharded"),
         ({"training": {"deepspeed": {"offload_parameters": True}}}, "needs zero_stage: 3"),
+        ({"training": {"keep_best": True}}, "needs a validation loss. Set training.validation_share"),
+        (
+            {"training": {"keep_best": True, "validation_share": 0.02, "validate_every_steps": 0}},
+            "Set training.validate_every_steps above 0",
+        ),
         ({"objective": {"kind": "mlmm"}}, "objective.kind = 'mlmm'"),
         ({"objective": {"kind": "mixture"}}, "a mixture needs weights, such as mixture: {clm: 1, fim: 3}"),
         ({"objective": {"kind": "mixture", "mixture": {"clm": 1, "fim": -1}}}, "finite numbers of at least 0"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -10,7 +11,13 @@ import pytest
 
 from flyte_llama.config import CompositionConfig, CorpusConfig, DocumentsConfig, SourceConfig
 from flyte_llama.corpus import build_corpus
-from flyte_llama.corpus.composition import ORIGINS_TABLE, compose, write_origins
+from flyte_llama.corpus.composition import (
+    ORIGINS_TABLE,
+    compose,
+    compose_with_validation,
+    split_validation,
+    write_origins,
+)
 from flyte_llama.documents import read_documents, write_documents
 from flyte_llama.documents.read import collect
 from flyte_llama.documents.text import file_text
@@ -23,6 +30,47 @@ from tests.conftest import MakeRepo, document, lines_of, words_of, write_rows
 
 GO = [document(f"package p{index}\n", path=f"{index}.go", language="go") for index in range(400)]
 PYTHON = [document(f"x = {index}\n", path=f"{index}.py") for index in range(10)]
+
+
+def test_the_validation_part_has_its_share_of_the_files_and_no_file_is_on_both_sides():
+    whole = [document("y = 1\n" * 9, path=f"{index}.py") for index in range(50)]
+    pieces = [replace(each, start=start) for each in whole for start in (0, 9)]
+    train, validation = split_validation(pieces, 0.1)
+    files = [{each.path for each in side} for side in (train, validation)]
+    assert (len(files[0]), len(files[1])) == (45, 5)
+    assert not files[0] & files[1]
+    assert sorted([*train, *validation], key=pieces.index) == pieces
+
+
+def test_the_choice_of_the_validation_part_does_not_depend_on_the_order_of_the_documents():
+    _, validation = split_validation(GO, 0.02)
+    _, again = split_validation(GO[::-1], 0.02)
+    assert {each.path for each in validation} == {each.path for each in again}
+    assert len(validation) == 8
+
+
+def test_a_small_share_takes_one_file_none_takes_none_and_one_file_cannot_be_split():
+    assert len(split_validation(PYTHON, 0.001)[1]) == 1
+    assert split_validation(PYTHON, 0.0) == (PYTHON, [])
+    with pytest.raises(CorpusError, match=r"training\.validation_share = 0\.5: leaves no train file"):
+        split_validation(PYTHON[:1], 0.5)
+
+
+def test_validation_texts_come_once_whatever_the_weights_of_the_train_texts():
+    config = CompositionConfig(language_weights={"python": 3.0, "go": 0.0})
+    texts, validation = compose_with_validation([*GO, *PYTHON], config, validation_share=0.5)
+    paths = [[text.origins[0].document.path for text in side] for side in (texts, validation)]
+    assert set(paths[0]) | set(paths[1]) == {each.path for each in PYTHON}
+    assert len(paths[0]) == 3 * len(set(paths[0]))
+    assert len(paths[1]) == len(set(paths[1])) > 0
+
+
+def test_a_validation_part_that_the_weights_leave_empty_is_refused():
+    documents = [*GO[:2], *PYTHON]
+    _, (chosen,) = split_validation(documents, 0.05)
+    config = CompositionConfig(language_weights={chosen.language: 0.0})
+    with pytest.raises(CorpusError, match="leaves nothing of the validation part"):
+        compose_with_validation(documents, config, validation_share=0.05)
 
 
 def compose_paths(config: CompositionConfig) -> list[str]:

@@ -8,7 +8,14 @@ from typing import Any
 import pytest
 
 from flyte_llama.config import ObjectiveConfig, RunLength
-from flyte_llama.encoding import IGNORED, DocumentTokenizer, open_rows, write_epochs
+from flyte_llama.encoding import (
+    IGNORED,
+    VALIDATION_TABLE,
+    DocumentTokenizer,
+    open_rows,
+    write_epochs,
+    write_validation,
+)
 from flyte_llama.encoding.pieces import KeyedText
 from flyte_llama.errors import DataError
 from tests.conftest import TEXTS
@@ -63,6 +70,32 @@ def test_the_manifest_counts_what_is_in_the_rows(tmp_path: Path, tokenizer: Docu
     assert (manifest["objective"], manifest["makes_encoder"]) == (kind, kind == "mlm")
     assert {row["bidirectional"] for row in rows} == {kind == "mlm"}
     assert manifest["tokenizer_sha256"] == tokenizer.sha256
+
+
+@pytest.mark.parametrize("kind", ["clm", "fim", "mlm"])
+def test_validation_rows_lie_beside_the_rows_and_are_those_of_the_first_epoch(
+    tmp_path: Path, tokenizer: DocumentTokenizer, kind: str
+):
+    objective = ObjectiveConfig(kind=kind)
+    num_rows = write_validation(tmp_path / "rows", MANY, objective, tokenizer, seq_len=64)
+    write_epochs(
+        tmp_path / "rows",
+        MANY[:8],
+        objective,
+        tokenizer,
+        seq_len=64,
+        run_length=run_length(global_batch_size=1),
+        other_tables={VALIDATION_TABLE: num_rows},
+    )
+    rows, manifest = open_rows(tmp_path / "rows", VALIDATION_TABLE)
+    assert len(rows) == num_rows == manifest["files"][VALIDATION_TABLE]["rows"]
+    assert list(rows) == write_and_open(tmp_path / "all", tokenizer, kind=kind)[0][:num_rows]
+
+
+def test_rows_without_a_validation_part_say_so(tmp_path: Path, tokenizer: DocumentTokenizer):
+    write_and_open(tmp_path, tokenizer)
+    with pytest.raises(DataError, match=r"holds no validation\.arrow"):
+        open_rows(tmp_path, VALIDATION_TABLE)
 
 
 def test_an_epoch_shorter_than_a_step_is_an_error_however_many_epochs_there_are(

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from flyte_llama.config import DocumentsConfig, EvaluationConfig, ModelConfig, ObjectiveConfig, SourceConfig
+from flyte_llama.corpus.composition import split_validation
 from flyte_llama.documents import read_source, write_documents
 from flyte_llama.errors import DataError, EvaluationError
 from flyte_llama.evaluation import measured_model, read_scores
@@ -124,6 +125,28 @@ def test_an_installed_package_that_train_contains_is_marked_and_the_run_says_so(
     in_train = len(strata["click"]) + len(strata["jinja2"]) - strata["jinja2"].count("clean")
     assert f"evaluation.general: {in_train} of {len(strata['click'] + strata['jinja2'])} documents (" in written
     assert "share text with train. Forgetting is measured on the others." in written
+
+
+def test_train_text_is_measured_on_what_was_trained_on_without_the_validation_part(tmp_path: Path):
+    config = EvaluationConfig.model_validate({**SCORES_ALONE, "general": [], "probe_bytes": 10**7})
+    train = [document(f"x = {index}\n", path=f"{index}.py") for index in range(40)]
+    write_documents(tmp_path / "train", train)
+    write_documents(tmp_path / "heldout", [document("y = 1\n" * 100, url="https://example.com/o/held")])
+    make_items(tmp_path / "heldout", config.flyte_eval, out=tmp_path / "items")
+    make_suite(
+        tmp_path / "heldout",
+        tmp_path / "train",
+        tmp_path / "items",
+        config,
+        DocumentsConfig(),
+        leak_words=13,
+        validation_share=0.25,
+        shards=[tmp_path / "suite"],
+    )
+    suite = [entry for batch in read_suite_in_batches(tmp_path / "suite/probes") for entry in batch]
+    trained_on, _ = split_validation(train, 0.25)
+    assert {entry.document.path for entry in suite if entry.role == "train"} == {each.path for each in trained_on}
+    assert len(trained_on) == 30
 
 
 @pytest.fixture

@@ -38,6 +38,7 @@ TRAINING = TrainingSummary(
     method="lora",
     objective="fim",
     num_steps=2,
+    exported_step=2,
     num_tokens=1000,
     num_parameters=100,
     num_trainable=10,

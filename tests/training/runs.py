@@ -15,9 +15,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from flyte_llama.encoding import DocumentTokenizer
+from flyte_llama.config import ObjectiveConfig
+from flyte_llama.encoding import VALIDATION_TABLE, DocumentTokenizer, write_validation
 from flyte_llama.encoding.objectives import clm
 from flyte_llama.encoding.packing import pack
+from flyte_llama.encoding.pieces import KeyedText
 from flyte_llama.storage import verify
 from flyte_llama.training import TrainingSummary
 from tests.conftest import TEXTS, write_rows
@@ -44,10 +46,17 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-def write_packed_rows(base: Path, folder: Path, texts: Sequence[str] = tuple(TEXTS * 10)) -> Path:
+def write_packed_rows(
+    base: Path, folder: Path, texts: Sequence[str] = tuple(TEXTS * 10), *, validation: Sequence[str] = ()
+) -> Path:
     tokenizer = DocumentTokenizer(base)
     pieces = [clm(ids, seq_len=64) for ids in map(tokenizer.add_bos_eos, tokenizer.encode(texts))]
-    write_rows(folder, [pack(pieces, seq_len=64, pad_id=tokenizer.eos_id)], seq_len=64, objective="clm")
+    tables = {}
+    if validation:
+        keyed = [KeyedText(str(index), text) for index, text in enumerate(validation)]
+        tables[VALIDATION_TABLE] = write_validation(folder, keyed, ObjectiveConfig(kind="clm"), tokenizer, seq_len=64)
+    packed = [pack(pieces, seq_len=64, pad_id=tokenizer.eos_id)]
+    write_rows(folder, packed, seq_len=64, objective="clm", other_tables=tables)
     return folder
 
 

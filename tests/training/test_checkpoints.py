@@ -27,12 +27,12 @@ def checkpoints(folder: Path, **changes: str) -> Checkpoints:
     return store
 
 
-def seal_step(store: Checkpoints, step: int) -> Path:
+def seal_step(store: Checkpoints, step: int, *, best: int | None = None) -> Path:
     for name, content in FILES.items():
         file = store.unsealed_folder(step) / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(content + str(step).encode())
-    return store.seal(step)
+    return store.seal(step, best=best)
 
 
 def flip_bit(file: Path) -> None:
@@ -61,6 +61,15 @@ def test_a_checkpoint_with_any_damaged_file_is_set_aside_by_name_and_the_one_bef
     assert (tmp_path / "step-100.damaged").is_dir()
     assert "checkpoint step-100 is damaged" in capsys.readouterr().err
     assert store.newest() == 90
+
+
+def test_the_best_checkpoint_stays_beside_the_newest(tmp_path: Path):
+    store = checkpoints(tmp_path)
+    for step, best in [(10, 10), (20, 20), (30, 20), (40, 20), (50, 20)]:
+        seal_step(store, step, best=best)
+    assert store.steps() == [50, 40, 20]
+    seal_step(store, 60, best=60)
+    assert store.steps() == [60, 50]
 
 
 def test_an_extra_file_among_the_sealed_ones_is_damage(tmp_path: Path):

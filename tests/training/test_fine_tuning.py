@@ -18,7 +18,7 @@ from flyte_llama.evaluation.scoring import score_documents
 from flyte_llama.evaluation.suite import SuiteDocument
 from flyte_llama.model import load_model, pin_model, prepare_base
 from flyte_llama.training import TrainingSummary
-from flyte_llama.training.trainer import row_order
+from flyte_llama.training.batches import row_order
 from tests.conftest import TEXTS, TINY, document
 from tests.model.bases import NEW_TOKENS, hub_folder, prepare
 from tests.training.runs import TIMEOUT_S, launch_environment, write_packed_rows

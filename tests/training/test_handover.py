@@ -24,6 +24,7 @@ SUMMARY = TrainingSummary(
     method="lora",
     objective="clm",
     num_steps=8,
+    exported_step=8,
     num_tokens=800,
     num_parameters=900,
     num_trainable=90,

@@ -15,10 +15,10 @@ from flyte_llama.encoding.objectives import clm
 from flyte_llama.encoding.packing import pack
 from flyte_llama.plan import Flops, corpus_flops
 from flyte_llama.plan.shape import read_shape
+from flyte_llama.training.batches import row_order
 from flyte_llama.training.checkpoints import list_changes, run_fingerprint
 from flyte_llama.training.metrics import METRICS, Curve, LossPoint, StepTotals
 from flyte_llama.training.processes import Interruption
-from flyte_llama.training.trainer import row_order
 from tests.conftest import write_rows
 
 LENGTHS = (5, 3, 9, 1, 6, 2)
@@ -99,6 +99,14 @@ def test_signals_are_noted_within_the_context_and_handled_as_before_afterwards()
             os.kill(os.getpid(), signum)
         assert interruption.requested
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_the_best_point_has_the_lowest_validation_loss_and_is_the_first_of_several():
+    curve = Curve(None)
+    assert curve.best is None
+    for step, loss in enumerate([None, 3.0, 2.0, None, 2.0, 2.5], start=1):
+        curve.add(LossPoint(step=step, loss=1.0, validation_loss=loss, learning_rate=0.1))
+    assert curve.best == curve.points[2]
 
 
 def test_a_curve_continues_from_a_checkpoint_without_the_points_after_it(tmp_path: Path):

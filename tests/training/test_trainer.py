@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from flyte_llama.encoding import IGNORED
-from flyte_llama.training.trainer import collate
+from flyte_llama.training.batches import collate
 from tests.training.runs import TIMEOUT_S, launch_environment
 
 
