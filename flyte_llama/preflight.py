@@ -20,6 +20,7 @@ from flyte_llama.config import (
     CorpusConfig,
     EvaluationConfig,
     ModelConfig,
+    ObjectiveConfig,
     PublishConfig,
     SourceConfig,
     TrainingConfig,
@@ -31,8 +32,10 @@ from flyte_llama.documents import KNOWN_LANGUAGES
 from flyte_llama.errors import ConfigError, ModelError, SourceError
 from flyte_llama.model.checks import (
     adapter_folder_problems,
+    adapting_problems,
     cached_config,
     config_problems,
+    control_token_problems,
     hub_name_problems,
     model_folder_problems,
 )
@@ -61,6 +64,7 @@ def preflight_problems(stages: Mapping[str, Any]) -> list[str]:
     corpus: CorpusConfig | None = stages.get("corpus")
     composition: CompositionConfig | None = stages.get("composition")
     model: ModelConfig | None = stages.get("model")
+    objective: ObjectiveConfig | None = stages.get("objective")
     training: TrainingConfig | None = stages.get("training")
     evaluation: EvaluationConfig | None = stages.get("evaluation")
     publish: PublishConfig | None = stages.get("publish")
@@ -70,7 +74,10 @@ def preflight_problems(stages: Mapping[str, Any]) -> list[str]:
     if composition:
         problems += language_problems(composition)
     if model:
-        problems += model_problems(model, training, evaluation)
+        found = model_problems(model, training, evaluation) or adapting_problems(model, training)
+        if not found and objective and training:
+            found = control_token_problems(model, objective, training)
+        problems += found
     if evaluation:
         problems += evaluation_problems(evaluation, corpus)
     if training:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import atexit
 import io
+import logging
 import os
 import signal
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
@@ -144,8 +146,14 @@ def escape_unknown_characters() -> None:
 
 
 def quiet_libraries() -> None:
-    """Turn off the progress bars of transformers unless on a terminal: they clutter the log of a pod."""
-    if not on_terminal():
-        from transformers.utils import logging
+    """Turn off what libraries print that a user can do nothing about.
 
-        logging.disable_progress_bar()
+    These are bitsandbytes' advice to install more kernels, a deprecation that peft causes in transformers, and, unless
+    on a terminal, the progress bars of transformers, which clutter the log of a pod.
+    """
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
+    if not on_terminal():
+        from transformers.utils.logging import disable_progress_bar
+
+        disable_progress_bar()

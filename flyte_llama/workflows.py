@@ -88,8 +88,8 @@ def prepare(config: ExperimentConfig, *, validate: bool = False) -> PreparedRun:
         pinned=model,
         model=parts.model,
         objective=parts.objective,
+        training=parts.adapting,
         train=corpus.train,
-        seq_len=parts.seq_len,
         window=parts.window,
         generation=generation,
     )

@@ -43,7 +43,7 @@ FLYTE_ROOMS = {"settings", "flyte_eval", "tasks", "workflows"}
 HEAVY = ["torch", "transformers", "datasets", "deepspeed", "peft", "accelerate"]
 # Flyte's Elastic imports torch as soon as it decorates a task. The others are imported only in functions that train.
 NEED_TORCH = {
-    "flyte_llama.model.adapted_linear",
+    "flyte_llama.model.adapters.adapted_linear",
     "flyte_llama.tasks.training",
     "flyte_llama.tasks.tuning",
     "flyte_llama.training.batches",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -11,22 +13,30 @@ from typing import Any
 
 import numpy as np
 import pytest
+from peft import LoraConfig as PeftLoraConfig
+from peft import get_peft_model
 from safetensors.numpy import save_file
+from transformers import AutoModelForCausalLM
 
 from flyte_llama.config import (
     CompositionConfig,
     CorpusConfig,
     EvaluationConfig,
     ModelConfig,
+    ObjectiveConfig,
     PublishConfig,
     TrainingConfig,
 )
 from flyte_llama.config.model import ScratchConfig
+from flyte_llama.config.training import LoraConfig
+from flyte_llama.encoding import DocumentTokenizer, add_control_tokens, control_names
+from flyte_llama.errors import ModelError
+from flyte_llama.model import pin_model, prepare_base
 from flyte_llama.model.checks import model_folder_problems
 from flyte_llama.preflight import folder_problems, preflight_problems, room_problems
 from flyte_llama.storage import seal
 from tests.conftest import MakeRepo, git
-from tests.model.bases import hub_folder
+from tests.model.bases import COMMIT, HUB_MODEL, hub_folder, store_in_hub_cache
 
 NO_GENERAL = EvaluationConfig(probe_bytes=0)
 CPU = TrainingConfig(precision="fp32")
@@ -175,7 +185,13 @@ def test_a_model_folder_that_cannot_be_used_is_named_with_its_reason(model: Path
 @pytest.mark.parametrize("positions", [True, -1, 0, "64", None])
 def test_positions_that_are_no_count_are_no_limit(model: Path, positions: object):
     change_config(model, max_position_embeddings=positions)
-    assert model_problems(model) == []
+    assert not any("exceeds" in problem for problem in model_problems(model))
+
+
+def test_a_config_that_transformers_refuses_is_named(model: Path):
+    change_config(model, max_position_embeddings="64")
+    (problem,) = model_problems(model)
+    assert problem.startswith(f"model.name = {model}: its config.json describes no model: Validation error for field")
 
 
 @pytest.mark.parametrize("name", ["~no-such-user/x", "./" + "a" * 5000, "./a\0b"])
@@ -234,10 +250,105 @@ def test_an_adapter_that_cannot_be_used_and_one_given_as_a_model_are_named(model
     (adapter / "adapter_model.safetensors").write_bytes(b"abc")
     assert "adapter_model.safetensors is damaged or cut off" in model_problems(model, adapter=str(adapter))[0]
     save_file({"lora_A": np.zeros(1)}, adapter / "adapter_model.safetensors")
-    assert model_problems(model, adapter=str(adapter)) == []
+    assert "this adapter lacks the tensor base_model" in model_problems(model, adapter=str(adapter))[0]
+    (adapter / "adapter_config.json").write_text(
+        '{"peft_type": "LORA", "trainable_token_indices": {"embed_tokens": 5}}'
+    )
+    assert "is not a list of ids" in model_problems(model, adapter=str(adapter))[0]
     seal(adapter)
     flip(adapter / "adapter_model.safetensors")
     assert "differs from its manifest" in model_problems(model, adapter=str(adapter))[0]
+
+
+def adapted_problems(model: ModelConfig, **training: Any) -> list[str]:
+    return preflight_problems({"model": model, "training": CPU.model_copy(update={"seq_len": 64, **training})})
+
+
+@pytest.mark.parametrize("kind", ["scratch", "local", "cached"])
+def test_a_target_that_the_base_does_not_have_is_named_before_the_run(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+):
+    bases = {"scratch": ModelConfig(name="scratch"), "local": ModelConfig(name=str(model))}
+    if kind == "cached":
+        store_in_hub_cache(model, tmp_path / "cache", monkeypatch)
+    base = bases.get(kind, ModelConfig(name=HUB_MODEL, revision=COMMIT))
+    targets = LoraConfig(target_modules=["q_proj", "v_porj"])
+    (problem,) = adapted_problems(base, lora=targets)
+    assert problem.startswith(
+        "training.lora.target_modules: v_porj matches no module of this base. Did you mean v_proj?"
+    )
+    assert adapted_problems(base, lora=targets, method="full") == []
+    assert adapted_problems(base, lora=LoraConfig(target_modules=["q_proj", "lm_head"])) == []
+
+
+def save_adapter(model: Path, folder: Path, *, num_new: int = 0, **settings: Any) -> ModelConfig:
+    """Save an adapter by peft, perhaps with rows of new tokens; return the configuration that continues it."""
+    original = AutoModelForCausalLM.from_pretrained(model)
+    num_rows = original.config.vocab_size
+    if num_new:
+        original.resize_token_embeddings(num_rows + num_new, mean_resizing=False)
+        settings["trainable_token_indices"] = {"embed_tokens": list(range(num_rows, num_rows + num_new))}
+    config = PeftLoraConfig(**{"target_modules": ["q_proj"], "task_type": "CAUSAL_LM", **settings})
+    get_peft_model(original, config).save_pretrained(folder, save_embedding_layers=False)
+    return ModelConfig(name=str(model), adapter=str(folder))
+
+
+def test_an_adapter_is_tried_on_a_base_that_lacks_the_tokens_which_it_has_learned(model: Path, tmp_path: Path):
+    assert adapted_problems(save_adapter(model, tmp_path / "adapter", num_new=2)) == []
+
+
+@pytest.mark.parametrize("kind", ["fim", "causal_masked", "mlm"])
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"deepspeed": {"zero_stage": 3}}, "training.deepspeed.zero_stage = 3: the objective needs control tokens"),
+        ({"lora": {"target_modules": ["q_proj", "lm_head"]}}, "beside an adapter on lm_head. Leave that out"),
+        ({"lora": {"target_modules": ["model.embed_tokens"]}}, "beside an adapter on embed_tokens. Leave that out"),
+        ({"method": "full", "deepspeed": {"zero_stage": 3}}, None),
+        ({"lora": {"target_modules": ["all-linear"]}}, None),
+    ],
+)
+def test_new_control_tokens_that_the_training_cannot_learn_are_named_with_the_key(
+    model: Path, tmp_path: Path, kind: str, settings: dict[str, Any], reason: str | None
+):
+    training = TrainingConfig.model_validate({"precision": "fp32", "seq_len": 64, **settings})
+    objective = ObjectiveConfig.model_validate({"kind": kind})
+    config = ModelConfig(name=str(model))
+    stages = {"model": config, "training": training, "objective": objective}
+    problems = preflight_problems(stages)
+    assert [reason in problem for problem in problems if reason] == ([True] if reason else [])
+    prepare = functools.partial(prepare_base, pin_model(config), config, [], longest_input=64, training=training)
+    if reason:
+        with pytest.raises(ModelError, match=re.escape(reason)):
+            prepare(folder=tmp_path / "base", objective=objective)
+    else:
+        prepare(folder=tmp_path / "base", objective=objective)
+
+    # With clm, or a base that has the tokens, none is new.
+    assert preflight_problems({**stages, "objective": ObjectiveConfig()}) == []
+    prepare(folder=tmp_path / "clm", objective=ObjectiveConfig())
+    add_control_tokens(model, control_names(objective, DocumentTokenizer(model)))
+    assert preflight_problems(stages) == []
+
+
+def test_an_adapter_with_tokens_that_have_no_name_is_named(model: Path, tmp_path: Path):
+    stages = {
+        "model": save_adapter(model, tmp_path / "adapter", num_new=2),
+        "training": CPU.model_copy(update={"seq_len": 64}),
+        "objective": ObjectiveConfig(kind="fim"),
+    }
+    (problem,) = preflight_problems(stages)
+    assert problem.startswith(f"model.adapter = {tmp_path / 'adapter'}: has learned the embedding rows of 2 tokens")
+
+
+def test_new_control_tokens_beside_an_adapter_on_the_output_are_named(model: Path, tmp_path: Path):
+    stages = {
+        "model": save_adapter(model, tmp_path / "adapter", target_modules=["lm_head", "q_proj"]),
+        "training": CPU.model_copy(update={"seq_len": 64}),
+        "objective": ObjectiveConfig(kind="fim"),
+    }
+    (problem,) = preflight_problems(stages)
+    assert problem.startswith("model.adapter: the objective needs control tokens that the base lacks")
 
 
 def test_a_published_folder_is_checked_too(tmp_path: Path):

@@ -18,6 +18,7 @@ from flyte_llama.cli.clean import items_table
 from flyte_llama.cli.describe import describe_config
 from flyte_llama.cli.evaluate import input_problems, run_evaluation
 from flyte_llama.cli.plan import make_plan_from_settings, plan_text
+from flyte_llama.cli.verify import verification_text
 from flyte_llama.config import load_config
 from flyte_llama.errors import ModelError
 from flyte_llama.plan import ACCELERATORS, model_shape
@@ -127,6 +128,17 @@ def evaluate_model(
     check = functools.partial(input_problems, model=model, base=base, heldout=heldout, train=train, out=output)
     report = run_evaluation(load_config(path, check=check), model, base=base, heldout=heldout, train=train, out=output)
     print_text(f"{report_table(report)}\n\nreport:   {(output / 'report.html').resolve()}")
+
+
+@main.command("verify")
+@click.argument("folder", type=click.Path())
+def verify_model(folder: str) -> None:
+    """Verify a trained model again that failed its verification, in the FOLDER that the run's message names.
+
+    The model and its adapter are loaded in a new process and scored on the same held-out text. If one is not the
+    trained model, the message tells what differs, with exit code 2.
+    """
+    print_text(verification_text(folder))
 
 
 @main.command("clean")

@@ -42,7 +42,7 @@ def cross_stage_problems(stages: Mapping[str, Any]) -> list[str]:
     if model and training:
         problems += _adapter_problems(model, training)
     if objective and training:
-        problems += _attention_problems(objective, training)
+        problems += _attention_problems(objective, training) + _rate_problems(objective, training)
     if publish and publish.repository is not None:
         if objective and objective.makes_encoder:
             problems.append(
@@ -218,6 +218,23 @@ def _attention_problems(objective: ObjectiveConfig, training: TrainingConfig) ->
             "requires. Use auto."
         ]
     return []
+
+
+def _rate_problems(objective: ObjectiveConfig, training: TrainingConfig) -> list[str]:
+    """Return a line if new tokens are given a learning rate that this training would not use."""
+    if objective.new_token_lr_scale == 1.0:
+        return []
+    reasons = {
+        "training.method = 'full' learns the whole table at one rate": training.method == "full",
+        "DeepSpeed's own optimizer has one rate (training.deepspeed.offload_optimizer)": (
+            training.deepspeed.offload_optimizer
+        ),
+    }
+    return [
+        f"objective.new_token_lr_scale = {objective.new_token_lr_scale:g}: is not used, since {reason}. Remove it."
+        for reason, applies in reasons.items()
+        if applies
+    ][:1]
 
 
 def _gate_problems(publish: PublishConfig, evaluation: EvaluationConfig) -> list[str]:

@@ -39,6 +39,11 @@ class ObjectiveConfig(StageConfig):
     mask_share: float = Field(0.2, gt=0, lt=1, allow_inf_nan=False)
     """mlm: share of a document's tokens that are masked and predicted."""
 
+    new_token_lr_scale: float = Field(1.0, gt=0, le=1_000, allow_inf_nan=False)
+    """Learning rate of the embedding rows of control tokens that the base lacks, as a multiple of
+    `training.learning_rate`. For adapters whose optimizer is not offloaded: `full` learns the whole table at one rate.
+    """
+
     seed: int = Field(0, ge=0, le=MAX_SEED)
     """Seed of every random choice. A document's result depends only on this seed, the document and the epoch."""
 

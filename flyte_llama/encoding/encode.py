@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from flyte_llama.config import ObjectiveConfig
-from flyte_llama.encoding.control_tokens import INFILL_NAMES
+from flyte_llama.encoding.control_tokens import ADDED_INFILL_NAMES
 from flyte_llama.encoding.objectives import SENTINEL_NAME, clm, infill_layout, mlm, spans_layout
 from flyte_llama.encoding.pieces import KeyedText, MakeLayout, Piece, split_to_fit, text_rng
 from flyte_llama.encoding.tokenizer import DocumentTokenizer
@@ -42,7 +42,7 @@ def control_names(config: ObjectiveConfig, tokenizer: DocumentTokenizer) -> list
     """
     names: list[str] = []
     if "fim" in config.kinds and tokenizer.infill is None:
-        names += INFILL_NAMES[0]
+        names += ADDED_INFILL_NAMES
     if "causal_masked" in config.kinds:
         names += [SENTINEL_NAME.format(index) for index in range(config.max_spans)]
     if "mlm" in config.kinds:

@@ -26,6 +26,8 @@ IGNORED = -100
 # Tokens left free in each row, next to the control tokens: where a text is cut, both sides are encoded again, which
 # costs a token or two. A lower value means more retries, a higher one more padding.
 _SPARE = 2
+# A part that was shortened so often is halved.
+_HALVE_AFTER = 5
 # A part ends after the last line end in the final 64th of its room, or else where the room ends.
 # Looking further back would leave more of the row empty than all of the packing does.
 _REACH = 64
@@ -95,6 +97,13 @@ class _Split:
     begin: int = 0
     """Where the next part begins; all of the text before it is in `pieces`."""
 
+    max_chars: int = 0
+    """The most characters of the next part: four times the last part that had to be shortened, and more after each part
+    that fits at once."""
+
+    num_shortened: int = 0
+    """How often the next part has been shortened."""
+
     token_begins: np.ndarray | None = None
     """The character where each token of the text begins; None as long as it is not needed."""
 
@@ -150,12 +159,13 @@ def split_to_fit(
     """Lay out each text as pieces of at most `seq_len` tokens; the pieces of each text, in order.
 
     A layout is never cut. A text that is too long is cut first, and each part gets its own layout. A part that is too
-    long with its layout is shortened and laid out again.
+    long with its layout is shortened and laid out again. The characters that are encoded grow in proportion to the
+    text, also if the parts have many more tokens than the same characters have in the whole text.
 
     Raises:
         DataError: if a row is too short for a single character and its control tokens.
     """
-    splits = [_Split(text, make_layout, end=len(text)) for text, make_layout in texts]
+    splits = [_Split(text, make_layout, end=len(text), max_chars=len(text)) for text, make_layout in texts]
 
     # Encode probably long texts once, to find where to cut. The others are tried whole first.
     long = [split for split in splits if len(split.text) > 2 * seq_len]
@@ -180,14 +190,15 @@ def _take_or_shorten(split: _Split, layout: Layout, piece: Piece, tokenizer: Doc
         layout: The layout of the next part.
         piece: The layout, encoded.
     """
-    text, excess = split.text, len(piece.input_ids) - seq_len
+    text, num_chars, excess = split.text, split.end - split.begin, len(piece.input_ids) - seq_len
     is_too_long = excess > 0
     if not is_too_long:
         split.pieces.append(piece)
-        split.begin = split.end
+        split.max_chars = min(4 * (num_chars if split.num_shortened else split.max_chars), len(text))
+        split.begin, split.num_shortened = split.end, 0
         if split.begin == len(text):
             return
-    elif split.end - split.begin < 2:
+    elif num_chars < 2:
         raise DataError(
             f"training.seq_len = {seq_len}: has no room for a single character and its control tokens "
             f"({len(piece.input_ids)} tokens). Raise it."
@@ -195,14 +206,18 @@ def _take_or_shorten(split: _Split, layout: Layout, piece: Piece, tokenizer: Doc
     if split.token_begins is None:
         (split.token_begins,) = tokenizer.token_begins([text])
     begins = split.token_begins
-    room = seq_len - layout.num_control - _SPARE
+    room, max_chars = seq_len - layout.num_control - _SPARE, split.max_chars
     if is_too_long:
         # Take as many tokens less as the piece was too long, and at least one character less.
         num_tokens = int(np.searchsorted(begins, split.end) - np.searchsorted(begins, split.begin))
-        room = min(room, num_tokens - excess)
-        split.end = min(_part_end(text, begins, split.begin, room), split.end - 1)
-    else:
-        split.end = _part_end(text, begins, split.begin, room)
+        room, max_chars = min(room, num_tokens - excess), num_chars - 1
+        # The tokens of the whole text can mislead: a cut inside a token of a thousand blanks leaves many tokens. So if
+        # that is no help, take the share of characters that would have fitted, and in the end half of them.
+        split.num_shortened += 1
+        if split.num_shortened > 1 or room < num_tokens // 2:
+            share = seq_len / len(piece.input_ids) if split.num_shortened < _HALVE_AFTER else 0.5
+            room, max_chars = num_tokens, min(max_chars, int(share * num_chars))
+    split.end = min(_part_end(text, begins, split.begin, room), split.begin + max(max_chars, 1))
 
 
 def _part_end(text: str, token_begins: np.ndarray, begin: int, room: int) -> int:

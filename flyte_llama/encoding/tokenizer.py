@@ -2,20 +2,21 @@
 
 Control tokens in a text stay text. The tokenizer.json is run directly, without transformers: its CodeLlamaTokenizer
 carries state from one call to the next and turns a `</s>` in a source file into the end-of-text token. Does not add
-control tokens: see `control_tokens`.
+control tokens: see `control_tokens`. Does not read the other files of a tokenizer: see `saved_tokenizer`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import heapq
+import itertools
 import json
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 from flyte_llama.encoding.control_tokens import (
     INFILL_NAMES,
@@ -24,9 +25,9 @@ from flyte_llama.encoding.control_tokens import (
     InfillIds,
     text_tokenizer,
 )
+from flyte_llama.encoding.saved_tokenizer import read_saved_tokenizer
 from flyte_llama.errors import ModelError
 from flyte_llama.progress import track
-from flyte_llama.storage import sha256_file
 
 MAX_TRAINING_CHARS = 100_000_000
 """The most characters that a tokenizer is trained on. More change its vocabulary little, and take gigabytes."""
@@ -34,6 +35,11 @@ MAX_TRAINING_CHARS = 100_000_000
 _BATCH = 64
 # The marker that Meta's code uses: no token of Llama's vocabulary joins this character with another.
 _MARKER = "☺"
+# Code in which tokenizers lose something: blanks, line ends, case, accents, rare and compatible characters, long words.
+_ALL_KINDS = (
+    "    def Kürze(self):\n\tif x:  # a\r\n\n\n\t\treturn 'e\u0301 Ñ ß 世界 🦙'\x0c\n        \n"
+    "x² ﬁ … \uff21 \u00a0\u200b\ufeff ½ \u2028  " + "a" * 300 + " " * 100 + "!?;  }\n  "
+)
 
 
 class DocumentTokenizer:
@@ -45,32 +51,34 @@ class DocumentTokenizer:
         Raises:
             ModelError: if tokenizer.json or its configuration is missing or damaged, or no end-of-text token is named.
         """
-        if not (folder / TOKENIZER_FILE).is_file():
-            raise ModelError(f"{folder}: holds no {TOKENIZER_FILE}. Save the model's fast tokenizer there.")
+        saved = read_saved_tokenizer(folder)
         try:
-            self._tokenizer, self.control_ids = text_tokenizer((folder / TOKENIZER_FILE).read_text(encoding="utf-8"))
-            config = json.loads((folder / TOKENIZER_CONFIG).read_text(encoding="utf-8"))
-            bos_token, eos_token = config.get("bos_token"), config.get("eos_token")
+            self._tokenizer, self.control_ids = text_tokenizer(saved.rules)
         except ModelError:
             raise
         except Exception as error:  # the library raises bare `Exception`s
             raise ModelError(
-                f"{folder}: {TOKENIZER_FILE} or {TOKENIZER_CONFIG} is missing or damaged ({error}). Save the model's "
-                "tokenizer again."
+                f"{folder}: {TOKENIZER_FILE} is damaged ({error}). Save the model's tokenizer again."
             ) from None
 
-        self.bos_id = self._id_of_special(bos_token)
-        eos_id = self._id_of_special(eos_token)
+        self.bos_id = None if saved.bos is None else self.id_of(saved.bos)
+        """The id of the token that is named BOS; `bos_ids` tells whether it is used."""
+        eos_id = saved.eos_id if saved.eos is None else self.id_of(saved.eos)
         if eos_id is None:
             raise ModelError(f"{folder}: {TOKENIZER_CONFIG} names no eos_token of the vocabulary.")
         self.eos_id: int = eos_id
 
+        self.bos_ids = self._find_bos_ids(saved.puts_bos)
+        """The ids that every document begins with: BOS, or none for models without BOS. A few models have two."""
+
         ids = set(self._tokenizer.get_vocab(with_added_tokens=True).values())
         self.vocab_size = max(ids) + 1
         """Rows that the model's embeddings need for all ids."""
-        self.num_text_ids = max(ids - self.control_ids, default=-1) + 1
+        self.text_ids = sorted(ids - self.control_ids)
+        """The ids of all tokens that stand for text, in ascending order."""
+        self.num_text_ids = max(self.text_ids, default=-1) + 1
         """Rows that they need for text alone; rows for control tokens can be added to a model."""
-        self.sha256 = sha256_file(folder / TOKENIZER_FILE)
+        self.sha256 = hashlib.sha256(saved.rules.encode()).hexdigest()
 
         # SentencePiece puts a blank before every text; byte-level tokenizers usually do not.
         letter = self._tokenizer.encode("a", add_special_tokens=False).tokens
@@ -81,20 +89,19 @@ class DocumentTokenizer:
     @property
     def start_id(self) -> int:
         """The id before a document's first token: BOS, or the previous document's EOS for models without BOS."""
-        return self.eos_id if self.bos_id is None else self.bos_id
-
-    @property
-    def bos_ids(self) -> list[int]:
-        """The ids that every document begins with: BOS, or none for models without BOS."""
-        return [] if self.bos_id is None else [self.bos_id]
+        return self.bos_ids[-1] if self.bos_ids else self.eos_id
 
     @property
     def infill(self) -> InfillIds | None:
-        """The infill tokens, under the names that Code Llama, Qwen2.5-Coder or StarCoder2 use; None without them."""
+        """The infill tokens of the first family in `INFILL_NAMES` that has all its names here; None without them.
+
+        Where a family ends a middle with its end of text, that is EOS.
+        """
         for names in INFILL_NAMES:
-            ids = [self.id_of(name) for name in names]
-            if None not in ids:
-                return InfillIds(*(id_ for id_ in ids if id_ is not None))
+            prefix, suffix, middle = (self.id_of(name) for name in names[:3])
+            end = self.eos_id if names.end is None else self.id_of(names.end)
+            if prefix is not None and suffix is not None and middle is not None and end is not None:
+                return InfillIds(prefix, suffix, middle, end)
         return None
 
     @property
@@ -106,6 +113,11 @@ class DocumentTokenizer:
         """The id of the token with exactly this name, or None."""
         token_id: int | None = self._tokenizer.token_to_id(name)
         return token_id
+
+    def name_of(self, id_: int) -> str | None:
+        """The name of the token with this id, or None."""
+        name: str | None = self._tokenizer.id_to_token(id_)
+        return name
 
     def encode(self, texts: Sequence[str], *, what: str = "encoding") -> Iterator[np.ndarray]:
         """Yield the ids of each text, int32, without BOS, EOS or any control token. Shows progress, labelled `what`."""
@@ -149,15 +161,42 @@ class DocumentTokenizer:
 
     def add_start_id(self, ids: np.ndarray) -> np.ndarray:
         """The ids of a text after `start_id`, as for scoring; without EOS, which is not scored."""
-        return np.concatenate([np.asarray([self.start_id], dtype=np.int32), ids])
+        return np.concatenate([np.asarray(self.bos_ids or [self.eos_id], dtype=np.int32), ids])
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of the ids; control tokens appear by name."""
         return str(self._tokenizer.decode(ids, skip_special_tokens=False))
 
-    def preserves(self, text: str, ids: Sequence[int]) -> bool:
-        """Whether the ids decode to the text, ignoring whitespace and differences that NFKC normalises away."""
-        return _essence(self.decode(ids)) == _essence(text)
+    def find_loss(self, text: str, ids: Sequence[int]) -> str | None:
+        """None if the ids decode to the text; else the first place where they do not, in words.
+
+        Three differences are no loss: the blank that SentencePiece puts before a text, ▁ that it reads as a blank, and
+        the form in which Unicode writes the same character (NFC), as for an accent that is a character of its own.
+        """
+        decoded, original, with_blanks = (
+            unicodedata.normalize("NFC", form) for form in (self.decode(ids), text, text.replace("▁", " "))
+        )
+        same = {decoded, f" {decoded}", decoded.removeprefix(" ")}
+        if original in same or with_blanks in same:
+            return None
+        differing = (index for index, (a, b) in enumerate(zip(original, decoded, strict=False)) if a != b)
+        begin = max(0, next(differing, min(len(original), len(decoded))) - 10)
+        return f"{original[begin : begin + 20]!r} comes back as {decoded[begin : begin + 20]!r}"
+
+    def check_lossless(self) -> None:
+        """Check that every character of code survives, also in a part of a text and next to added tokens.
+
+        Raises:
+            ModelError: if one is lost, so that bits per byte would be too low and the model would learn another text.
+        """
+        added = self._tokenizer.get_added_tokens_decoder().values()
+        words = [f" {token.content}\n\t{token.content}  " for token in added if not token.special]
+        for text in (_ALL_KINDS, f"a{''.join(words)}b"):
+            loss = self.find_loss(text, self.encode_batch([text])[0].tolist())
+            if loss is not None:
+                raise ModelError(
+                    f"the tokenizer loses characters: {loss}. Use a model whose tokenizer keeps every byte."
+                )
 
     def decode_infix(self, ids: Sequence[int]) -> str:
         """The text of ids that `encode_infix` made, or that a model generated after the middle token."""
@@ -165,12 +204,13 @@ class DocumentTokenizer:
             return self.decode(ids)
         return self.decode([*self._marker_ids, *ids]).removeprefix(_MARKER)
 
-    def _id_of_special(self, token: str | dict | None) -> int | None:
-        # tokenizer_config.json writes a token as its name or as an object.
-        content = token.get("content") if isinstance(token, dict) else token
-        if token is not None and not isinstance(content, str):
-            raise ModelError(f"{TOKENIZER_CONFIG} names a token that is no text: {token!r}. Save the tokenizer again.")
-        return None if content is None else self.id_of(content)
+    def _find_bos_ids(self, puts_bos: bool | None) -> list[int]:
+        """The ids that are put before a text; by the post-processor, unless the class puts BOS or none."""
+        if puts_bos is not None:
+            return [self.bos_id] if puts_bos and self.bos_id is not None else []
+        encoding = self._tokenizer.encode("a")
+        pairs = zip(encoding.ids, encoding.special_tokens_mask, strict=True)
+        return [id_ for id_, _ in itertools.takewhile(lambda pair: pair[1], pairs)]
 
 
 def train_tokenizer(texts: Iterable[str], *, vocab_size: int, max_positions: int, folder: Path) -> None:
@@ -183,6 +223,8 @@ def train_tokenizer(texts: Iterable[str], *, vocab_size: int, max_positions: int
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
+    # Readers of the written file put BOS where training does.
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
         special_tokens=[AddedToken("<s>", special=True), AddedToken("</s>", special=True)],
@@ -219,7 +261,3 @@ def sample_texts(texts: Iterable[str], *, max_chars: int) -> list[str]:
             negated, _, dropped = heapq.heappop(sample)
             num_chars, bound = num_chars - len(dropped), -negated
     return [text for _, _, text in sorted(sample, key=lambda item: item[1])]
-
-
-def _essence(text: str) -> str:
-    return "".join(unicodedata.normalize("NFKC", text).split())

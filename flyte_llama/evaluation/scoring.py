@@ -44,7 +44,7 @@ def score_suite(
     """
     measure = PSEUDO_PERPLEXITY if objective.makes_encoder else PERPLEXITY
     protocol = {"measure": measure, "window": config.window, "stride": config.stride, "precision": precision}
-    start = "eos" if tokenizer.bos_id is None else "bos"
+    start = "bos" if tokenizer.bos_ids else "eos"
     with ScoresWriter(out, **protocol, start=start, tokenizer_sha256=tokenizer.sha256, **facts) as writer:
         for batch in batches:
             scored = score_documents(model, batch, tokenizer, config, objective)
@@ -60,7 +60,7 @@ def score_documents(
 ) -> list[tuple[DocumentScore, Scored]]:
     """Return each document's row in the table of scores and the nats and ranks of its tokens, in the order given.
 
-    A document is scored as BOS + tokens (EOS + tokens if the tokenizer has no BOS): the first token is predicted from
+    A document is scored as BOS + tokens (EOS + tokens if the tokenizer puts no BOS): the first token is predicted from
     BOS alone, BOS itself is not a target, and the end of text is not scored.
 
     Args:
@@ -76,12 +76,14 @@ def score_documents(
         return []
     # encode, and refuse a tokenizer that does not fit the text or the model
     texts = [entry.document.text for entry in suite]
+    num_start = max(1, len(tokenizer.bos_ids))
     ids = [tokenizer.add_start_id(text) for text in tokenizer.encode(texts, what="encoding held-out")]
     for entry, document_ids in zip(suite, ids, strict=True):
-        if not tokenizer.preserves(entry.document.text, document_ids[1:].tolist()):
+        loss = tokenizer.find_loss(entry.document.text, document_ids[num_start:].tolist())
+        if loss is not None:
             raise EvaluationError(
-                f"{entry.document.repository} {entry.document.path}: the tokenizer loses characters of it, so its "
-                "bits per byte would be too low. Use a model with a tokenizer that can encode every byte."
+                f"{entry.document.repository} {entry.document.path}: the tokenizer loses characters of it ({loss}), so "
+                "its bits per byte would be too low. Use a model with a tokenizer that can encode every byte."
             )
     num_ids, highest = model.get_input_embeddings().num_embeddings, max(int(each.max()) for each in ids)
     if highest >= num_ids:
@@ -93,6 +95,8 @@ def score_documents(
         scored = _score_encoder(model, ids, tokenizer, config, objective)
     else:
         scored = score_tokens(model, ids, config)
+    # A second start id is scored too, but is no token of the document.
+    scored = [Scored(tokens.nats[num_start - 1 :], tokens.ranks[num_start - 1 :]) for tokens in scored]
     return [(_sum_up(entry, tokens), tokens) for entry, tokens in zip(suite, scored, strict=True)]
 
 

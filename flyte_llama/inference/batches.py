@@ -12,13 +12,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from flyte_llama.model import find_shared_length
+
 T = TypeVar("T")
 B = TypeVar("B")
 R = TypeVar("R")
 
 
 def batches_by_length(
-    items: Iterable[T], size: Callable[[T], tuple[int, int]], *, batch_tokens: int
+    items: Iterable[T], size: Callable[[T], tuple[int, int]], *, batch_tokens: int, shared_length: int | None = None
 ) -> Iterator[list[T]]:
     """Yield batches of at most `batch_tokens` tokens; a longer item is alone in its batch.
 
@@ -27,12 +29,15 @@ def batches_by_length(
     Args:
         size: Item → its number of ids, and the most new ids that it may get. Every row of a batch counts as the longest
             item plus the most new ids in the batch.
+        shared_length: The longest row of a batch of several items, see `shared_length`; None without a limit.
     """
     batch: list[T] = []
     longest = most_new = 0
     for item in sorted(items, key=size, reverse=True):
         length, num_new = size(item)
-        if batch and (len(batch) + 1) * (longest + max(most_new, num_new)) > batch_tokens:
+        row = longest + max(most_new, num_new)
+        is_alone = shared_length is not None and row > shared_length
+        if batch and (is_alone or (len(batch) + 1) * row > batch_tokens):
             yield batch
             batch = []
         if not batch:
@@ -41,6 +46,15 @@ def batches_by_length(
         batch.append(item)
     if batch:
         yield batch
+
+
+def shared_length(model: Any) -> int | None:
+    """Return the longest row of a batch of several rows, in tokens; None if the model has no such limit.
+
+    A longer row would change how the model numbers the positions of the others, see `model.positions`.
+    """
+    config = getattr(model, "config", None)
+    return None if config is None else find_shared_length(config.to_dict())
 
 
 def num_streams(model: Any, *, max_streams: int) -> int:

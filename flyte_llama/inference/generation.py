@@ -8,6 +8,7 @@ arguments decide everything.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,12 +16,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from flyte_llama.errors import EvaluationError
-from flyte_llama.inference.batches import batches_by_length
+from flyte_llama.inference.batches import batches_by_length, shared_length
 from flyte_llama.model import sdpa_without_cudnn
 from flyte_llama.progress import track
 
 if TYPE_CHECKING:
     import torch
+
+
+# Architectures with a recurrent state that tests show to leave padding out of it, and to keep it in the cache alone.
+# RecurrentGemma does neither, and RWKV has a state of its own: each prompt of such a model is read anew for each token.
+_STATE_IN_CACHE = {
+    *("bamba", "falcon_mamba", "granitemoehybrid", "jamba", "mamba", "mamba2", "nemotron_h", "qwen3_next")
+}
 
 
 @dataclass(frozen=True)
@@ -76,7 +84,8 @@ def generate(
     """Generate a continuation for each prompt, and return them in the order of the prompts.
 
     A result does not depend on the other prompts, except through rounding: if two tokens are equally likely to the last
-    bits, as happens in bfloat16, the shape of the batch may decide between them.
+    bits, as happens in bfloat16, the shape of the batch may decide between them. A prompt that would change the
+    positions of others (`model.positions`) is alone in its batch, and so is each prompt of a model without a cache.
 
     Args:
         model: A transformers causal language model, already on the device to use; it is put into evaluation mode.
@@ -117,7 +126,10 @@ def generate(
 
     def decode_all() -> Iterator[tuple[int, list[int], bool]]:
         for batch in batches_by_length(
-            requests, lambda prompt: (len(prompt.ids), prompt.max_new_tokens), batch_tokens=batch_tokens
+            requests,
+            lambda prompt: (len(prompt.ids), prompt.max_new_tokens),
+            batch_tokens=batch_tokens,
+            shared_length=0 if _cache_argument(model) is None else shared_length(model),
         ):
             yield from decode_batch(model, batch, stops=stops, ends=ends, temperature=temperature)
 
@@ -150,6 +162,7 @@ def decode_batch(
     next_ids, mask = (torch.from_numpy(array).to(device) for array in _pad_left(batch, width))
     # Padding is masked, so its positions only have to be valid.
     positions = (mask[:, :width].cumsum(-1) - 1).clamp(min=0)
+    cache_argument, longest = _cache_argument(model), shared_length(model)
     cache = DynamicCache(config=model.config)
     rows = [
         _OpenRow(slot, prompt, [], _draw_numbers(prompt) if temperature else np.empty(0))
@@ -158,14 +171,13 @@ def decode_batch(
     size = len(rows)
     while True:
         # Choose the next token of every row, also of rows that have ended but are still in the batch.
-        logits = model(
-            input_ids=next_ids,
-            attention_mask=mask[:, :width],
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        ).logits[:, -1]
+        inputs: dict[str, Any] = {"use_cache": False}
+        if cache_argument is not None:
+            inputs = {"use_cache": True, cache_argument: cache}
+        # The state of a recurrent model holds its earlier tokens, so only the first step has padding to mask.
+        if cache_argument != "cache_params" or next_ids.shape[1] == width:
+            inputs["attention_mask"] = mask[:, :width]
+        logits = model(input_ids=next_ids, position_ids=positions, logits_to_keep=1, **inputs).logits[:, -1]
         draws = np.zeros(size)
         for row in rows if temperature else []:
             draws[row.slot] = row.draws[len(row.written)]
@@ -194,12 +206,29 @@ def decode_batch(
         # until half of the rows have ended.
         if 2 * len(rows) <= size:
             slots = torch.tensor([row.slot for row in rows], device=device)
-            cache.batch_select_indices(slots)
+            selected: Any = slots
+            cache.reorder_cache(selected)  # unlike `batch_select_indices`, it knows the states of recurrent layers
             chosen, mask, positions = chosen[slots], mask[slots], positions[slots]
             rows = [row._replace(slot=slot) for slot, row in enumerate(rows)]
             size = len(rows)
         # A row that has ended may hold -1, which is not a valid id.
         next_ids, positions, width = chosen[:, None].clamp(min=0), positions[:, -1:] + 1, width + 1
+        # Without a cache, and where all positions change with the length, a row is read anew. It is alone in its batch.
+        if cache_argument is None or width - 1 == longest:
+            whole = np.concatenate([rows[0].prompt.ids, rows[0].written])
+            next_ids = torch.from_numpy(whole.astype(np.int64)).to(device)[None]
+            positions, cache = torch.arange(width, device=device)[None], DynamicCache(config=model.config)
+
+
+def _cache_argument(model: Any) -> str | None:
+    """The name under which the model takes a `DynamicCache` that holds all of its state; None if it takes none."""
+    is_untested = getattr(model, "_is_stateful", False) and model.config.model_type not in _STATE_IN_CACHE
+    if is_untested or not getattr(model, "_supports_default_dynamic_cache", lambda: True)():
+        return None
+    known = inspect.signature(model.forward).parameters
+    if "input_ids" not in known:  # a wrapper that passes everything on
+        return "past_key_values"
+    return next((name for name in ("past_key_values", "cache_params") if name in known), None)
 
 
 def _check_lengths(prompts: Sequence[np.ndarray], max_new: Sequence[int], max_length: int | None) -> None:

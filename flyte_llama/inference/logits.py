@@ -45,7 +45,7 @@ class Logits:
 
         model = self._model
         positions = torch.from_numpy(rows * inputs["input_ids"].shape[1] + columns).to(inputs["input_ids"].device)
-        if not _is_backbone_and_head(model, inputs):
+        if not is_backbone_and_head(model, inputs["input_ids"]):
             logits = model(**inputs, use_cache=False).logits
             yield from logits.reshape(-1, logits.shape[-1])[positions].split(LOGITS_CHUNK)
             return
@@ -79,10 +79,10 @@ def _is_plain_linear(head: Any, states: torch.Tensor) -> bool:
     return head.weight.shape == (head.out_features, head.in_features)
 
 
-def _is_backbone_and_head(model: Any, inputs: dict[str, torch.Tensor]) -> bool:
+def is_backbone_and_head(model: Any, input_ids: torch.Tensor) -> bool:
     """Whether the model's logits are its output head applied to its backbone's states.
 
-    Tested once on at most four ids; the answer is stored on the model.
+    Tested once on at most four of the ids; the answer is stored on the model.
     """
     import torch
 
@@ -91,9 +91,9 @@ def _is_backbone_and_head(model: Any, inputs: dict[str, torch.Tensor]) -> bool:
         return known
     if not hasattr(model, "get_decoder") or model.get_output_embeddings() is None:
         return False
-    few = {"input_ids": inputs["input_ids"][:1, :4]}
-    hidden = model.get_decoder()(**few, use_cache=False).last_hidden_state
+    few = input_ids[:1, :4]
+    hidden = model.get_decoder()(input_ids=few, use_cache=False).last_hidden_state
     logits = model.get_output_embeddings()(hidden)
-    same = bool(torch.equal(logits, model(**few, use_cache=False).logits))
+    same = bool(torch.equal(logits, model(input_ids=few, use_cache=False).logits))
     setattr(model, _SAME_HEAD, same)
     return same

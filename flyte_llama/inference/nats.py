@@ -3,8 +3,8 @@
 A sequence longer than the model's window is scored in rolling windows, which partition its ids: every id except the
 first is scored in exactly one. Windows of similar length share a batch and are padded on the right. Under a causal
 mask, tokens after a target cannot change its score, so batch size and order change the figures only by the rounding of
-the model's precision. Logits are computed for the scored ids only, a few hundred at a time. On a CPU several batches
-run at once.
+the model's precision. A window that would change the positions of others (`model.positions`) is alone in its batch.
+Logits are computed for the scored ids only, a few hundred at a time. On a CPU several batches run at once.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 import numpy as np
 
 from flyte_llama.config import EvaluationConfig
-from flyte_llama.inference.batches import batches_by_length, num_streams, run_in_streams
-from flyte_llama.inference.logits import Logits
+from flyte_llama.inference.batches import batches_by_length, num_streams, run_in_streams, shared_length
+from flyte_llama.inference.logits import Logits, is_backbone_and_head
 from flyte_llama.model import sdpa_without_cudnn
 from flyte_llama.progress import track
 
@@ -126,13 +126,25 @@ def score_segments(
         inputs: Makes the model's inputs for a batch; the logits at one position predict the id at the next.
         batch_tokens: Maximum tokens, padding included, in all batches that run at the same time.
     """
+    import torch
+
     scores = [Scored(np.empty(len(ids) - 1, np.float32), np.empty(len(ids) - 1, np.int8)) for ids in sequences]
     # All streams together get `batch_tokens`, and each needs room for the longest segment.
     streams = num_streams(model, max_streams=batch_tokens // max(map(_length, segments), default=1))
     batches = list(
-        batches_by_length(segments, lambda segment: (_length(segment), 0), batch_tokens=batch_tokens // streams)
+        batches_by_length(
+            segments,
+            lambda segment: (_length(segment), 0),
+            batch_tokens=batch_tokens // streams,
+            shared_length=shared_length(model),
+        )
     )
     model.eval()
+    if sequences:
+        # Some models change shared weights in their first pass (RWKV), so it comes before the streams copy the model.
+        few = torch.from_numpy(max(sequences, key=len)[:4].astype(np.int64))[None].to(model.device)
+        with torch.inference_mode():
+            is_backbone_and_head(model, few)
 
     def open_stream(stream_model: Any) -> _Stream[S]:
         return _Stream(stream_model, sequences, inputs)

@@ -10,11 +10,11 @@ Every file is checked before it is read (`files`). Does not train, score or gene
 imported only inside the functions that use them.
 """
 
-from flyte_llama.model.adapters import ADAPTER_FOLDER
 from flyte_llama.model.attention import document_mask, sdpa_without_cudnn
 from flyte_llama.model.base import PinnedModel, copy_small_files, model_identity, pin_model, prepare_base
-from flyte_llama.model.files import verify_sealed
+from flyte_llama.model.files import ADAPTER_FOLDER, verify_sealed
 from flyte_llama.model.loading import load_model, load_with_adapter, merge_adapter, open_model, torch_dtype
+from flyte_llama.model.positions import find_shared_length
 from flyte_llama.model.trainable import load_trainable_model
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "PinnedModel",
     "copy_small_files",
     "document_mask",
+    "find_shared_length",
     "load_model",
     "load_trainable_model",
     "load_with_adapter",

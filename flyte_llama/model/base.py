@@ -12,19 +12,39 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from flyte_llama.config import Frozen, ModelConfig, ObjectiveConfig
-from flyte_llama.encoding import DocumentTokenizer, add_control_tokens, control_names, train_tokenizer
+from flyte_llama.config import Frozen, ModelConfig, ObjectiveConfig, TrainingConfig
+from flyte_llama.encoding import (
+    ControlTokens,
+    DocumentTokenizer,
+    add_control_tokens,
+    control_names,
+    settle_tokenizer,
+    train_tokenizer,
+    write_control_tokens,
+)
+from flyte_llama.encoding.control_tokens import unknown_infill_names
 from flyte_llama.errors import DataError, ModelError, hub_error
-from flyte_llama.model.adapters import ADAPTER_CONFIG, ADAPTER_FOLDER, ADAPTER_WEIGHTS, check_adapter
+from flyte_llama.model.adapters.files import ADAPTER_CONFIG, copy_adapter
+from flyte_llama.model.adapters.skeleton import check_adapters, scratch_config
+from flyte_llama.model.adapters.tokens import learned_tokens, renumber_tokens, token_rows_problem
 from flyte_llama.model.checks import architecture_problems, config_problems, tokenizer_problems
-from flyte_llama.model.files import download_files, find_folder, folder_digest, verify_pinned, verify_sealed
-from flyte_llama.progress import quiet_libraries
+from flyte_llama.model.config_json import complete_config
+from flyte_llama.model.files import (
+    ADAPTER_FOLDER,
+    download_files,
+    find_folder,
+    folder_digest,
+    verify_pinned,
+    verify_sealed,
+)
+from flyte_llama.progress import quiet_libraries, say, say_once
 from flyte_llama.storage import seal
 
 BASE_FILE = "base.json"
-# No pickles (*.bin, *.pt, *.pkl) and no code.
+# No pickles (*.bin, *.pt, *.pkl) and no code; transformers runs a chat template in a sandbox.
 SMALL_FILES = [
-    *("config.json", "generation_config.json", "tokenizer*.json", "tokenizer*.model", "special_tokens_map.json")
+    *("config.json", "generation_config.json", "tokenizer*.json", "tokenizer*.model", "special_tokens_map.json"),
+    "chat_template.jinja",
 ]
 CLM = ObjectiveConfig()
 
@@ -81,37 +101,71 @@ def prepare_base(
     folder: Path,
     objective: ObjectiveConfig = CLM,
     for_training: bool = True,
+    training: TrainingConfig | None = None,
 ) -> None:
     """Write the base's config, tokenizer, adapter and `base.json` to `folder`, which is then sealed.
 
     A scratch model gets its weights too.
 
-    Control tokens that the objective needs and the tokenizer lacks are added to the tokenizer. A scratch model gets
-    embedding rows for them. Other bases get these rows only when they are loaded.
+    Control tokens that the objective needs and the tokenizer lacks are added to the tokenizer, and so are those that
+    the adapter has learned. `control_tokens.json` records them, by name. Their embedding rows are set when the base is
+    loaded, see `token_rows`.
 
     Args:
         texts: Training texts; the tokenizer of a scratch model is trained on them, one at a time in memory.
         longest_input: The largest number of tokens that the model is given at once in training or evaluation.
         for_training: Whether the model will be trained, which not every architecture supports, or only evaluated.
+        training: How it will be trained, to check that the base can be adapted so, and rows of added tokens learned.
 
     Raises:
-        ModelError: if the base asks to run code, lacks a fast tokenizer, or has too few positions; if its architecture
-            cannot be trained on packed rows; or if the adapter is not a LoRA adapter in safetensors.
+        ModelError: if the base asks to run code, lacks a fast tokenizer, or has too few positions; if its tokenizer
+            loses characters; if its architecture or its positions cannot be trained on packed rows; if the adapter is
+            not a LoRA adapter in safetensors, is of a kind that is not taken, does not fit the base, or has learned
+            tokens without names; or if the base cannot be adapted, or the rows of added tokens not learned, as
+            `training` says.
         DataError: if a file of the base or the adapter is not as it was pinned.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if config.is_scratch:
-        _make_scratch(config, texts, folder, objective)
+        train_tokenizer(
+            texts, vocab_size=config.scratch.vocab_size, max_positions=config.scratch.max_positions, folder=folder
+        )
     elif config.is_local:
         verify_pinned(Path(pinned.name), pinned.revision)
         copy_small_files(Path(pinned.name), folder)
     else:
         copy_small_files(download_files(pinned.name, pinned.revision, SMALL_FILES), folder)
-    if pinned.adapter:
-        _copy_adapter(pinned, folder / ADAPTER_FOLDER)
     (folder / BASE_FILE).write_text(pinned.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    _check_base(folder, pinned, longest_input, for_training=for_training)
-    add_control_tokens(folder, control_names(objective, DocumentTokenizer(folder)))
+    seq_len = min(training.seq_len, longest_input) if training else 0
+    if not config.is_scratch:
+        _check_base(folder, pinned, longest_input, for_training=for_training, seq_len=seq_len)
+        _settle_tokenizer(folder, pinned)
+
+    # Add the control tokens, those of the adapter first: on the same base they keep their ids.
+    known, learned, adapter = DocumentTokenizer(folder), dict[str, int](), None
+    if pinned.adapter:
+        adapter = folder / ADAPTER_FOLDER
+        source = copy_adapter(pinned.adapter, pinned.adapter_revision, adapter, base=pinned.name)
+        learned = learned_tokens(source, known, objective, name=pinned.adapter)
+    tokens = _add_tokens(folder, known, list(learned), objective)
+    if training and tokens.added and (problem := token_rows_problem(training, adapter)):
+        raise ModelError(problem)
+    if adapter is not None:
+        renumber_tokens(adapter, {old: tokens.ids[name] for name, old in learned.items()})
+
+    if config.is_scratch:
+        _make_scratch(config, folder)
+        _check_base(folder, pinned, longest_input, for_training=for_training, seq_len=seq_len)
+    check_adapters(
+        folder,
+        training,
+        name=f"model.name = {pinned.name}",
+        adapter=adapter,
+        adapter_name=pinned.adapter,
+        num_tokens=DocumentTokenizer(folder).vocab_size,
+        adds_tokens=bool(tokens.added),
+        weights=Path(pinned.name) if pinned.is_local else None,
+    )
     seal(folder)
 
 
@@ -176,46 +230,58 @@ def _pin(name: str, revision: str | None, is_local: bool, *, key: str, holding: 
     return name, str(info.sha)
 
 
-def _make_scratch(config: ModelConfig, texts: Iterable[str], folder: Path, objective: ObjectiveConfig) -> None:
+def _add_tokens(
+    folder: Path, known: DocumentTokenizer, learned: list[str], objective: ObjectiveConfig
+) -> ControlTokens:
+    """Add the tokens that an adapter has learned and those that the objective needs to the tokenizer; record them."""
+    add_control_tokens(folder, learned)
+    needed = control_names(objective, DocumentTokenizer(folder))
+    add_control_tokens(folder, needed)
+    tokenizer = DocumentTokenizer(folder)
+    names = list(dict.fromkeys([*learned, *needed]))
+    added = [name for name in names if known.id_of(name) is None]
+
+    # The infill tokens that the base has are recorded too.
+    if "fim" in objective.kinds and tokenizer.infill is not None:
+        names += [name for id_ in tokenizer.infill if (name := tokenizer.name_of(id_)) and name not in names]
+        others = unknown_infill_names([name for id_ in known.control_ids if (name := known.name_of(id_))])
+        if others and set(added) & set(needed):
+            say_once(
+                f"objective.kind = {objective.kind}: the base's tokenizer has {', '.join(others)}, which are the "
+                f"infill tokens of no family that is known here. {', '.join(added)} are added beside them"
+            )
+    ids = {name: id_ for name in names if (id_ := tokenizer.id_of(name)) is not None}
+    tokens = ControlTokens(ids, added, objective.new_token_lr_scale)
+    write_control_tokens(folder, tokens)
+    return tokens
+
+
+def _make_scratch(config: ModelConfig, folder: Path) -> None:
+    """Write the config and random weights of a Llama for the folder's tokenizer."""
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import LlamaForCausalLM
 
     quiet_libraries()
-    shape = config.scratch
-    train_tokenizer(texts, vocab_size=shape.vocab_size, max_positions=shape.max_positions, folder=folder)
-    add_control_tokens(folder, control_names(objective, DocumentTokenizer(folder)))
-    tokenizer = DocumentTokenizer(folder)
-    llama = LlamaConfig(
-        vocab_size=tokenizer.vocab_size,
-        hidden_size=shape.hidden_size,
-        num_hidden_layers=shape.num_layers,
-        num_attention_heads=shape.num_heads,
-        intermediate_size=shape.intermediate_size,
-        max_position_embeddings=shape.max_positions,
-        bos_token_id=tokenizer.bos_id,
-        eos_token_id=tokenizer.eos_id,
-        tie_word_embeddings=True,
+    shape, tokenizer = config.scratch, DocumentTokenizer(folder)
+    llama = scratch_config(
+        shape, vocab_size=tokenizer.vocab_size, bos_token_id=tokenizer.bos_id, eos_token_id=tokenizer.eos_id
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         LlamaForCausalLM(llama).save_pretrained(folder)
+    complete_config(folder)
 
 
-def _copy_adapter(pinned: PinnedModel, folder: Path) -> None:
-    """Copy the two files of the adapter and no others, since the rest of its folder may hold pickles."""
-    files = [ADAPTER_CONFIG, ADAPTER_WEIGHTS]
-    local = Path(pinned.adapter)
-    if local.is_absolute():
-        verify_pinned(local, pinned.adapter_revision, key="model.adapter")
-    source = local if local.is_absolute() else download_files(pinned.adapter, pinned.adapter_revision, files)
-    check_adapter(source, name=pinned.adapter, base=pinned.name)
-    folder.mkdir()
-    for file in files:
-        shutil.copyfile(source / file, folder / file)
+def _settle_tokenizer(folder: Path, pinned: PinnedModel) -> None:
+    """Write the tokenizer's files so that others encode as here; say what they contradict themselves in."""
+    tokenizer = DocumentTokenizer(folder)
+    is_plain = tokenizer.bos_ids in ([], [tokenizer.bos_id])
+    if decided := settle_tokenizer(folder, puts_bos=bool(tokenizer.bos_ids) if is_plain else None):
+        say(f"{pinned.name}: {decided}")
 
 
-def _check_base(folder: Path, pinned: PinnedModel, longest_input: int, *, for_training: bool) -> None:
-    lengths = {"training.seq_len or evaluation.window": longest_input}
+def _check_base(folder: Path, pinned: PinnedModel, longest_input: int, *, for_training: bool, seq_len: int) -> None:
+    lengths = {"training.seq_len or evaluation.window": longest_input, "training.seq_len": seq_len}
     problems = config_problems(folder / "config.json", lengths, name=pinned.name, for_training=for_training)
     for problem in problems + tokenizer_problems(folder, name=pinned.name):
         raise ModelError(problem)

@@ -10,11 +10,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from flyte_llama.config import ModelConfig, positions_problems
-from flyte_llama.encoding import TOKENIZER_FILE, DocumentTokenizer
+from flyte_llama.config import ModelConfig, ObjectiveConfig, TrainingConfig, positions_problems
+from flyte_llama.encoding import TOKENIZER_FILE, DocumentTokenizer, control_names
 from flyte_llama.errors import DataError, ModelError
-from flyte_llama.model.adapters import ADAPTER_CONFIG, check_adapter
+from flyte_llama.model.adapters.files import ADAPTER_CONFIG, check_adapter, learned_ids, read_adapter_config
+from flyte_llama.model.adapters.skeleton import check_adapters, scratch_config
+from flyte_llama.model.adapters.tokens import learned_tokens, token_rows_problem
 from flyte_llama.model.files import find_folder, verify_sealed
+from flyte_llama.model.positions import find_shared_length
 from flyte_llama.model.weights import weights_problems
 
 TESTED_ARCHITECTURES = ("gpt_neox", "llama", "mistral", "qwen2", "qwen3", "starcoder2")
@@ -26,7 +29,7 @@ and Granite change the logits after the output head, which the lean loss would l
 all other architectures are refused."""
 
 # The names that architectures use for their longest input, in tokens.
-_POSITIONS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len")
+_POSITIONS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "context_length")
 
 
 def model_folder_problems(
@@ -45,7 +48,12 @@ def model_folder_problems(
         return [error.message]
     if not (folder / "config.json").is_file():
         if (folder / ADAPTER_CONFIG).is_file():
-            return [f"{name}: holds an adapter alone. Give a whole model here; model.adapter takes an adapter."]
+            merged = (
+                f"Give {folder.parent}, which is the merged model" if (folder.parent / "config.json").is_file() else ""
+            )
+            return [
+                f"{name}: holds an adapter alone. {merged or 'Give a whole model'}; model.adapter takes an adapter."
+            ]
         return [f"{name}: holds no config.json. Give a folder in hub format."]
     problems = config_problems(folder / "config.json", lengths, name=name, for_training=for_training)
     problems += tokenizer_problems(folder, name=name) + weights_problems(folder, name=name)
@@ -65,6 +73,69 @@ def adapter_folder_problems(path: str, model: ModelConfig) -> list[str]:
     except ModelError as error:
         return [error.message]
     return sealed_problems(folder, name=key)
+
+
+def adapting_problems(model: ModelConfig, training: TrainingConfig | None) -> list[str]:
+    """Return a line if the base cannot be adapted as configured, or the adapter to continue does not fit it.
+
+    Only what is on this machine is checked: not a hub model whose config.json is not in the hub's cache, and no hub
+    adapter. The tokenizer of a scratch model is not made yet, so an adapter on one is not checked either.
+
+    Args:
+        training: None if it is not valid; the adapter is then checked without it.
+    """
+    if model.adapter is not None and (model.is_scratch or not model.adapter_is_local):
+        return []
+    try:
+        adapter = find_folder(model.adapter, name="model.adapter") if model.adapter is not None else None
+        weights = find_folder(model.name, name="model.name") if model.is_local else None
+        config: Any = weights
+        if model.is_scratch:
+            config = scratch_config(model.scratch, vocab_size=model.scratch.vocab_size)
+        elif weights is None and (file := cached_config(model)):
+            config = file.parent
+        # A run adds the tokens that the adapter has learned.
+        key = f"model.adapter = {model.adapter}"
+        learned = learned_ids(read_adapter_config(adapter, name=key), name=key) if adapter else []
+        if config is not None:
+            check_adapters(
+                config,
+                training,
+                name=f"model.name = {model.name}",
+                adapter=adapter,
+                adapter_name=model.adapter or "",
+                num_tokens=learned[-1] + 1 if learned else 0,
+                weights=weights,
+            )
+    except ModelError as error:
+        return [error.message]
+    return []
+
+
+def control_token_problems(model: ModelConfig, objective: ObjectiveConfig, training: TrainingConfig) -> list[str]:
+    """Return a line if the run adds control tokens to the base that its training cannot learn, or cannot name.
+
+    Nothing is said of a base or an adapter that has other problems, or is not on this machine.
+    """
+    # A scratch model has no control token but the ends of a text; the tokenizer of a hub model is not here.
+    if model.is_scratch:
+        return [problem] if (problem := token_rows_problem(training)) and objective.kinds != ["clm"] else []
+    if not model.is_local:
+        return []
+    try:
+        tokenizer = DocumentTokenizer(find_folder(model.name, name="model.name"))
+        learned, adapter = {}, None
+        if model.adapter is not None and model.adapter_is_local:
+            if adapter_folder_problems(model.adapter, model):
+                return []
+            adapter = find_folder(model.adapter, name="model.adapter")
+            learned = learned_tokens(adapter, tokenizer, objective, name=model.adapter)
+    except ModelError as error:
+        return [error.message] if error.message.startswith("model.adapter") else []  # the base has lines of its own
+    names = [*learned, *control_names(objective, tokenizer)]
+    if all(tokenizer.id_of(name) is not None for name in names):
+        return []
+    return [problem] if (problem := token_rows_problem(training, adapter)) else []
 
 
 def sealed_problems(folder: Path, *, name: str) -> list[str]:
@@ -110,6 +181,18 @@ def architecture_problems(model_type: str, *, name: str) -> list[str]:
     ]
 
 
+def causal_problems(model_type: str, *, name: str) -> list[str]:
+    """Return a line if transformers has no causal language model of this architecture."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    if model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        return []
+    return [
+        f"{name}: is a {model_type}, which transformers does not know as a causal language model, so it has no "
+        "perplexity. Use a causal model."
+    ]
+
+
 def config_problems(file: Path, lengths: Mapping[str, int], *, name: str, for_training: bool) -> list[str]:
     """Return the problems of a config.json: damaged, asks to run code, of an untested architecture, too short.
 
@@ -130,16 +213,30 @@ def config_problems(file: Path, lengths: Mapping[str, int], *, name: str, for_tr
         )
     if for_training:
         problems += architecture_problems(str(config.get("model_type")), name=name)
+        problems += shared_length_problems(lengths.get("training.seq_len", 0), config, name=name)
+    else:
+        problems += causal_problems(str(config.get("model_type")), name=name)
     positions = next((config[key] for key in _POSITIONS if _is_count(config.get(key))), None)
     return problems + positions_problems(lengths, positions, limit=f"the {positions} positions of {name}")
 
 
+def shared_length_problems(seq_len: int, config: Mapping[str, Any], *, name: str) -> list[str]:
+    """Return a line if documents of a row of `seq_len` tokens would change each other's positions."""
+    shared = find_shared_length(config)
+    if shared is None or seq_len <= shared:
+        return []
+    return [
+        f"training.seq_len = {seq_len}: above {shared} tokens {name} numbers all positions in another way (rope_type "
+        f"longrope or dynamic), so the documents of a row would change each other. Use at most {shared}."
+    ]
+
+
 def tokenizer_problems(folder: Path, *, name: str) -> list[str]:
-    """Return a line if the folder holds no fast tokenizer, or a damaged one."""
+    """Return a line if the folder holds no fast tokenizer, a damaged one, or one that loses characters."""
     if not (folder / TOKENIZER_FILE).is_file():
         return [f"{name}: has no {TOKENIZER_FILE}. Use a base with a fast tokenizer."]
     try:
-        DocumentTokenizer(folder)
+        DocumentTokenizer(folder).check_lossless()
     except ModelError as error:
         return [f"{name}: {error.message}"]
     return []

@@ -23,11 +23,13 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from flyte_llama.errors import DataError, ModelError, hub_error
-from flyte_llama.model.adapters import ADAPTER_FOLDER
 from flyte_llama.model.weights import INDEX, WEIGHTS, listed_parts
 from flyte_llama.progress import say_once
 from flyte_llama.sources.entry import git_blob_id
 from flyte_llama.storage import MANIFEST, is_sealed, sha256_file, sha256_folder, verify
+
+ADAPTER_FOLDER = "adapter"
+"""Subfolder with the adapter: in a prepared base the one to continue, in a fine-tuned folder the trained one."""
 
 PREFIX = "sha256:"
 """How the digest of a folder begins, to tell it from a commit of the hub."""
@@ -124,14 +126,14 @@ def download_files(name: str, revision: str, patterns: Sequence[str]) -> Path:
 
 
 def download_weights(name: str, revision: str) -> Path:
-    """Download the config and the weights of a hub model in safetensors, and return their checked folder.
+    """Download the config, the card and the weights of a hub model in safetensors; return their checked folder.
 
     Raises:
         ModelError: if the hub cannot be reached or does not have them.
         DataError: if a file in the cache is not the one that the hub has.
     """
     # Not every *.safetensors: some repositories hold the same weights a second time, in their authors' own format.
-    snapshot = download_files(name, revision, ["config.json", "generation_config.json", INDEX])
+    snapshot = download_files(name, revision, ["config.json", "generation_config.json", "README.md", INDEX])
     parts = listed_parts(snapshot, name=f"{name} at {revision}")
     download_files(name, revision, sorted(parts) or [WEIGHTS])
     # The library prefers some files to others, so a file that was not asked for must be the hub's too.

@@ -84,7 +84,7 @@ def liger_works() -> bool:
 
 def fuse_adapter_kernels(model: Any, training: ResolvedTraining) -> None:
     """Let adapters compute with fewer kernels, where their weights are whole: ZeRO-3 splits them."""
-    from flyte_llama.model.adapted_linear import fuse_adapters
+    from flyte_llama.model.adapters.adapted_linear import fuse_adapters
 
     if training.deepspeed.zero_stage < 3:
         fuse_adapters(model)

@@ -1,22 +1,17 @@
-"""Load the weights of a base or a fine-tuned folder, with rows for added tokens and adapters merged.
-
-Tokens that were added to a base's tokenizer get rows in the input and the output embedding. A new row starts as the
-mean of the old rows (Hewitt 2021, "Initializing new word embeddings for pretrained language models"), so that no old
-token becomes much less likely. Nothing is random, so all processes get the same rows.
-"""
+"""Load the weights of a base or a fine-tuned folder, with rows for added tokens (`token_rows`) and adapters merged."""
 
 from __future__ import annotations
 
 import importlib.util
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flyte_llama.encoding import TOKENIZER_FILE, DocumentTokenizer
+from flyte_llama.encoding import DocumentTokenizer
 from flyte_llama.errors import ModelError
-from flyte_llama.model.adapters import ADAPTER_FOLDER, load_adapter, merge
+from flyte_llama.model.adapters.lora import load_adapter, merge
 from flyte_llama.model.base import BASE_FILE, read_base, verify_base
-from flyte_llama.model.files import download_weights, verify_pinned, verify_sealed
+from flyte_llama.model.files import ADAPTER_FOLDER, download_weights, verify_pinned, verify_sealed
+from flyte_llama.model.token_rows import add_token_rows
 from flyte_llama.progress import quiet_libraries
 
 if TYPE_CHECKING:
@@ -42,7 +37,7 @@ def load_model(folder: Path, *, dtype: torch.dtype) -> PreTrainedModel:
         ModelError: if the weights cannot be loaded, or the adapter or the tokenizer does not fit them.
     """
     model = load_weights(folder, dtype=dtype)
-    add_embedding_rows(model, folder)
+    add_token_rows(model, folder)
     if (folder / BASE_FILE).is_file() and (folder / ADAPTER_FOLDER).is_dir():
         model = merge(load_adapter(model, folder / ADAPTER_FOLDER))
     return model
@@ -56,7 +51,7 @@ def open_model(folder: Path, *, precision: str) -> tuple[PreTrainedModel, Docume
 
     Raises:
         DataError: as for `load_model`.
-        ModelError: as for `load_model`; also if the folder has no tokenizer, or the model is not causal.
+        ModelError: as for `load_model`; also if the folder has no tokenizer, or the model is not causal or cannot run.
     """
     import torch
 
@@ -69,12 +64,13 @@ def open_model(folder: Path, *, precision: str) -> tuple[PreTrainedModel, Docume
 
 
 def load_weights(
-    folder: Path, *, dtype: torch.dtype, in_4_bits: bool = False, attention: str = "sdpa"
+    folder: Path, *, dtype: torch.dtype, in_4_bits: bool = False, attention: str | None = None
 ) -> PreTrainedModel:
     """Load the weights as published, without rows for added tokens or adapters, after checking every file.
 
     Args:
-        attention: The name of an attention kernel in transformers. The default, torch's sdpa, runs on every device.
+        attention: The name of an attention kernel in transformers. None is torch's sdpa, which runs on every device, or
+            eager attention for architectures that have no other.
 
     Raises:
         DataError: if a file differs from the manifest of the folder, or from the pinned revision of the base.
@@ -103,6 +99,10 @@ def load_weights(
         raise ModelError(f"{name}: cannot be loaded: {lines[0]}. Save the model again, or use another.") from None
     model: PreTrainedModel
     model, info = loaded
+    # With a config that says tied, the library would later replace an output embedding that it has just loaded.
+    output = model.get_output_embeddings()
+    if output is not None and output.weight is not model.get_input_embeddings().weight:
+        model.config.tie_word_embeddings = False
     # The library would fill missing weights with random numbers and continue.
     lacking = sorted(map(str, [*info["missing_keys"], *info["mismatched_keys"]]))
     if lacking:
@@ -135,46 +135,13 @@ def load_with_adapter(base: Path, adapter: Path, *, dtype: torch.dtype, in_4_bit
     """Load the base and add a saved adapter, in place of the base's adapter if it has one."""
     verify_sealed(adapter)
     model = load_weights(base, dtype=dtype, in_4_bits=in_4_bits)
-    add_embedding_rows(model, base)
+    add_token_rows(model, base)
     return load_adapter(model, adapter)
 
 
 def merge_adapter(base: Path, adapter: Path, *, dtype: torch.dtype) -> PreTrainedModel:
     """Load the base and merge a saved adapter into its weights, on the CPU and in `dtype`."""
     return merge(load_with_adapter(base, adapter, dtype=dtype))
-
-
-def add_embedding_rows(model: Any, folder: Path) -> range:
-    """Add embedding rows for the control tokens that were added to the folder's tokenizer; their ids.
-
-    Raises:
-        ModelError: if the model lacks rows for other tokens too, so the tokenizer is not the model's.
-    """
-    if not (folder / TOKENIZER_FILE).is_file():
-        return range(0)
-    tokenizer, num_rows = DocumentTokenizer(folder), model.get_input_embeddings().num_embeddings
-    if tokenizer.num_text_ids > num_rows:
-        raise ModelError(
-            f"{folder}: the tokenizer has {tokenizer.num_text_ids:,} entries, the model {num_rows:,} rows. Save "
-            "the model together with its tokenizer."
-        )
-    return grow_embeddings(model, tokenizer.vocab_size)
-
-
-def grow_embeddings(model: Any, num_tokens: int) -> range:
-    """Grow the embeddings to `num_tokens` rows if they have fewer; the ids of the new rows.
-
-    A model with more rows keeps them: many models are padded to a round number.
-    """
-    num_old: int = model.get_input_embeddings().num_embeddings
-    if num_tokens <= num_old:
-        return range(0)
-    model.resize_token_embeddings(num_tokens, mean_resizing=False)
-    input_rows, output_rows = model.get_input_embeddings().weight, model.get_output_embeddings().weight
-    for weight in [input_rows] if output_rows is input_rows else [input_rows, output_rows]:
-        with _gather(weight):
-            weight.data[num_old:] = weight.data[:num_old].float().mean(dim=0).to(weight.dtype)
-    return range(num_old, num_tokens)
 
 
 def _four_bit_options(dtype: torch.dtype) -> dict[str, Any]:
@@ -195,17 +162,13 @@ def _check_causal(model: Any, name: str) -> None:
     # Two rows that differ in the last id alone: a causal model gives the same logits at all earlier positions.
     last = min(3, model.get_input_embeddings().num_embeddings - 1)
     rows = torch.tensor([[0, 1, 0, 1], [0, 1, 0, last]], device=model.device)
-    with torch.inference_mode():
-        first, second = model(rows, use_cache=False).logits[:, :-1].float()
+    try:
+        with torch.inference_mode():
+            first, second = model(rows, use_cache=False).logits[:, :-1].float()
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # some architectures need more than ids, or ids of certain lengths
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise ModelError(f"{name}: cannot predict text: {lines[0]}. Use another model.") from None
     if not torch.allclose(first, second, rtol=1e-3, atol=1e-3, equal_nan=True):
         raise ModelError(f"{name}: sees the tokens that it is to predict, so it has no perplexity. Use a causal model.")
-
-
-def _gather(weight: torch.Tensor) -> AbstractContextManager:
-    """Within this context a weight that ZeRO-3 has split is whole; changes by the first process are kept."""
-    if not hasattr(weight, "ds_id"):
-        return nullcontext()
-    import deepspeed
-
-    gathered: AbstractContextManager = deepspeed.zero.GatheredParameters([weight], modifier_rank=0)
-    return gathered

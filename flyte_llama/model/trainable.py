@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from flyte_llama.config import ResolvedTraining
-from flyte_llama.model.adapters import ADAPTER_FOLDER, add_adapters, continue_adapter, load_adapter, merge
+from flyte_llama.model.adapters.lora import add_adapters, continue_adapter, load_adapter, merge
 from flyte_llama.model.base import check_architecture
+from flyte_llama.model.files import ADAPTER_FOLDER
 from flyte_llama.model.kernels import choose_attention, choose_cross_entropy, fuse_adapter_kernels, use_liger
-from flyte_llama.model.loading import add_embedding_rows, load_weights, torch_dtype
+from flyte_llama.model.loading import load_weights, torch_dtype
 from flyte_llama.model.loss import use_lean_loss
+from flyte_llama.model.token_rows import add_token_rows
 
 
 def load_trainable_model(base: Path, training: ResolvedTraining) -> Any:
@@ -31,7 +33,7 @@ def load_trainable_model(base: Path, training: ResolvedTraining) -> Any:
     dtype, in_4_bits = torch_dtype(training.precision), training.method == "qlora"
     model: Any = load_weights(base, dtype=dtype, in_4_bits=in_4_bits, attention=kernel)
     check_architecture(model.config.model_type, name=str(base))
-    new_tokens = add_embedding_rows(model, base)
+    new_tokens = add_token_rows(model, base)
     if training.liger:
         use_liger(model, on_gpu=on_gpu)
 

@@ -61,6 +61,18 @@ def listed_parts(folder: Path, *, name: str) -> dict[str, set[str]]:
     return parts
 
 
+def weight_files(folder: Path) -> dict[str, str]:
+    """Return weight → the file of the folder that holds it.
+
+    Raises:
+        ModelError: as for `listed_parts` and `weight_names`.
+    """
+    parts = listed_parts(folder, name=str(folder))
+    if not parts and (folder / WEIGHTS).is_file():
+        parts = {WEIGHTS: weight_names(folder / WEIGHTS, name=str(folder))}
+    return {weight: part for part, weights in parts.items() for weight in weights}
+
+
 def weight_names(file: Path, *, name: str) -> set[str]:
     """Return the names of the weights in a file in safetensors. Only its header is read.
 

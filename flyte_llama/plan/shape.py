@@ -169,9 +169,17 @@ def base_shape(folder: Path, training: TrainingConfig) -> ModelShape | None:
 
     Training then runs without a check of memory and without an MFU.
     """
+    earlier = folder / "adapter" / "adapter_config.json"
     try:
         shape = read_shape(json.loads((folder / "config.json").read_text(encoding="utf-8")))
         shape.adapter_layers(training.lora.target_modules)
+        if earlier.is_file():
+            adapter = json.loads(earlier.read_text(encoding="utf-8"))
+            targets = adapter.get("target_modules")
+            shape.adapter_layers(targets if isinstance(targets, list) else [str(targets)])
+            # Whole modules are trained, or biases.
+            if adapter.get("modules_to_save") or adapter.get("bias", "none") != "none":
+                return None
     except ModelError:
         return None
     return shape

@@ -13,6 +13,7 @@ from flyte_llama.config import MIN_REPOSITORIES, PublishConfig
 from flyte_llama.errors import PublishError
 from flyte_llama.evaluation import MIN_DOCUMENTS, PERPLEXITY, Change
 from flyte_llama.model import ADAPTER_FOLDER, verify_sealed
+from flyte_llama.model.adapters.folder import ADAPTER_CARD
 from flyte_llama.model.weights import WEIGHTS, listed_parts
 from flyte_llama.progress import say
 from flyte_llama.report.markdown import model_card
@@ -34,6 +35,7 @@ from flyte_llama.storage import verify
 CARD = "README.md"
 # An allow list, so that nothing else in the folder, such as a pickle, is ever uploaded.
 _PUBLISHED_SUFFIXES = {".safetensors", ".json", ".jinja"}
+_PUBLISHED_NAMES = {"tokenizer.model", f"{ADAPTER_FOLDER}/tokenizer.model", f"{ADAPTER_FOLDER}/{ADAPTER_CARD}"}
 _PUBLISHED_FOLDERS = {"", ADAPTER_FOLDER}
 
 
@@ -141,7 +143,8 @@ def _files_to_publish(folder: Path, report: EvaluationReport) -> dict[str, Conte
     names = [
         name
         for name, path in paths.items()
-        if path.suffix in _PUBLISHED_SUFFIXES and path.parent.as_posix().removeprefix(".") in _PUBLISHED_FOLDERS
+        if name in _PUBLISHED_NAMES
+        or (path.suffix in _PUBLISHED_SUFFIXES and path.parent.as_posix().removeprefix(".") in _PUBLISHED_FOLDERS)
     ]
     weights = listed_parts(folder, name=str(folder)).keys() or {WEIGHTS}
     missing = sorted({"config.json", "tokenizer.json", *weights} - set(names))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from flyte_llama.config import PublishConfig
 from flyte_llama.errors import PublishError, is_transient_status
 from flyte_llama.model import ADAPTER_FOLDER
+from flyte_llama.model.adapters.folder import ADAPTER_CARD
 from flyte_llama.sources.entry import git_blob_id
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def list_files(hub: HfApi, repository: str, revision: str) -> dict[str, HubFile]
 
 
 def model_files(files: Mapping[str, HubFile]) -> dict[str, HubFile]:
-    """Return the files of a model: its weights, configuration and tokenizer, at the top and in the adapter's folder."""
+    """Return the files of a model: weights, configuration and tokenizer; and those of its adapter, with its card."""
     return {path: file for path, file in files.items() if _is_of_model(PurePosixPath(path))}
 
 
@@ -247,6 +248,8 @@ def _creation_problem(account: Mapping[str, Any], repository: str) -> str | None
 
 
 def _is_of_model(path: PurePosixPath) -> bool:
+    if path == PurePosixPath(ADAPTER_FOLDER, ADAPTER_CARD):
+        return True
     if path.parent.as_posix() not in _MODEL_FOLDERS or _is_prose(path):
         return False
     return path.suffix.lower() in WEIGHT_SUFFIXES | _SMALL_SUFFIXES or path.name.lower() in _SMALL_NAMES

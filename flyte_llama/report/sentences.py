@@ -8,8 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from flyte_llama.evaluation import MIN_DOCUMENTS, Change, ComparableText, Interval
+from flyte_llama.inference import PSM, SPM
 from flyte_llama.report.objections import find_contradictions
 from flyte_llama.report.report import EvaluationReport
+
+_FEWEST_ENDED = 0.5
+"""Share of the infilled spans that a model has to end itself."""
 
 _MAX_NAMES = 6
 """Languages and kinds that a sentence lists."""
@@ -38,7 +42,27 @@ def verdict_sentences(report: EvaluationReport) -> list[str]:
     return [
         *verdicts,
         *(f"The figures contradict each other: it is {phrase}." for phrase in find_contradictions(report)),
+        *infilling_sentences(report),
         *report.left_out,
+    ]
+
+
+def infilling_sentences(report: EvaluationReport) -> list[str]:
+    """Return a sentence if the model does not end most of the middles that it infills; none if it does."""
+    subject = report.models[-1].name
+    counts = []
+    for layout in (PSM, SPM):
+        summaries = [each for each in report.completions if each.model == subject and each.layout == layout]
+        num_cases = sum(each.num_cases for each in summaries)
+        num_stopped = sum(each.num_stopped for each in summaries)
+        if num_stopped < _FEWEST_ENDED * num_cases:
+            counts.append(f"{num_stopped:,} of {num_cases:,} in {layout}")
+    if not counts:
+        return []
+    return [
+        f"The {subject} model does not end its middles: of the spans that it infilled it ended only "
+        f"{' and '.join(counts)}; the others ran on until they were cut off. Train it longer to infill, raise "
+        "training.learning_rate or objective.new_token_lr_scale, or use a base that has infill tokens."
     ]
 
 

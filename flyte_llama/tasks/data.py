@@ -10,7 +10,15 @@ from typing import NamedTuple
 
 from flytekit import Cache, Deck, FlyteDirectory, task
 
-from flyte_llama.config import CompositionConfig, CorpusConfig, DocumentsConfig, ModelConfig, ObjectiveConfig, RunLength
+from flyte_llama.config import (
+    CompositionConfig,
+    CorpusConfig,
+    DocumentsConfig,
+    ModelConfig,
+    ObjectiveConfig,
+    RunLength,
+    TrainingConfig,
+)
 from flyte_llama.corpus import CorpusCard
 from flyte_llama.corpus import build_corpus as build
 from flyte_llama.corpus import pin_sources as pin_all_sources
@@ -84,14 +92,14 @@ def build_corpus(
     **CORPUS,
     retries=3,
     secret_requests=HUB_SECRETS,
-    cache=Cache(version="3", serialize=True),
+    cache=Cache(version="5", serialize=True),
 )
 def prepare_base(
     pinned: PinnedModel,
     model: ModelConfig,
     objective: ObjectiveConfig,
+    training: TrainingConfig,
     train: FlyteDirectory,
-    seq_len: int,
     window: int,
     generation: str,
 ) -> Folder:
@@ -100,11 +108,19 @@ def prepare_base(
     with retry_network_errors():
         batches = read_documents_in_batches(download(train)) if model.is_scratch else []
         texts = (document.text for batch in batches for document in batch)
-        prepare(pinned, model, texts, longest_input=max(seq_len, window), folder=folder, objective=objective)
+        prepare(
+            pinned,
+            model,
+            texts,
+            longest_input=max(training.seq_len, window),
+            folder=folder,
+            objective=objective,
+            training=training,
+        )
     return upload(folder)
 
 
-@task(**CORPUS, retries=1, cache=Cache(version="3", serialize=True))
+@task(**CORPUS, retries=1, cache=Cache(version="4", serialize=True))
 def encode(
     train: FlyteDirectory,
     base: FlyteDirectory,

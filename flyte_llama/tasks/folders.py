@@ -67,6 +67,25 @@ def upload(folder: Path, *, made_from: FlyteDirectory | None = None) -> FlyteDir
     return FlyteDirectory(str(folder))
 
 
+def keep_apart(folder: Path, *, made_from: FlyteDirectory) -> str:
+    """Put a sealed folder where it survives without being a result of the task, and return its path or URI.
+
+    A local run moves it to `output/data/NAME-HASH`. A pod uploads it to the bucket, below the attempt's raw output.
+
+    Args:
+        made_from: As for `upload`.
+    """
+    output = output_folder_of(made_from)
+    if output is not None:
+        return str(keep_folder(folder, output))
+    access = flytekit.FlyteContextManager.current_context().file_access
+    try:
+        return str(access.put_raw_data(str(folder), upload_prefix="")).rstrip("/")
+    except (FlyteException, OSError) as error:
+        say(f"{folder}: could not be uploaded, so it is lost with this pod: {error}")
+        return str(folder)
+
+
 def new_folder(name: str, *, made_from: FlyteDirectory | None = None) -> Path:
     """Make an empty folder for this task; `upload` explains `made_from`.
 

@@ -50,6 +50,7 @@ class RunParts(NamedTuple):
     released: str
     objective: ObjectiveConfig
     training: TrainingConfig
+    adapting: TrainingConfig
     validation_share: float
     seq_len: int
     epochs: float
@@ -107,6 +108,10 @@ def start_run(config: ExperimentConfig, validate: bool = False) -> RunParts:
         released=config.model.released,
         objective=config.objective,
         training=training,
+        # What decides whether the base can be trained so; all else is as by default.
+        adapting=TrainingConfig(
+            method=training.method, lora=training.lora, deepspeed=training.deepspeed, seq_len=training.seq_len
+        ),
         validation_share=training.validation_share,
         seq_len=training.seq_len,
         epochs=training.epochs,

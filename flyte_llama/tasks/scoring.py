@@ -70,7 +70,7 @@ def pin_published(evaluation: EvaluationConfig) -> list[PinnedModel]:
         return [pin_one_model(ModelConfig(name=evaluation.published_model))]
 
 
-@task(**CORPUS, retries=3, secret_requests=HUB_SECRETS, cache=Cache(version="2", serialize=True))
+@task(**CORPUS, retries=3, secret_requests=HUB_SECRETS, cache=Cache(version="3", serialize=True))
 def prepare_published(pinned: PinnedModel, window: int, generation: str) -> Folder:
     """The published model's config and tokenizer. A map task, since the list of published models may be empty."""
     folder = new_folder("published")
@@ -86,7 +86,7 @@ def pair(models: list[FlyteDirectory], shards: list[FlyteDirectory]) -> Pairs:
     return Pairs([model for model in models for _ in shards], [shard for _ in models for shard in shards])
 
 
-@task(**ONE_GPU, retries=3, secret_requests=HUB_SECRETS, cache=Cache(version="6", serialize=True))
+@task(**ONE_GPU, retries=3, secret_requests=HUB_SECRETS, cache=Cache(version="7", serialize=True))
 def evaluate(
     model: FlyteDirectory,
     shard: FlyteDirectory,

@@ -6,6 +6,8 @@ No task reads its input `generation`: it is part of the cache's key, see `cache`
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -18,14 +20,15 @@ from flyte_llama.progress import say
 from flyte_llama.report import training_page
 from flyte_llama.tasks.checkpoints import checkpoint_folder, checkpoint_uploader
 from flyte_llama.tasks.elastic import Launcher
-from flyte_llama.tasks.folders import Folder, download, new_folder, stored_folders, upload
+from flyte_llama.tasks.folders import Folder, download, keep_apart, new_folder, stored_folders, upload
 from flyte_llama.tasks.resources import ALL_GPUS, HUB_SECRETS, SETTINGS
 from flyte_llama.training import TrainingSummary
 from flyte_llama.training import fine_tune as train
 from flyte_llama.training.checkpoints import VERSION
-from flyte_llama.training.export import find_model
+from flyte_llama.training.export import find_model, seal_model
 from flyte_llama.training.node_checkpoints import group_fingerprint, remove_checkpoints
 from flyte_llama.training.processes import node_rank, on_each_node, on_first_rank, process_group
+from flyte_llama.training.unverified import UNVERIFIED, find_unverified, take_verified, verify_again
 
 
 class FineTuned(NamedTuple):
@@ -104,8 +107,9 @@ def _fine_tune(
 
         # Take the model of an earlier start, or train one and hand it over.
         made_from = group_fingerprint(base_folder, rows_folder, training)
-        stored_models = [] if LocalConfig.auto().cache_overwrite else stored_folders("model", made_from=rows)
-        stored = on_first_rank(lambda: find_model(stored_models, made_from))
+        stored = None
+        if not LocalConfig.auto().cache_overwrite:
+            stored = on_first_rank(lambda: _find_stored(rows, made_from))
         if stored is not None:
             model, summary = FlyteDirectory(str(stored[0]), remote_directory=False), stored[1]
             if rank == 0:
@@ -120,6 +124,7 @@ def _fine_tune(
                 heldout=read_documents(heldout_folder),
                 checkpoints=checkpoints,
                 upload=checkpoint_uploader(rows),
+                keep_unverified=lambda folder: keep_apart(folder, made_from=rows),
             )
             model = on_first_rank(lambda: upload(out, made_from=rows))
 
@@ -127,3 +132,23 @@ def _fine_tune(
         remove_checkpoints(checkpoints, made_from)
         Deck("Training", training_page(summary))
         return FineTuned(model, summary)
+
+
+def _find_stored(rows: FlyteDirectory, made_from: Mapping[str, str]) -> tuple[Path, TrainingSummary] | None:
+    """The model that an earlier start of this run stored, and its summary; None in a pod, or if there is none.
+
+    One that failed its verification is verified again.
+
+    Raises:
+        FlyteLlamaError: if it fails again.
+    """
+    stored = find_model(stored_folders("model", made_from=rows), made_from)
+    unverified = find_unverified(stored_folders(UNVERIFIED, made_from=rows), made_from)
+    if stored is not None or unverified is None:
+        return stored
+    say(f"{unverified}: the model of an earlier start, which failed its verification; verifying it again")
+    verified = verify_again(unverified)
+    out = new_folder("model", made_from=rows)
+    record = take_verified(unverified, out, verified)
+    seal_model(out, record.summary, made_from)
+    return Path(upload(out, made_from=rows).path), record.summary

@@ -33,7 +33,7 @@ from flyte_llama.storage import MANIFEST, seal, sha256_file, sha256_folder, sync
 from flyte_llama.workspace import lock_folder
 
 UNSEALED = "unsealed"
-VERSION = "4"
+VERSION = "5"
 """Version of the training code; raise it when the same inputs give another model. Flyte's cache has it as key too."""
 
 # Settings that do not change the weights, so the fingerprint leaves them out.

@@ -11,14 +11,14 @@ text.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from flyte_llama.config import ResolvedTraining, TrainingConfig, batch_problems
 from flyte_llama.documents import Document
-from flyte_llama.encoding import open_rows
+from flyte_llama.encoding import open_rows, read_control_tokens
 from flyte_llama.errors import TrainingError
 from flyte_llama.model import load_trainable_model
 from flyte_llama.plan import base_shape, refuse_if_too_large
@@ -52,6 +52,7 @@ def fine_tune(
     heldout: Sequence[Document],
     checkpoints: Path,
     upload: Upload | None = None,
+    keep_unverified: Callable[[Path], str] | None = None,
 ) -> TrainingSummary:
     """Train on packed rows and write the model to `out` in the hub's format, with its tokenizer.
 
@@ -65,6 +66,8 @@ def fine_tune(
         checkpoints: Folder of this run's checkpoints. The run resumes from the newest one that an earlier start left
             there.
         upload: Called with the folder of the checkpoint that the run resumes from, and of each one that it seals.
+        keep_unverified: Called with the folder of a model that failed its verification. Moves it to where it survives,
+            and returns the new place. By default it stays next to `out`, see `unverified`.
 
     Raises:
         ChoiceTooLarge: if the GPU ran out of memory with what the run chose for `auto`; it is noted beside the
@@ -136,6 +139,7 @@ def fine_tune(
         node_checkpoints.check_room(expected_bytes, count=count + keep_best)
     peak_flops = devices.peak_flops * num_processes if devices and devices.peak_flops else None
     interruption = Interruption()
+    tokens = read_control_tokens(base)
     trainer = PackedTrainer(
         model=model,
         args=arguments,
@@ -147,6 +151,7 @@ def fine_tune(
         checkpoint_last_step=out is not None,
         expected_bytes=expected_bytes,
         interruption=interruption,
+        new_token_lr_scale=tokens.lr_scale if tokens else 1.0,
     )
     # DeepSpeed has this number too, and accelerate warns at each start if they differ.
     trainer.accelerator.gradient_accumulation_steps = arguments.gradient_accumulation_steps
@@ -173,21 +178,12 @@ def fine_tune(
     if interruption.requested:
         raise Interrupted("interrupted after the last step; the same command goes on from there")
 
-    # Go back to the best step if it is kept, then export the model and verify it.
+    # Go back to the best step if it is kept.
     exported_step = result.global_step
     if keep_best:
         exported_step = trainer.load_best()
     elif training.keep_best and curve.best is not None:
         exported_step = curve.best.step  # a trial writes no model
-    verified = []
-    if out is not None:
-        try:
-            verified = export_model(trainer, training, base, out, heldout)
-        except (OSError, SafetensorError) as error:
-            raise TrainingError(
-                f"{out}: the model could not be written: {error}. {node_checkpoints.last_checkpoint_text()} "
-                "Check whether the disk is full, and start again: the run resumes from there."
-            ) from error
     summary = TrainingSummary(
         method=training.method,
         objective=manifest["objective"],
@@ -204,11 +200,25 @@ def fine_tune(
         wall_s=curve.wall_s,
         losses=curve.points,
         flops=totals.flops(steps=result.global_step),
-        verified=verified,
+        verified=[],
     )
-    if out is not None:
+    if out is None:
+        return summary
+
+    # Export the model and verify it.
+    try:
+        on_first_rank(lambda: out.mkdir(parents=True, exist_ok=True))
         on_first_rank(lambda: curve.copy_into(out))
-        on_first_rank(lambda: seal_model(out, summary, made_from))
+        verified = export_model(
+            trainer, training, base, out, heldout, summary=summary, made_from=made_from, keep=keep_unverified
+        )
+    except (OSError, SafetensorError) as error:
+        raise TrainingError(
+            f"{out}: the model could not be written: {error}. {node_checkpoints.last_checkpoint_text()} "
+            "Check whether the disk is full, and start again: the run resumes from there."
+        ) from error
+    summary = summary.model_copy(update={"verified": verified})
+    on_first_rank(lambda: seal_model(out, summary, made_from))
     return summary
 
 

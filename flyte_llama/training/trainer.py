@@ -46,6 +46,7 @@ class PackedTrainer(Trainer):
         checkpoint_last_step: bool,
         expected_bytes: int,
         interruption: Interruption,
+        new_token_lr_scale: float = 1.0,
     ) -> None:
         """Set up the Trainer without its usual printing.
 
@@ -54,6 +55,7 @@ class PackedTrainer(Trainer):
             checkpoint_every_steps: 0 saves no step on its way, unless the run is interrupted.
             checkpoint_last_step: Save the last step too, so that a failure after training costs no training.
             expected_bytes: Size of a checkpoint, used until one can be measured.
+            new_token_lr_scale: Learning rate of the embedding rows of new tokens, as a multiple of `learning_rate`.
         """
         use_update_in_parts()
         end = _StepEnd(self)
@@ -66,6 +68,7 @@ class PackedTrainer(Trainer):
         self._expected_bytes = expected_bytes
         self._interruption = interruption
         self._interrupted = False
+        self._new_token_lr_scale = new_token_lr_scale
         self._trained_weights = [weight for weight in model.parameters() if weight.requires_grad]
         self._step_loss: Any = 0.0
         self.deepspeed: Any
@@ -75,6 +78,25 @@ class PackedTrainer(Trainer):
         # Stays on the device: reading the value here would wait for the GPU after every micro-batch.
         self._step_loss = self._step_loss + loss
         return loss
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """The Trainer's optimizer, in which the embedding rows that adapters learn have a learning rate of their own.
+
+        The Trainer does not call this if the optimizer is offloaded.
+        """
+        # The Trainer asks more than once, and makes the optimizer only the first time.
+        is_made = self.optimizer is not None
+        optimizer = super().create_optimizer(model)
+        if is_made:
+            return optimizer
+        trained: Any = self.model
+        rows = {id(weight) for name, weight in trained.named_parameters() if "trainable_tokens_delta" in name}
+        for group in list(optimizer.param_groups):
+            moved = [weight for weight in group["params"] if id(weight) in rows]
+            if moved:
+                group["params"] = [weight for weight in group["params"] if id(weight) not in rows]
+                optimizer.add_param_group({**group, "params": moved, "lr": group["lr"] * self._new_token_lr_scale})
+        return optimizer
 
     def end_step(self) -> None:
         """Agree with all processes whether the step is sound and whether to stop; then mark it for saving if it is due.

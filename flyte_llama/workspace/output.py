@@ -2,6 +2,7 @@
 
 output/
   data/NAME-HASH         a step's result, sealed, and named by its content
+  data/unverified-HASH   a trained model that failed its verification; no step reads it
   runs/NAME-DATE/        one finished run: report, configuration, and `run.json` with versions and data folders
   latest                 a link to the newest finished run
   unfinished/NAME.json   the data folders of a run that has not finished yet
@@ -162,6 +163,8 @@ def stored_items(output: Path, *, keep_runs: int | None = None) -> list[StoredIt
             owner = "unfinished training"
         elif not owner and re.fullmatch(r"model-\w+", folder.name) and folder.name not in recorded:
             owner = "no run on record: remove it by hand if you do not need it"
+        elif folder.name.startswith("unverified-"):
+            owner = "no run: a trained model that failed its verification. Verify it, or remove it by hand"
         items.append(_item(folder, needed_by=owner))
     items += [_item(folder, needed_by="unfinished training") for folder in checkpoints]
     items += [_item(folder, needed_by="later runs") for folder in _folders_in(output / "cache")]

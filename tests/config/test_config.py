@@ -81,6 +81,14 @@ def test_integers_that_the_console_sends_as_floats_are_accepted():
             {"objective": {"kind": "mlm"}, "training": {"attention": "flash_attention_2"}},
             "training.attention = 'flash_attention_2': cannot attend in both directions",
         ),
+        (
+            {"objective": {"new_token_lr_scale": 3}, "training": {"method": "full"}},
+            "objective.new_token_lr_scale = 3: is not used, since training.method = 'full' learns the whole table",
+        ),
+        (
+            {"objective": {"new_token_lr_scale": 3}, "training": {"deepspeed": {"offload_optimizer": True}}},
+            "objective.new_token_lr_scale = 3: is not used, since DeepSpeed's own optimizer has one rate",
+        ),
         ({"model": {"adapter": "./adapter", "adapter_revision": "v1"}}, "only a hub adapter has one"),
         ({"model": {"adapter_revision": "v1"}}, "model.adapter_revision = 'v1': only a hub adapter has one"),
         ({"model": {"adapter": "hf_" + "a" * 30}}, "model.adapter = (not shown): contains a secret"),

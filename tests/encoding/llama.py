@@ -91,10 +91,17 @@ def write_llama(folder: Path, *, infill: bool = True, more_merges: tuple[tuple[s
     blank = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
     unblank = {"type": "Replace", "pattern": {"String": "▁"}, "content": " "}
     first_blank = {"type": "Strip", "content": " ", "start": 1, "stop": 0}
+    bos, text = {"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}
     content = {
         "version": "1.0",
         "added_tokens": [{"id": id_, "content": name, **flags} for name, id_ in added.items()],
         "normalizer": {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "▁"}, blank]},
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": [bos, text],
+            "pair": [bos, text, {"Sequence": {"id": "B", "type_id": 1}}],
+            "special_tokens": {"<s>": {"id": "<s>", "ids": [BOS], "tokens": ["<s>"]}},
+        },
         "decoder": {"type": "Sequence", "decoders": [unblank, {"type": "ByteFallback"}, {"type": "Fuse"}, first_blank]},
         "model": {
             "type": "BPE",

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from flyte_llama.encoding import DocumentTokenizer, add_control_tokens
-from flyte_llama.encoding.control_tokens import INFILL_NAMES
+from flyte_llama.encoding.control_tokens import ADDED_INFILL_NAMES, INFILL_NAMES, InfillNames
 from flyte_llama.errors import ModelError
 from tests.encoding.llama import EOT, MID, PRE, PREFIX, PREFIX_IDS, PUBLISHED, SUF, SUFFIX, SUFFIX_IDS, write_llama
 
@@ -63,7 +63,7 @@ def test_no_sequence_of_control_token_names_in_a_text_yields_a_control_token(tmp
     names = ["<mask>", *(f"<mask:{n}>" for n in range(16))]
     add_control_tokens(folder, names)
     tokenizer = DocumentTokenizer(folder)
-    known = ["<s>", "</s>", "<unk>", *INFILL_NAMES[0], *names]
+    known = ["<s>", "</s>", "<unk>", *ADDED_INFILL_NAMES, *names]
     assert tokenizer.control_ids == {tokenizer.id_of(name) for name in known}
     texts = [f"{a}{between}{b}" for a, b in itertools.product(known, known) for between in ("", " ", "x", "\n")]
     texts += [text.replace("▁", " ") for text in texts]
@@ -96,13 +96,30 @@ def test_a_tokenizer_that_cannot_keep_a_control_token_apart_is_refused(tmp_path:
         DocumentTokenizer(tmp_path)
 
 
-@pytest.mark.parametrize("names", INFILL_NAMES, ids=["Code Llama", "Qwen2.5-Coder", "StarCoder2"])
-def test_infill_tokens_are_found_by_each_models_names(tmp_path: Path, names: tuple[str, ...]):
+@pytest.mark.parametrize("names", INFILL_NAMES, ids=lambda names: f"{names.middle}, {names.end}")
+def test_infill_tokens_are_found_by_each_familys_names(tmp_path: Path, names: InfillNames):
     folder = write_llama(tmp_path, infill=False)
     assert DocumentTokenizer(folder).infill is None
-    add_control_tokens(folder, names)
+    add_control_tokens(folder, [name for name in names if name is not None])
     tokenizer = DocumentTokenizer(folder)
-    assert tokenizer.infill == tuple(tokenizer.id_of(name) for name in names)
+    end = tokenizer.eos_id if names.end is None else tokenizer.id_of(names.end)
+    assert tokenizer.infill == (*(tokenizer.id_of(name) for name in names[:3]), end)
+    assert tokenizer.stop_ids == {tokenizer.eos_id, end}
+
+
+@pytest.mark.parametrize("names", INFILL_NAMES, ids=lambda names: f"{names.middle}, {names.end}")
+def test_infill_tokens_that_a_tokenizer_holds_as_ordinary_tokens_are_never_read_out_of_text(
+    tmp_path: Path, names: InfillNames
+):
+    folder = write_llama(tmp_path, infill=False)
+    add_control_tokens(folder, [name for name in names if name is not None])
+    saved = json.loads((folder / "tokenizer.json").read_text())
+    saved["added_tokens"] = [token | {"special": False} for token in saved["added_tokens"]]
+    (folder / "tokenizer.json").write_text(json.dumps(saved))
+    tokenizer = DocumentTokenizer(folder)
+    assert tokenizer.infill is not None
+    text = "".join(f"{name} x{name}" for name in names[:3])
+    assert tokenizer.control_ids.isdisjoint(tokenizer.encode_batch([text])[0].tolist())
 
 
 def test_code_llamas_infill_tokens_have_the_published_ids(llama: DocumentTokenizer):

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig, BertLMHeadModel
 
 from flyte_llama.config import EvaluationConfig, ObjectiveConfig
@@ -138,6 +138,17 @@ def word_tokenizer(folder: Path, *, unknown: str | None, more: int = 0) -> Docum
     tokenizer.save(str(folder / "tokenizer.json"))
     (folder / "tokenizer_config.json").write_text('{"eos_token": "</s>"}')
     return DocumentTokenizer(folder)
+
+
+def test_a_second_id_before_a_text_is_not_scored(model, tokenizer: DocumentTokenizer, tiny_base: Path, tmp_path: Path):
+    folder = hub_folder(tiny_base, tmp_path / "two")
+    saved = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    saved.post_processor = processors.TemplateProcessing("</s> <s> $A", special_tokens=[("<s>", 0), ("</s>", 1)])
+    saved.save(str(folder / "tokenizer.json"))
+    (_, scored), *_ = score_documents(model, DOCUMENTS, DocumentTokenizer(folder), config())
+    ids = next(tokenizer.encode([DOCUMENTS[0].document.text])).tolist()
+    expected = torch.log_softmax(model(torch.tensor([[1, 0, *ids]])).logits[0, 1:-1].double(), -1)
+    assert scored.nats == pytest.approx(-expected[range(len(ids)), ids].detach().numpy(), rel=1e-4)
 
 
 @pytest.mark.parametrize("unknown", ["<unk>", None])

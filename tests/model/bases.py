@@ -10,7 +10,7 @@ import pytest
 import torch
 from tokenizers import Tokenizer
 
-from flyte_llama.config import ModelConfig, ResolvedTraining
+from flyte_llama.config import ModelConfig, ObjectiveConfig, ResolvedTraining
 from flyte_llama.model import pin_model, prepare_base
 from flyte_llama.sources.entry import git_blob_id
 from flyte_llama.storage import seal, sha256_file
@@ -32,17 +32,28 @@ HUB_MODEL, COMMIT = "owner/tiny", "0123456789abcdef0123456789abcdef01234567"
 NEW_TOKENS = ["<mask>", "<mask:0>", "<mask:1>"]
 
 
-def hub_folder(tiny_base: Path, folder: Path, *, tied: bool = True) -> Path:
-    """Copy the tiny Llama to a local folder in the hub's format; untied, it gets a separate output embedding."""
+def hub_folder(tiny_base: Path, folder: Path, *, tied: bool = True, spare_rows: int = 0) -> Path:
+    """Copy the tiny Llama to a local folder in the hub's format; untied, it gets a separate output embedding.
+
+    Args:
+        spare_rows: Rows of zeros after the last id, as padded tables have them.
+    """
     from transformers import AutoModelForCausalLM
 
     shutil.copytree(tiny_base, folder)
-    for name in ("base.json", "manifest.json"):
+    for name in ("base.json", "manifest.json", "control_tokens.json"):
         (folder / name).unlink()
     if not tied:
         model = AutoModelForCausalLM.from_pretrained(folder)
         model.config.tie_word_embeddings = False
         model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone() * 0.5 + 0.01)
+        model.save_pretrained(folder)
+    if spare_rows:
+        model = AutoModelForCausalLM.from_pretrained(folder)
+        num_rows = model.get_input_embeddings().num_embeddings
+        model.resize_token_embeddings(num_rows + spare_rows, mean_resizing=False)
+        for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
+            layer.weight.data[num_rows:] = 0
         model.save_pretrained(folder)
     return folder
 
@@ -75,10 +86,17 @@ def store_in_hub_cache(model: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
     return snapshot
 
 
-def prepare(model: Path, folder: Path, *, adapter: Path | None = None, tokens: list[str] | None = None) -> Path:
+def prepare(
+    model: Path,
+    folder: Path,
+    *,
+    adapter: Path | None = None,
+    tokens: list[str] | None = None,
+    objective: ObjectiveConfig = ObjectiveConfig(),  # noqa: B008  # frozen
+) -> Path:
     """Prepare a base from the model folder, with an adapter to continue and tokens added to its tokenizer."""
     config = ModelConfig(name=str(model), adapter=str(adapter) if adapter else None)
-    prepare_base(pin_model(config), config, [], longest_input=64, folder=folder)
+    prepare_base(pin_model(config), config, [], longest_input=64, folder=folder, objective=objective)
     if tokens:
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         tokenizer.add_special_tokens(tokens)

@@ -11,15 +11,16 @@ from typing import Any
 
 import pytest
 import torch
+from tokenizers import Regex, Tokenizer, normalizers
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from flyte_llama.config import ModelConfig, ObjectiveConfig
+from flyte_llama.config import ModelConfig, ObjectiveConfig, TrainingConfig
 from flyte_llama.encoding import DocumentTokenizer, control_names
 from flyte_llama.errors import ModelError
 from flyte_llama.model import load_model, pin_model, prepare_base
 from flyte_llama.model.attention import SDPA_BY_PIECE, register_kernels
 from flyte_llama.model.base import PinnedModel, check_architecture
-from flyte_llama.model.checks import TESTED_ARCHITECTURES
+from flyte_llama.model.checks import TESTED_ARCHITECTURES, model_folder_problems
 from flyte_llama.model.loss import use_lean_loss
 from tests.conftest import TEXTS, TINY
 from tests.model.bases import COMMIT, HUB_MODEL, TINY_SHAPE, hub_folder, store_in_hub_cache
@@ -77,6 +78,51 @@ def test_a_local_folder_is_pinned_by_content_and_its_weights_stay_where_they_are
     torch.testing.assert_close(logits(base), logits(local_model), rtol=0, atol=0)
     (local_model / "generation_config.json").write_text("{}")
     assert pin_model(config).revision != before.revision
+
+
+def test_a_base_is_prepared_with_a_tokenizer_that_cuts_no_text(local_model: Path, tmp_path: Path):
+    saved = Tokenizer.from_file(str(local_model / "tokenizer.json"))
+    saved.enable_truncation(max_length=5)
+    saved.enable_padding(pad_id=1, pad_token="</s>")  # noqa: S106  # no secret
+    saved.save(str(local_model / "tokenizer.json"))
+    base = prepare(ModelConfig(name=str(local_model)), tmp_path / "base")
+    prepared = Tokenizer.from_file(str(base / "tokenizer.json"))
+    assert (prepared.truncation, prepared.padding) == (None, None)
+    assert len(prepared.encode(TEXTS[0]).ids) > 5
+
+
+def test_a_base_whose_tokenizer_loses_line_ends_is_refused(local_model: Path, tmp_path: Path):
+    saved = Tokenizer.from_file(str(local_model / "tokenizer.json"))
+    saved.normalizer = normalizers.Replace(Regex(r"\s+"), " ")
+    saved.save(str(local_model / "tokenizer.json"))
+    with pytest.raises(ModelError, match=r"the tokenizer loses characters: .* comes back as"):
+        prepare(ModelConfig(name=str(local_model)), tmp_path / "base")
+    (problem,) = model_folder_problems(local_model, {}, name="model.name = m")
+    assert problem.startswith("model.name = m: the tokenizer loses characters")
+
+
+def test_a_base_whose_positions_change_within_a_row_is_refused(local_model: Path, tmp_path: Path):
+    saved = json.loads((local_model / "config.json").read_text())
+    saved["rope_parameters"] = {"rope_type": "longrope", "original_max_position_embeddings": 32}
+    (local_model / "config.json").write_text(json.dumps(saved))
+    config = ModelConfig(name=str(local_model))
+    prepare_base(
+        pin_model(config),
+        config,
+        [],
+        longest_input=64,
+        training=TrainingConfig(method="full", seq_len=32),
+        folder=tmp_path / "base",
+    )
+    with pytest.raises(ModelError, match=r"training\.seq_len = 33: above 32 tokens .* Use at most 32"):
+        prepare_base(
+            pin_model(config),
+            config,
+            [],
+            longest_input=64,
+            training=TrainingConfig(method="full", seq_len=33),
+            folder=tmp_path / "other",
+        )
 
 
 def test_a_hub_model_is_prepared_without_weights_and_loaded_at_its_commit(

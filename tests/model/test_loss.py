@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from flyte_llama.encoding import IGNORED
 from flyte_llama.model import loss
-from flyte_llama.model.adapters import add_adapters
+from flyte_llama.model.adapters.lora import add_adapters
 from flyte_llama.model.attention import SDPA_BY_PIECE
 from flyte_llama.model.kernels import choose_attention, choose_cross_entropy
 from flyte_llama.model.loading import load_weights

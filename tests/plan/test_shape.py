@@ -10,9 +10,9 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig, Qwen2Config
 
-from flyte_llama.config import ModelConfig
+from flyte_llama.config import ModelConfig, TrainingConfig
 from flyte_llama.errors import ModelError
-from flyte_llama.plan import model_shape
+from flyte_llama.plan import base_shape, model_shape
 from flyte_llama.plan.shape import read_shape
 from tests.conftest import TINY
 
@@ -64,6 +64,23 @@ def test_a_scratch_model_has_the_shape_that_prepare_base_gives_it(tiny_base: Pat
     planned = model_shape(TINY)
     assert made.vocab_size <= planned.vocab_size
     assert {**vars(made), "vocab_size": 0} == {**vars(planned), "vocab_size": 0}
+
+
+@pytest.mark.parametrize(
+    ("adapter", "is_covered"),
+    [
+        ({"target_modules": ["q_proj", "down_proj"]}, True),
+        ({"target_modules": ["q_proj", "lm_head"]}, False),
+        ({"target_modules": ".*q_proj"}, False),
+        ({"target_modules": ["q_proj"], "modules_to_save": ["embed_tokens"]}, False),
+        ({"target_modules": ["q_proj"], "bias": "all"}, False),
+    ],
+)
+def test_a_plan_covers_an_earlier_adapter_on_linear_layers_alone(tmp_path: Path, adapter: dict, is_covered: bool):
+    (tmp_path / "config.json").write_text(json.dumps(CONFIGS["qwen2"].to_dict()))
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter/adapter_config.json").write_text(json.dumps(adapter))
+    assert (base_shape(tmp_path, TrainingConfig()) is not None) == is_covered
 
 
 def test_an_unknown_model_type_or_a_missing_size_is_refused():

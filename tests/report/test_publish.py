@@ -48,7 +48,8 @@ def model(tmp_path: Path) -> Path:
         (folder / name).write_text(f"the {name}")
     (folder / "training_args.bin").write_bytes(b"a pickle")
     (folder / "metrics.jsonl").write_text("private")
-    (folder / "adapter/README.md").write_text("private")
+    (folder / "adapter/README.md").write_text("the adapter's card")
+    (folder / "adapter/notes.md").write_text("private")
     seal(folder)
     return folder
 
@@ -59,6 +60,7 @@ PUBLISHED = {
     "config.json",
     "tokenizer.json",
     "adapter/adapter_model.safetensors",
+    "adapter/README.md",
 }
 
 

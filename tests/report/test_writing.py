@@ -14,6 +14,7 @@ from flyte_llama.flyte_eval import Grade, write_grades
 from flyte_llama.report import make_report, report_table
 from flyte_llama.report.markdown import report_markdown
 from flyte_llama.report.pages import report_page
+from flyte_llama.report.sentences import verdict_sentences
 from flyte_llama.report.writing import (
     choose_completion_samples,
     choose_grade_samples,
@@ -78,6 +79,31 @@ def test_completions_are_counted_by_task_layout_and_model():
     assert (tuned.model, tuned.num_cases, tuned.num_exact, tuned.similarity) == ("fine-tuned", 5, 1, 0.5)
     assert tuned.num_stopped == 3
     assert tuned.exact_interval.low < 0.2 < tuned.exact_interval.high
+
+
+@pytest.mark.parametrize(("num_ended", "phrase"), [(1, "it ended only 1 of 10 in PSM;"), (5, None), (10, None)])
+def test_the_report_says_in_words_that_a_model_does_not_end_its_middles(
+    tmp_path: Path, num_ended: int, phrase: str | None
+):
+    models = []
+    for name in ("base", "fine-tuned"):
+        models.append(measured_model(tmp_path / name, name, scores(500.0)))
+        ended = 0 if name == "base" else num_ended
+        rows = [
+            *(completion(n, 0.5, task="single-line", layout="PSM", stopped=n < ended) for n in range(10)),
+            *(completion(n, 0.5, task="single-line", layout="SPM", stopped=True) for n in range(10)),
+            completion(0, 0.5, stopped=False),
+        ]
+        write_completions(models[-1].folder / "completions", rows)
+    said = [
+        text
+        for text in verdict_sentences(make_report(models, corpus=None, training=None))
+        if "does not end its middles" in text
+    ]
+    assert [text.partition("it ended")[0] for text in said] == (
+        ["The fine-tuned model does not end its middles: of the spans that it infilled "] if phrase else []
+    )
+    assert phrase is None or phrase in said[0]
 
 
 def test_pass_at_k_is_the_share_of_draws_with_a_pass():

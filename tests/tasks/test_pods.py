@@ -126,7 +126,8 @@ def test_every_task_runs_from_its_serialised_spec(
         "prepare_base",
         pinned=pinned,
         train=corpus["train"],
-        **{name: parts[name] for name in ("model", "objective", "seq_len", "window")},
+        training=parts["adapting"],
+        **{name: parts[name] for name in ("model", "objective", "window")},
         generation=generation,
     )["o0"]
     rows = run(
@@ -134,7 +135,7 @@ def test_every_task_runs_from_its_serialised_spec(
         train=corpus["train"],
         base=base,
         **{name: parts[name] for name in ("composition", "objective", "seq_len", "epochs", "max_steps")},
-        global_batch_size=parts["global_batch_size"],
+        **{name: parts[name] for name in ("validation_share", "global_batch_size")},
         generation=generation,
     )["o0"]
     tuned = run(
@@ -163,7 +164,7 @@ def test_every_task_runs_from_its_serialised_spec(
         items=items,
         evaluation=evaluation,
         documents=parts["documents"],
-        leak_words=parts["leak_words"],
+        **{name: parts[name] for name in ("leak_words", "validation_share")},
         generation=generation,
     )["o0"]
     assert len(suite.collection.literals) == config.evaluation.shards

@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from flyte_llama.config import EvaluationConfig, TrainingConfig
-from flyte_llama.encoding import DocumentTokenizer, open_rows
+from flyte_llama.config import EvaluationConfig, ObjectiveConfig, RunLength, TrainingConfig
+from flyte_llama.encoding import DocumentTokenizer, open_rows, read_control_tokens, write_epochs
+from flyte_llama.encoding.pieces import KeyedText
 from flyte_llama.evaluation.scores import total_loss
 from flyte_llama.evaluation.scoring import score_documents
 from flyte_llama.evaluation.suite import SuiteDocument
@@ -20,7 +22,7 @@ from flyte_llama.model import load_model, pin_model, prepare_base
 from flyte_llama.training import TrainingSummary
 from flyte_llama.training.batches import row_order
 from tests.conftest import TEXTS, TINY, document
-from tests.model.bases import NEW_TOKENS, hub_folder, prepare
+from tests.model.bases import hub_folder, learn, prepare
 from tests.training.runs import TIMEOUT_S, launch_environment, write_packed_rows
 from tests.training.runs import summary as summary_of
 
@@ -63,10 +65,6 @@ def assert_verified(summary: TrainingSummary, artefacts: list[str]) -> None:
     assert [verified.artefact for verified in summary.verified] == artefacts
     for verified in summary.verified:
         assert verified.loaded_perplexity == pytest.approx(verified.trained_perplexity, rel=1e-4)
-
-
-def base_entries(base: Path) -> int:
-    return DocumentTokenizer(base).vocab_size
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -145,15 +143,88 @@ def test_only_adapters_are_trained_and_they_are_written_separately_and_merged(
 
 
 @pytest.mark.slow
-def test_embedding_rows_of_added_tokens_are_the_same_in_all_processes(tiny_base: Path, rows: Path, tmp_path: Path):
-    base = prepare(hub_folder(tiny_base, tmp_path / "mine", tied=False), tmp_path / "base", tokens=NEW_TOKENS)
+@pytest.mark.parametrize("stage", [0, 3])
+def test_an_adapter_on_embeddings_that_are_one_weight_is_trained_and_verified(
+    tiny_base: Path, rows: Path, tmp_path: Path, stage: int
+):
+    lora = {"rank": 4, "dropout": 0.0, "target_modules": ["q_proj", "embed_tokens", "lm_head"]}
+    settings = {"method": "lora", "lora": lora, "learning_rate": 1e-2, "max_steps": 4}
+    summary = train(tiny_base, rows, tmp_path / "model", processes=2, deepspeed={"zero_stage": stage}, **settings)
+    assert_verified(summary, ["model", "adapter"])
+
+
+# Settings of peft's LoraConfig, whether embeddings are saved along, and of the run.
+OF_OTHERS: dict[str, tuple[dict[str, Any], bool, dict[str, Any]]] = {
+    "whole embeddings": ({"modules_to_save": ["embed_tokens", "lm_head"]}, False, {"deepspeed": {"zero_stage": 3}}),
+    "embeddings that share one copy": (
+        {"modules_to_save": ["embed_tokens"], "ensure_weight_tying": True},
+        False,
+        {"activation_checkpointing": True},
+    ),
+    "embeddings saved along": ({}, True, {}),
+    "merged for full training": ({"target_modules": ["q_proj", "lm_head"]}, False, {"method": "full"}),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", OF_OTHERS)
+def test_an_adapter_of_another_trainer_goes_on_and_is_verified(tiny_base: Path, rows: Path, tmp_path: Path, kind: str):
+    from peft import LoraConfig, get_peft_model
+
+    adapter, saves_embeddings, settings = OF_OTHERS[kind]
+    model = hub_folder(tiny_base, tmp_path / "hub")
+    original = AutoModelForCausalLM.from_pretrained(model)
+    if saves_embeddings:
+        original.get_input_embeddings().weight.data[5:9] += 0.5
+    adapted = get_peft_model(original, LoraConfig(**{"r": 4, "target_modules": ["q_proj"], **adapter}))
+    learn(adapted, torch.arange(2, 60)[None], steps=3)
+    adapted.save_pretrained(tmp_path / "theirs", save_embedding_layers=saves_embeddings)
+    base = prepare(model, tmp_path / "base", adapter=tmp_path / "theirs")
+    settings = {"method": "lora", "learning_rate": 1e-3, "max_steps": 4, "lora": {"rank": 4, "dropout": 0.0}} | settings
+    summary = train(base, rows, tmp_path / "model", processes=2, **settings)
+    assert_verified(summary, ["model", "adapter"] if settings["method"] == "lora" else ["model"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spare_rows", [0, 40])
+def test_embedding_rows_of_added_tokens_are_the_same_in_all_processes(
+    tiny_base: Path, rows: Path, tmp_path: Path, spare_rows: int
+):
+    model = hub_folder(tiny_base, tmp_path / "mine", tied=False, spare_rows=spare_rows)
+    objective = ObjectiveConfig(kind="causal_masked", max_spans=3)
+    base = prepare(model, tmp_path / "base", objective=objective)
     settings = {"learning_rate": 1e-9, "max_steps": 1, "deepspeed": {"zero_stage": 3}}
     summary = train(base, rows, tmp_path / "model", processes=2, **settings)
     assert_verified(summary, ["model"])
     written, expected = weights(tmp_path / "model"), weights(base)
-    assert written["lm_head.weight"].shape == (base_entries(base), 32)
+    record = read_control_tokens(base)
+    assert record is not None
+    assert written["lm_head.weight"][record.added_ids].std() > 0
     for name, weight in expected.items():
         torch.testing.assert_close(written[name], weight, rtol=0, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("stage", "precision"), [(0, "fp32"), (0, "bf16"), (2, "fp32")])
+def test_new_rows_learn_at_a_rate_of_their_own(tiny_base: Path, tmp_path: Path, stage: int, precision: str):
+    objective = ObjectiveConfig(kind="fim", rate=1.0, new_token_lr_scale=7.0)
+    model = hub_folder(tiny_base, tmp_path / "mine", spare_rows=40)
+    base, tokenizer = prepare(model, tmp_path / "base", objective=objective), DocumentTokenizer(tmp_path / "base")
+    texts = [KeyedText(str(index), text[:40]) for index, text in enumerate(TEXTS * 5)]
+    one_step = RunLength(epochs=1.0, max_steps=1, global_batch_size=4)
+    write_epochs(tmp_path / "rows", texts, objective, tokenizer, seq_len=64, run_length=one_step)
+    settings = {"method": "lora", "learning_rate": 1e-3, "max_steps": 1, "precision": precision}
+    train(base, tmp_path / "rows", tmp_path / "model", deepspeed={"zero_stage": stage}, **settings)
+
+    # The first step of Adam moves each weight that has a gradient by the learning rate.
+    record = read_control_tokens(base)
+    assert record is not None
+    started = load_model(base, dtype=torch.float32).get_input_embeddings().weight[record.added_ids]
+    saved = load_file(tmp_path / "model" / "adapter" / "adapter_model.safetensors")
+    (learned,) = [tensor for name, tensor in saved.items() if "token_adapter" in name]
+    assert (learned.float() - started).abs().amax().item() == pytest.approx(7e-3, rel=0.05)
+    outputs = [tensor for name, tensor in saved.items() if "lora_B" in name]
+    assert max(tensor.abs().amax().item() for tensor in outputs) == pytest.approx(1e-3, rel=0.05)
 
 
 @pytest.mark.slow

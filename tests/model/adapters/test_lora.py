@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from peft import PeftModel
+from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from flyte_llama.config import ModelConfig
 from flyte_llama.errors import ModelError, TrainingError
-from flyte_llama.model import ADAPTER_FOLDER, load_model, load_trainable_model, pin_model, prepare_base
-from flyte_llama.model.adapters import ADAPTER_WEIGHTS, load_adapter
+from flyte_llama.model import (
+    ADAPTER_FOLDER,
+    load_model,
+    load_trainable_model,
+    merge_adapter,
+    pin_model,
+    prepare_base,
+)
+from flyte_llama.model.adapters.files import ADAPTER_WEIGHTS
+from flyte_llama.model.adapters.lora import load_adapter
 from flyte_llama.training.export import save_adapter
 from tests.model.bases import hub_folder, learn, lora, prepare
 
@@ -144,18 +153,88 @@ def test_an_adapter_that_does_not_fit_is_refused(model: Path, earlier: Earlier, 
 
 
 @pytest.mark.parametrize("target", ["lm_head", "embed_tokens"])
-def test_adapters_on_an_embedding_are_refused_if_the_base_uses_it_twice(
-    model: Path, tiny_base: Path, tmp_path: Path, target: str
+@pytest.mark.parametrize("method", ["lora", "dora"])
+def test_an_adapter_on_an_embedding_that_the_base_uses_twice_is_merged_into_that_one_alone(
+    tiny_base: Path, tmp_path: Path, target: str, method: str
 ):
-    tied = prepare(hub_folder(tiny_base, tmp_path / "tied"), tmp_path / "tied base")
-    on_embedding = lora(lora={"rank": 4, "target_modules": ["q_proj", target]})
-    with pytest.raises(ModelError, match=f"{target} shares its weight with another layer of this base"):
-        load_trainable_model(tied, on_embedding)
-    # An untied base can be adapted there, but that adapter does not fit a tied one.
-    trained = load_trainable_model(prepare(model, tmp_path / "base"), on_embedding)
-    trained.save_pretrained(tmp_path / "adapter", save_embedding_layers=False)
-    with pytest.raises(ModelError, match=f"this adapter changes [a-z.]*{target}, which shares its weight"):
-        load_adapter(load_model(tied, dtype=torch.float32), tmp_path / "adapter")
+    base = prepare(hub_folder(tiny_base, tmp_path / "tied"), tmp_path / "base")
+    on_embedding = {"rank": 4, "dropout": 0.0, "target_modules": ["q_proj", target]}
+    trained = load_trainable_model(base, lora(method, lora=on_embedding))
+    learn(trained, IDS, steps=4)
+    save_adapter(trained, base, tmp_path / "adapter")
+    merged = merge_adapter(base, tmp_path / "adapter", dtype=torch.float32)
+    merged.save_pretrained(tmp_path / "merged")
+    assert json.loads((tmp_path / "merged/config.json").read_text())["tie_word_embeddings"] is False
+    for model in (merged, AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype=torch.float32)):
+        torch.testing.assert_close(logits(model), logits(trained), rtol=0, atol=1e-4)
+
+
+def test_two_embeddings_that_the_config_calls_one_stay_two(model: Path, tmp_path: Path):
+    folder = shutil.copytree(model, tmp_path / "mine")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": True}))
+    base = prepare(folder, tmp_path / "base")
+    trained = load_trainable_model(
+        base, lora(lora={"rank": 4, "dropout": 0.0, "target_modules": ["q_proj", "lm_head"]})
+    )
+    learn(trained, IDS, steps=4)
+    save_adapter(trained, base, tmp_path / "adapter")
+    merged = merge_adapter(base, tmp_path / "adapter", dtype=torch.float32)
+    torch.testing.assert_close(logits(merged), logits(trained), rtol=0, atol=1e-4)
+    assert merged.config.tie_word_embeddings is False
+
+
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        (["q_proj", "v_porj"], r"v_porj matches no module of this base\. Did you mean v_proj\?"),
+        (["xyz"], r"xyz matches no module of this base\. Linear layers: down_proj, gate_proj, k_proj, lm_head, "),
+        (["q_proj", "norm"], r"norm matches model\.norm, a LlamaRMSNorm, which has no matrix"),
+        (["layers"], r"layers matches model\.layers, a ModuleList, which has no matrix"),
+    ],
+)
+def test_a_target_that_cannot_be_adapted_is_refused_when_the_base_is_prepared(
+    model: Path, tmp_path: Path, targets: list[str], message: str
+):
+    config, training = ModelConfig(name=str(model)), lora(lora={"rank": 4, "target_modules": targets})
+    with pytest.raises(ModelError, match=rf"^training\.lora\.target_modules: {message}"):
+        prepare_base(pin_model(config), config, [], longest_input=64, folder=tmp_path / "base", training=training)
+
+
+@pytest.fixture
+def with_zero_rows(model: Path, tmp_path: Path) -> Path:
+    """A base with rows of zeros: five in a layer, two in another."""
+    folder = shutil.copytree(model, tmp_path / "zeros")
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.layers.1.self_attn.o_proj.weight"][3:8] = 0
+    tensors["model.layers.1.mlp.down_proj.weight"][:2] = 0
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def test_dora_on_rows_of_zeros_names_the_layer_before_and_in_training(with_zero_rows: Path, tmp_path: Path):
+    message = (
+        r"training\.method = 'dora': 5 rows of model\.layers\.1\.self_attn\.o_proj\.weight, and rows of 1 other layer, "
+        r"have only zeros, and DoRA divides by the norm of each row\. Use method: lora, or leave"
+    )
+    config = ModelConfig(name=str(with_zero_rows))
+    with pytest.raises(ModelError, match=message):
+        prepare_base(pin_model(config), config, [], longest_input=64, folder=tmp_path / "base", training=lora("dora"))
+    base = prepare(with_zero_rows, tmp_path / "other")
+    with pytest.raises(ModelError, match=message):
+        load_trainable_model(base, lora("dora"))
+    targets = {"rank": 4, "target_modules": ["q_proj", "v_proj"]}
+    learning = lora("dora", lora=targets)
+    prepare_base(pin_model(config), config, [], longest_input=64, folder=tmp_path / "q_v", training=learning)
+    assert all(map(math.isfinite, learn(load_trainable_model(base, learning), IDS, steps=2)))
+
+
+def test_a_dora_adapter_that_was_not_trained_on_rows_of_zeros_is_refused(with_zero_rows: Path, tmp_path: Path):
+    original = AutoModelForCausalLM.from_pretrained(with_zero_rows)
+    config = LoraConfig(r=4, target_modules=["q_proj", "o_proj"], use_dora=True, task_type="CAUSAL_LM")
+    get_peft_model(original, config).save_pretrained(tmp_path / "adapter")
+    with pytest.raises(ModelError, match=r"5 rows of model\.layers\.1\.self_attn\.o_proj\.weight have only zeros"):
+        prepare(with_zero_rows, tmp_path / "base", adapter=tmp_path / "adapter")
 
 
 def test_an_adapter_that_is_damaged_after_it_was_checked_is_one_message(model: Path, earlier: Earlier, tmp_path: Path):

@@ -17,12 +17,25 @@ from flyte_llama.errors import TrainingError
 from flyte_llama.inference import token_nats
 from flyte_llama.model import load_model
 from flyte_llama.storage import MANIFEST
-from flyte_llama.training import export
-from flyte_llama.training.export import SAMPLE_DOCUMENTS, SAMPLE_TOKENS, heldout_sample, verify_artefacts
+from flyte_llama.training import verification
+from flyte_llama.training.verification import (
+    SAMPLE_DOCUMENTS,
+    SAMPLE_TOKENS,
+    SampleDocument,
+    Verification,
+    choose_sample,
+    verify_artefacts,
+)
 from tests.conftest import TEXTS, document, lines_of, words_of
+from tests.training.test_handover import MADE_FROM, SUMMARY
 
-TRAINING = TrainingConfig(method="full", precision="fp32")
 CONFIG = EvaluationConfig(window=64, stride=32, batch_tokens=256)
+
+
+def record(documents: list[SampleDocument], **training: object) -> Verification:
+    """What artefacts are compared with after a run whose model was scored on these documents."""
+    settings = TrainingConfig(**{"method": "full", "precision": "fp32", **training})
+    return Verification(training=settings, scoring=CONFIG, documents=documents, made_from=MADE_FROM, summary=SUMMARY)
 
 
 @pytest.fixture
@@ -32,10 +45,6 @@ def written(tiny_base: Path, tmp_path: Path) -> Path:
     for name in ("base.json", MANIFEST):
         (folder / name).unlink()
     return folder
-
-
-def sample(tiny_base: Path) -> list[np.ndarray]:
-    return heldout_sample([document(text, path=f"{n}") for n, text in enumerate(TEXTS)], DocumentTokenizer(tiny_base))
 
 
 def change(folder: Path, how: str) -> None:
@@ -56,7 +65,7 @@ def change(folder: Path, how: str) -> None:
     [
         ("partial", r"the written model is incomplete or damaged: .*: 1 weights are missing or misshapen"),
         ("not finite", "the written model is incomplete or damaged: .* not finite"),
-        ("another", "but the trained model has"),
+        ("another", "the written model is not the trained model"),
     ],
 )
 def test_a_model_that_is_not_the_trained_one_is_an_error(
@@ -65,11 +74,14 @@ def test_a_model_that_is_not_the_trained_one_is_an_error(
     # Variables set by a launcher: the fresh process must not take them over and wait for a process group.
     for name, value in {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}.items():
         monkeypatch.setenv(name, value)
-    ids = sample(tiny_base)
-    nats = token_nats(load_model(written, dtype=torch.float32), ids, CONFIG)
+    sample = choose_sample([document(text, path=f"{n}") for n, text in enumerate(TEXTS)], DocumentTokenizer(tiny_base))
+    nats = token_nats(load_model(written, dtype=torch.float32), [ids for _, ids in sample], CONFIG)
+    scored = [
+        SampleDocument(name=name, ids=ids.tolist(), nats=each) for (name, ids), each in zip(sample, nats, strict=True)
+    ]
     change(written, how)
     with pytest.raises(TrainingError, match=why):
-        verify_artefacts(tiny_base, written, TRAINING, ids, nats, CONFIG)
+        verify_artefacts(tiny_base, written, record(scored))
 
 
 def test_the_sample_takes_turns_among_repositories_and_stays_within_its_limits(tiny_base: Path):
@@ -77,12 +89,13 @@ def test_the_sample_takes_turns_among_repositories_and_stays_within_its_limits(t
     long = lines_of(words_of(2000))
     many = [document(f"{n} {long}", url="https://example.com/o/big", path=f"{n:03}") for n in range(100)]
     few = [document(f"small {n}", url="https://example.com/o/small", path=f"{n}") for n in range(2)]
-    ids = heldout_sample([*many, *few], tokenizer)
-    assert len(ids) == SAMPLE_DOCUMENTS
-    assert sum(map(len, ids)) <= SAMPLE_TOKENS
-    assert [tokenizer.decode(sequence[1:].tolist()) for sequence in (ids[1], ids[3])] == ["small 0", "small 1"]
-    shuffled = heldout_sample([*few[::-1], *many[::-1]], tokenizer)
-    assert [sequence.tolist() for sequence in shuffled] == [sequence.tolist() for sequence in ids]
+    sample = choose_sample([*many, *few], tokenizer)
+    assert len(sample) == SAMPLE_DOCUMENTS
+    assert sum(len(ids) for _, ids in sample) <= SAMPLE_TOKENS
+    texts = {name: tokenizer.decode(ids[1:].tolist()) for name, ids in (sample[1], sample[3])}
+    assert texts == {"o/small 0": "small 0", "o/small 1": "small 1"}
+    shuffled = choose_sample([*few[::-1], *many[::-1]], tokenizer)
+    assert [(name, ids.tolist()) for name, ids in shuffled] == [(name, ids.tolist()) for name, ids in sample]
 
 
 LENGTHS = [3, 9, 48, 200, *([511] * 28)]
@@ -91,12 +104,13 @@ LENGTHS = [3, 9, 48, 200, *([511] * 28)]
 
 def compare_scores(monkeypatch: pytest.MonkeyPatch, differences: list[np.ndarray], precision: str) -> None:
     """Verify a model whose nats differ from the trained one's by so much on each token."""
-    ids = [np.zeros(len(each) + 1, np.int32) for each in differences]
-    trained = [2.0 * len(each) for each in differences]
-    written = [nats + float(each.sum()) for nats, each in zip(trained, differences, strict=True)]
-    monkeypatch.setattr(export, "fresh_nats", lambda **_: written)
-    training = TrainingConfig(method="full", precision=precision)
-    (verified,) = verify_artefacts(Path("base"), Path("model"), training, ids, trained, CONFIG)
+    documents = [
+        SampleDocument(name=f"o/r {n}.py", ids=[0] * (len(each) + 1), nats=2.0 * len(each))
+        for n, each in enumerate(differences)
+    ]
+    written = [document.nats + float(each.sum()) for document, each in zip(documents, differences, strict=True)]
+    monkeypatch.setattr(verification, "fresh_nats", lambda **_: written)
+    (verified,) = verify_artefacts(Path("base"), Path("model"), record(documents, precision=precision))
     assert verified.trained_perplexity == pytest.approx(math.exp(2.0))
 
 
@@ -106,21 +120,32 @@ def test_the_noise_of_bf16_is_no_other_model_however_short_a_document_is(monkeyp
     rng = np.random.default_rng(seed)
     noise = [rng.normal(0, 0.06, length) for length in LENGTHS]
     compare_scores(monkeypatch, noise, "bf16")
-    with pytest.raises(TrainingError, match=r"on a document they differ by more than 0\.0001 nats per token"):
+    with pytest.raises(TrainingError, match="Rounding in fp32 explains"):
         compare_scores(monkeypatch, noise, "fp32")
 
 
+@pytest.mark.parametrize("num_tokens", [1, 2, 3, 200])
+def test_the_noise_of_float32_is_no_other_model_however_short_a_document_is(
+    monkeypatch: pytest.MonkeyPatch, num_tokens: int
+):
+    # A document of two tokens may consist of those that differ most, and a long one of such that differ one way.
+    compare_scores(monkeypatch, [np.full(num_tokens, 1.2e-4)], "fp32")
+    with pytest.raises(TrainingError, match=f"nats over the {num_tokens} tokens of o/r 0.py"):
+        compare_scores(monkeypatch, [np.full(num_tokens, 2e-3)], "fp32")
+
+
 @pytest.mark.parametrize(
-    ("where", "shifts"),
+    ("what", "shifts"),
     [
-        ("on all documents", [0.01] * len(LENGTHS)),
-        ("on a document", [0.0] * 31 + [0.03]),
-        ("on a document", [0.0] * 31 + [math.nan]),
+        (r"29281\.680 nats over the 14,568 tokens of all documents together", [0.01] * len(LENGTHS)),
+        (r"1037\.330 nats over the 511 tokens of o/r 31\.py, but 1022\.000 in memory", [0.0] * 31 + [0.03]),
+        (r"nan nats over the 511 tokens of o/r 31\.py", [0.0] * 31 + [math.nan]),
+        (r"2044\.000 nats over the 511 tokens of o/r \d+\.py.* \(32 more of 33 sums differ\)", [2.0] * len(LENGTHS)),
     ],
 )
-def test_a_small_difference_of_many_tokens_is_another_model_in_bf16(
-    monkeypatch: pytest.MonkeyPatch, where: str, shifts: list[float]
+def test_another_model_is_told_with_the_document_its_nats_and_its_tokens(
+    monkeypatch: pytest.MonkeyPatch, what: str, shifts: list[float]
 ):
     shifted = [np.full(length, shift) for length, shift in zip(LENGTHS, shifts, strict=True)]
-    with pytest.raises(TrainingError, match=where):
+    with pytest.raises(TrainingError, match=f"the written model is not the trained model: {what}"):
         compare_scores(monkeypatch, shifted, "bf16")

@@ -10,7 +10,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from flyte_llama.model.adapted_linear import fuse_adapters
+from flyte_llama.model.adapters.adapted_linear import fuse_adapters
 
 IDS = torch.randint(0, 100, (2, 20), generator=torch.Generator().manual_seed(1))
 SHAPE = {"vocab_size": 100, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
@@ -78,6 +78,32 @@ def test_layers_with_dropout_dora_or_trained_biases_stay_as_they_are(options: di
     fuse_adapters(plain)
     for fused, unfused in zip(loss_and_gradients(plain), expected, strict=True):
         torch.testing.assert_close(fused, unfused, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"use_rslora": True},
+        {"rank_pattern": {"q_proj": 2}, "alpha_pattern": {"down_proj": 5}},
+        {"modules_to_save": ["embed_tokens", "lm_head"]},
+        {"trainable_token_indices": [5, 7]},
+        {"init_lora_weights": "pissa"},
+    ],
+    ids=str,
+)
+def test_what_changes_the_scaling_or_other_layers_is_computed_as_in_peft(options: dict):
+    model = adapted(**options)
+    expected = [tensor.clone() for tensor in loss_and_gradients(model)]
+    assert fuse_adapters(model) == NUM_LINEARS
+    for fused, plain in zip(loss_and_gradients(model), expected, strict=True):
+        torch.testing.assert_close(fused, plain, rtol=1e-4, atol=1e-6)
+
+
+def test_layers_with_several_adapters_or_another_kind_of_adapter_stay_as_they_are():
+    several = adapted()
+    several.add_adapter("second", LoraConfig(r=2, target_modules=["q_proj"]))
+    assert fuse_adapters(several) == NUM_LINEARS - several.config.num_hidden_layers
+    assert fuse_adapters(adapted(init_lora_weights="mica")) == 0
 
 
 def test_adapters_on_a_base_in_4_bits_are_those_of_peft():

@@ -1,0 +1,119 @@
+"""A model whose verification fails is kept by the training task, in a local run and in a pod."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from flyteidl.core import errors_pb2, literals_pb2
+from flytekit import FlyteDirectory
+
+from flyte_llama.config import TrainingConfig
+from flyte_llama.documents import write_documents
+from flyte_llama.errors import OutOfMemoryError
+from flyte_llama.tasks import folders
+from flyte_llama.tasks.training import FineTuned, fine_tune
+from flyte_llama.training.unverified import read_record
+from flyte_llama.workspace import open_output, stored_items
+from tests.conftest import TEXTS, document
+from tests.tasks.conftest import Registered
+from tests.tasks.pod import start_pod
+from tests.tasks.test_attempts import config_literal, folder_literal, text_literal
+from tests.training.runs import SETTINGS, write_packed_rows
+
+pytestmark = pytest.mark.slow
+
+# As if the host had no memory left for the process that loads the written model.
+KILL_VERIFICATION = """
+import os, signal, sys
+if "flyte_llama.training.fresh" in sys.orig_argv:
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+CONFIG = TrainingConfig(**SETTINGS)
+
+
+@pytest.fixture
+def failing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """Every verification fails until this patch is undone."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(KILL_VERIFICATION)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    patch = pytest.MonkeyPatch()
+    patch.syspath_prepend(folder)
+    patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")])))
+    return patch
+
+
+def train(output: Path) -> FineTuned:
+    inputs = {name: FlyteDirectory(str(output / f"data/{name}-1")) for name in ("base", "rows", "heldout")}
+    return fine_tune(**inputs, training=CONFIG, generation="")
+
+
+def test_a_local_run_keeps_the_model_and_its_next_start_verifies_it_without_training(
+    tiny_base: Path,
+    tmp_path: Path,
+    failing: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+):
+    output = tmp_path / "output"
+    monkeypatch.setattr(folders, "_output", lambda: output)
+    monkeypatch.setenv("FLYTE_LLAMA_OUTPUT", str(output))  # for the processes that the task starts
+    open_output(output)
+    shutil.copytree(tiny_base, output / "data/base-1")
+    write_packed_rows(output / "data/base-1", output / "data/rows-1")
+    write_documents(output / "data/heldout-1", [document(text) for text in TEXTS])
+
+    # The first start and the second fail to verify; the model stays, and is trained once.
+    with pytest.raises(OutOfMemoryError, match="The model is kept, not verified, in "):
+        train(output)
+    (kept,) = (output / "data").glob("unverified-*")
+    assert read_record(kept).summary.num_steps == 8
+    open_output(output)
+    assert kept not in [item.path for item in stored_items(output, keep_runs=0) if not item.needed_by]
+    capfd.readouterr()
+    with pytest.raises(OutOfMemoryError, match=f"The model is kept, not verified, in {kept}"):
+        train(output)
+    assert "step 8/8" not in capfd.readouterr().err
+
+    # The third start can verify it, and takes it.
+    failing.undo()
+    model, summary = train(output)
+    shown = capfd.readouterr().err
+    assert f"{kept}: the model of an earlier start, which failed its verification; verifying it again" in shown
+    assert "step 8/8" not in shown
+    assert [each.artefact for each in summary.verified] == ["model", "adapter"]
+    assert Path(model.path).name.startswith("model-")
+    assert not kept.exists()
+    assert not list((output / "checkpoints").iterdir())
+
+    # From then on it is the run's model.
+    again = train(output)
+    assert (again.model.path, again.summary) == (model.path, summary)
+
+
+def test_a_pod_uploads_the_model_and_names_the_place(
+    registered: Registered, tiny_base: Path, tmp_path: Path, failing: pytest.MonkeyPatch, request: pytest.FixtureRequest
+):
+    request.addfinalizer(failing.undo)
+    write_documents(tmp_path / "heldout", [document(text) for text in TEXTS])
+    inputs = {
+        "base": tiny_base,
+        "rows": write_packed_rows(tiny_base, tmp_path / "rows"),
+        "heldout": tmp_path / "heldout",
+    }
+    values = {name: folder_literal(folder) for name, folder in inputs.items()}
+    values |= {"training": config_literal(CONFIG), "generation": text_literal("")}
+    spec = next(spec for name, spec in registered.tasks.items() if name.startswith("fine_tune"))
+    pod = start_pod(spec, literals_pb2.LiteralMap(literals=values), tmp_path / "pod")
+    request.addfinalizer(pod.end)
+    pod.process.wait(timeout=900)
+    error = pod.error()
+    assert error is not None
+    assert error.kind == errors_pb2.ContainerError.NON_RECOVERABLE
+    (kept,) = (tmp_path / "pod/raw").glob("unverified-*")
+    assert f"The model is kept, not verified, in {kept}" in error.message
+    assert read_record(kept).summary.num_steps == 8
