@@ -76,7 +76,11 @@ class ConfigFile:
         if all(place.line == 1 for place in self.places.values()):
             return problem
         match = _KEY.match(problem)
-        keys = tuple(int(k) if k.isdigit() else k for k in re.findall(r"[\w-]+", match[1])) if match else ()
+        keys = (
+            tuple(int(k) if k.isascii() and k.isdigit() else k for k in re.findall(r"[\w-]+", match[1]))
+            if match
+            else ()
+        )
         while keys and keys not in self.places:
             keys = keys[:-1]
         return f"line {self.places[keys].line}: {problem}" if keys else problem

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from flyte_llama.config import ExperimentConfig, check_config, load_config, parse_config
@@ -49,6 +49,7 @@ PATHS = paths(load_config(LOCAL).model_dump(mode="json"))
 
 @settings(max_examples=100, deadline=None)
 @given(path=st.sampled_from(PATHS), value=VALUES)
+@example(path=("corpus", "leakage"), value={"¹": None})  # a digit, but no number
 def test_any_value_at_any_key_is_taken_or_refused_in_one_message(path: tuple[str, ...], value: Any):
     # training.lora.rank becomes {"training": {"lora": {"rank": value}}}
     for key in reversed(path):
