@@ -212,7 +212,7 @@ def room_problems(model: ModelConfig, training: TrainingConfig, output: Path) ->
         return problems
     return [
         *problems,
-        f"disk of {output}: a run needs {bytes_text(needed)} for {training.keep_checkpoints + 1} checkpoints and the "
+        f"disk of {output}: a run needs {bytes_text(needed)} for {training.num_kept + 1} checkpoints and the "
         f"model, {bytes_text(free)} are free. Make room, keep fewer checkpoints (training.keep_checkpoints), or set "
         "FLYTE_LLAMA_OUTPUT to a folder on a larger disk.",
     ]

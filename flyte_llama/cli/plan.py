@@ -108,7 +108,7 @@ def plan_text(plan: Plan, config: ExperimentConfig) -> str:
         "",
         *_run_lines(plan),
         f"disk        {bytes_text(plan.disk_bytes)}{_capacity_text(plan.storage_bytes)}: base, "
-        f"{training.keep_checkpoints} checkpoints and one being written of {bytes_text(plan.checkpoint_bytes)} each, "
+        f"{training.num_kept} checkpoints and one being written of {bytes_text(plan.checkpoint_bytes)} each, "
         "the fine-tuned model",
         "",
     ]

@@ -164,6 +164,11 @@ class TrainingConfig(StageConfig):
         """Epochs, steps and rows per step together."""
         return RunLength(epochs=self.epochs, max_steps=self.max_steps, global_batch_size=self.global_batch_size)
 
+    @property
+    def num_kept(self) -> int:
+        """Checkpoints that are kept at once: the newest, and the best."""
+        return self.keep_checkpoints + self.keep_best
+
     def resolved(
         self, *, micro_batch_size: int = 1, activation_checkpointing: bool = True, liger: bool = False
     ) -> ResolvedTraining:

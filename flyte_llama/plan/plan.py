@@ -221,7 +221,7 @@ def disk_bytes(shape: ModelShape, training: TrainingConfig, *, is_scratch: bool)
     exported = whole if training.precision == "bf16" else 2 * whole
     if training.method != "full":
         exported += 4 * num_trained(shape, training)
-    checkpoints = (training.keep_checkpoints + 1) * checkpoint_bytes(shape, training)
+    checkpoints = (training.num_kept + 1) * checkpoint_bytes(shape, training)
     return (0 if is_scratch else whole) + checkpoints + exported
 
 

@@ -135,8 +135,8 @@ def fine_tune(
     expected_bytes = 16 * num_trainable
     if resume_from is None and (out is not None or training.checkpoint_every_steps):
         # The oldest is removed only after the newest is sealed, so there is one more for a moment.
-        count = training.keep_checkpoints + 1 if training.checkpoint_every_steps or keep_best else 1
-        node_checkpoints.check_room(expected_bytes, count=count + keep_best)
+        count = training.num_kept + 1 if training.checkpoint_every_steps or keep_best else 1
+        node_checkpoints.check_room(expected_bytes, count=count)
     peak_flops = devices.peak_flops * num_processes if devices and devices.peak_flops else None
     interruption = Interruption()
     tokens = read_control_tokens(base)

@@ -215,3 +215,9 @@ def test_shipped_configurations_fit_the_gpus_they_are_registered_for(path: Path)
     num_gpus = 8 if "code_llama" in path.stem else 1
     cluster = Cluster(gpu="A100_80GB", gpus_a_node=num_gpus, host_bytes=800 * 2**30, storage_bytes=400 * 2**30)
     assert make_plan(config, model_shape(config.model) if config.model.is_scratch else shape, cluster).problems == []
+
+
+def test_the_checkpoint_of_the_best_step_takes_disk_too():
+    newest = plan_7b(keep_checkpoints=2)
+    best_too = plan_7b(keep_checkpoints=2, keep_best=True, validation_share=0.02)
+    assert best_too.disk_bytes - newest.disk_bytes == newest.checkpoint_bytes
