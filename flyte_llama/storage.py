@@ -34,6 +34,11 @@ _SELF_DIGEST = "sha256_of_the_rest"
 _CLOCK_TICK_NS = 2_000_000_000
 
 
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file that people can read: indented, and with characters as they are."""
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
 def seal(folder: Path, rows: Mapping[str, int] | None = None, **facts: Any) -> None:
     """Write the manifest of a folder, with `facts` about the whole folder next to the list of files.
 

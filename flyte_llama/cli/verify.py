@@ -18,10 +18,7 @@ def verification_text(path: str) -> str:
         FlyteLlamaError: if the folder holds no such model or is damaged, or if it still is not the trained model.
     """
     folder: Path = find_folder(path, name=path)
-    lines = [
-        f"{each.artefact}: perplexity {each.loaded_perplexity:.4f}, {each.trained_perplexity:.4f} in memory"
-        for each in verify_again(folder)
-    ]
+    lines = [f"{each.artefact}: {each}" for each in verify_again(folder)]
     return "\n".join(
         [*lines, "", "This is the trained model. The next start of its run takes it from the output folder."]
     )

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from tokenizers import Tokenizer
 
 from flyte_llama.errors import ModelError
+from flyte_llama.storage import write_json
 
 TOKENIZER_FILE = "tokenizer.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
@@ -145,17 +146,17 @@ def add_control_tokens(folder: Path, names: Sequence[str]) -> None:
     vocabulary |= {token["content"]: token["id"] for token in content["added_tokens"]} | ids
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
     content["added_tokens"] += [{"id": id_, "content": name, **flags} for name, id_ in ids.items()]
-    _write_json(file, content)
+    write_json(file, content)
     config = json.loads(config_file.read_text(encoding="utf-8"))
     if "added_tokens_decoder" in config:  # transformers also reads added tokens from here
         config["added_tokens_decoder"] |= {str(id_): {"content": name, **flags} for name, id_ in ids.items()}
-        _write_json(config_file, config)
+        write_json(config_file, config)
 
 
 def write_control_tokens(folder: Path, tokens: ControlTokens) -> None:
     """Write the record to a folder."""
     content = {"ids": tokens.ids, "added": tokens.added, "lr_scale": tokens.lr_scale}
-    _write_json(folder / CONTROL_TOKENS_FILE, content)
+    write_json(folder / CONTROL_TOKENS_FILE, content)
 
 
 def read_control_tokens(folder: Path) -> ControlTokens | None:
@@ -188,7 +189,3 @@ def _check_text_is_text(tokenizer: Tokenizer, names: Sequence[str], ids: frozens
     for text, encoding in zip(texts, tokenizer.encode_batch_fast(texts, add_special_tokens=False), strict=True):
         if not ids.isdisjoint(encoding.ids):
             raise ModelError(f"The tokenizer reads a control token out of the plain text {text!r}. Use another base.")
-
-
-def _write_json(path: Path, content: dict) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

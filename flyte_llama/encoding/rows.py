@@ -88,12 +88,9 @@ class RowsWriter:
         Raises:
             DataError: if the first epoch has fewer rows than one step takes.
         """
-        num_rows, remaining = 0, iter(rows)
-        while batch := list(itertools.islice(remaining, _BATCH_ROWS)):
-            self._stream.write_batch(_record_batch(batch))
-            num_rows += len(batch)
-            self.num_tokens += sum(sum(row.length) for row in batch)
-            self._num_learned += sum(int((row.labels != IGNORED).sum()) for row in batch)
+        num_rows, num_tokens, num_learned = _write_rows(self._stream, rows)
+        self.num_tokens += num_tokens
+        self._num_learned += num_learned
         if not self.rows_per_epoch and num_rows < self._min_rows:
             raise DataError(
                 f"{num_rows} rows of {self._seq_len} tokens are fewer than one step takes: "
@@ -187,12 +184,8 @@ def write_validation(
     folder.mkdir(parents=True, exist_ok=True)
     pieces = make_pieces(texts, objective, tokenizer, seq_len=seq_len, epoch=0, what="encoding validation texts")
     rows = pack(pieces, seq_len=seq_len, pad_id=tokenizer.eos_id, folder=folder)
-    num_rows = num_labels = 0
     with pa.OSFile(str(folder / VALIDATION_TABLE), "wb") as sink, pa.ipc.new_stream(sink, _SCHEMA) as stream:
-        while batch := list(itertools.islice(rows, _BATCH_ROWS)):
-            stream.write_batch(_record_batch(batch))
-            num_rows += len(batch)
-            num_labels += sum(int((row.labels != IGNORED).sum()) for row in batch)
+        num_rows, _, num_labels = _write_rows(stream, rows)
     if not num_labels:
         raise DataError("training.validation_share: the validation part has no token to predict. Raise it.")
     say(f"{num_rows:,} validation rows of {seq_len:,}, with {num_labels:,} tokens to predict")
@@ -226,6 +219,18 @@ def _count_cut(documents: Iterable[list[Piece]], num_cut: list[int]) -> Iterator
     for pieces in documents:
         num_cut[-1] += len(pieces) > 1
         yield pieces
+
+
+def _write_rows(stream: Any, rows: Iterable[Row]) -> tuple[int, int, int]:
+    """Write rows to an open Arrow stream; the number of rows, of tokens without padding, and of labels."""
+    num_rows = num_tokens = num_labels = 0
+    remaining = iter(rows)
+    while batch := list(itertools.islice(remaining, _BATCH_ROWS)):
+        stream.write_batch(_record_batch(batch))
+        num_rows += len(batch)
+        num_tokens += sum(sum(row.length) for row in batch)
+        num_labels += sum(int((row.labels != IGNORED).sum()) for row in batch)
+    return num_rows, num_tokens, num_labels
 
 
 def _record_batch(rows: list[Row]) -> pa.RecordBatch:

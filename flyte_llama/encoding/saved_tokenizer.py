@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from flyte_llama.encoding.control_tokens import TOKENIZER_CONFIG, TOKENIZER_FILE
 from flyte_llama.errors import ModelError
+from flyte_llama.storage import write_json
 
 SPECIAL_TOKENS_MAP, ADD_BOS = "special_tokens_map.json", "add_bos_token"
 # Classes of transformers that put BOS, or none, whatever the post-processor of tokenizer.json does.
@@ -111,7 +112,7 @@ def settle_tokenizer(folder: Path, *, puts_bos: bool | None) -> str | None:
     if puts_bos is None or stated is puts_bos or (stated is None and not config.get("bos_token")):
         return None
     config[ADD_BOS] = puts_bos
-    config_file.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(config_file, config)
     if stated is None:
         return None
     done, why = ("BOS is put before every text", "does") if puts_bos else ("no BOS is put before a text", "does not")

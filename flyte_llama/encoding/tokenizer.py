@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import heapq
 import itertools
-import json
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -28,6 +27,7 @@ from flyte_llama.encoding.control_tokens import (
 from flyte_llama.encoding.saved_tokenizer import read_saved_tokenizer
 from flyte_llama.errors import ModelError
 from flyte_llama.progress import track
+from flyte_llama.storage import write_json
 
 MAX_TRAINING_CHARS = 100_000_000
 """The most characters that a tokenizer is trained on. More change its vocabulary little, and take gigabytes."""
@@ -240,7 +240,7 @@ def train_tokenizer(texts: Iterable[str], *, vocab_size: int, max_positions: int
         "model_max_length": max_positions,
         "clean_up_tokenization_spaces": False,
     }
-    (folder / TOKENIZER_CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    write_json(folder / TOKENIZER_CONFIG, config)
 
 
 def sample_texts(texts: Iterable[str], *, max_chars: int) -> list[str]:

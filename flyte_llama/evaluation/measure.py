@@ -232,7 +232,7 @@ def _mine(
     if mined.items:
         return mined, hidden, ""
 
-    # say why there are none: first for the code that is left out, then for the rest
+    # Say why there are no items: first for the code that is left out, then for the other code.
     reasons, code = [], "the other held-out code" if left_out else "the held-out code"
     if left_out:
         reasons.append(f"the sandbox needs {', '.join(left_out)}, so it cannot hide the originals.")

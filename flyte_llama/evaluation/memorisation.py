@@ -56,8 +56,8 @@ class ExtraGain(Frozen):
     """`train` - `heldout`."""
 
     interval: Interval
-    """95 % interval of the difference; documents are resampled within their side, language and kind, those of small
-    languages and kinds together."""
+    """95 % interval of the difference. Documents are resampled within their side, language and kind; small languages
+    and kinds are resampled together."""
 
     @property
     def is_found(self) -> bool:
@@ -89,7 +89,7 @@ class ComparableText(Frozen):
 
     @property
     def is_enough(self) -> bool:
-        """Whether both sides have enough documents for an interval that covers what it should."""
+        """Whether both sides have enough documents for an interval that covers the true difference 95 % of the time."""
         has_cases = min(self.train_cases, self.heldout_cases) >= MIN_DOCUMENTS
         return has_cases and self.effective_count >= MIN_EFFECTIVE_COUNT
 
@@ -118,7 +118,7 @@ class Memorisation(Frozen):
 
 
 def find_comparable(scores: Scores) -> ComparableText:
-    """Return how much text can be compared: whether memorisation can be measured, and if not, what is missing.
+    """Return how much text can be compared. It tells whether memorisation can be measured and, if not, what is missing.
 
     Args:
         scores: The result of `align_scores`.

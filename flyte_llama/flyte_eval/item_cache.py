@@ -48,7 +48,7 @@ def describe_machine() -> str:
 
 
 def read_mined(folder: Path) -> MiningResult | None:
-    """The result that `write_mined` wrote to this folder; None if there is none. A damaged one is removed."""
+    """The result that `write_mined` wrote to this folder; None if the folder has none. A damaged result is removed."""
     if not folder.is_dir():
         return None
     try:

@@ -34,8 +34,8 @@ VERSION = "4"
 none, since it depends on the code itself."""
 
 RUNS_PER_ITEM = 200
-"""Runs for each item that is asked for, those of unfit candidates included. An item takes at most
-2 + `MUTANTS_PER_ITEM` runs; Flyte's examples take about 40 for each item, since three of four candidates are unfit."""
+"""The most runs for each item that is asked for. Runs of unfit candidates count too. An item takes at most
+2 + `MUTANTS_PER_ITEM` runs. Flyte's examples take about 40 for each item, since three of four candidates are unfit."""
 
 RUNS_CUT_SHORT = 20
 """A run that is cut short counts as so many: it takes up to 30 s, others about one."""

@@ -147,14 +147,14 @@ def prepare_base(
         adapter = folder / ADAPTER_FOLDER
         source = copy_adapter(pinned.adapter, pinned.adapter_revision, adapter, base=pinned.name)
         learned = learned_tokens(source, known, objective, name=pinned.adapter)
-    tokens = _add_tokens(folder, known, list(learned), objective)
+    tokens, tokenizer = _add_tokens(folder, known, list(learned), objective)
     if training and tokens.added and (problem := token_rows_problem(training, adapter)):
         raise ModelError(problem)
     if adapter is not None:
         renumber_tokens(adapter, {old: tokens.ids[name] for name, old in learned.items()})
 
     if config.is_scratch:
-        _make_scratch(config, folder)
+        _make_scratch(config, tokenizer, folder)
         _check_base(folder, pinned, longest_input, for_training=for_training, seq_len=seq_len)
     check_adapters(
         folder,
@@ -162,7 +162,7 @@ def prepare_base(
         name=f"model.name = {pinned.name}",
         adapter=adapter,
         adapter_name=pinned.adapter,
-        num_tokens=DocumentTokenizer(folder).vocab_size,
+        num_tokens=tokenizer.vocab_size,
         adds_tokens=bool(tokens.added),
         weights=Path(pinned.name) if pinned.is_local else None,
     )
@@ -232,10 +232,10 @@ def _pin(name: str, revision: str | None, is_local: bool, *, key: str, holding: 
 
 def _add_tokens(
     folder: Path, known: DocumentTokenizer, learned: list[str], objective: ObjectiveConfig
-) -> ControlTokens:
-    """Add the tokens that an adapter has learned and those that the objective needs to the tokenizer; record them."""
+) -> tuple[ControlTokens, DocumentTokenizer]:
+    """Add the tokens that an adapter has learned and those that the objective needs; record them; the new tokenizer."""
     add_control_tokens(folder, learned)
-    needed = control_names(objective, DocumentTokenizer(folder))
+    needed = control_names(objective, DocumentTokenizer(folder) if learned else known)
     add_control_tokens(folder, needed)
     tokenizer = DocumentTokenizer(folder)
     names = list(dict.fromkeys([*learned, *needed]))
@@ -253,18 +253,17 @@ def _add_tokens(
     ids = {name: id_ for name in names if (id_ := tokenizer.id_of(name)) is not None}
     tokens = ControlTokens(ids, added, objective.new_token_lr_scale)
     write_control_tokens(folder, tokens)
-    return tokens
+    return tokens, tokenizer
 
 
-def _make_scratch(config: ModelConfig, folder: Path) -> None:
+def _make_scratch(config: ModelConfig, tokenizer: DocumentTokenizer, folder: Path) -> None:
     """Write the config and random weights of a Llama for the folder's tokenizer."""
     import torch
     from transformers import LlamaForCausalLM
 
     quiet_libraries()
-    shape, tokenizer = config.scratch, DocumentTokenizer(folder)
     llama = scratch_config(
-        shape, vocab_size=tokenizer.vocab_size, bos_token_id=tokenizer.bos_id, eos_token_id=tokenizer.eos_id
+        config.scratch, vocab_size=tokenizer.vocab_size, bos_token_id=tokenizer.bos_id, eos_token_id=tokenizer.eos_id
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)

@@ -48,12 +48,10 @@ def model_folder_problems(
         return [error.message]
     if not (folder / "config.json").is_file():
         if (folder / ADAPTER_CONFIG).is_file():
-            merged = (
-                f"Give {folder.parent}, which is the merged model" if (folder.parent / "config.json").is_file() else ""
-            )
-            return [
-                f"{name}: holds an adapter alone. {merged or 'Give a whole model'}; model.adapter takes an adapter."
-            ]
+            advice = "Give a whole model"
+            if (folder.parent / "config.json").is_file():
+                advice = f"Give {folder.parent}, which is the merged model"
+            return [f"{name}: holds an adapter alone. {advice}; model.adapter takes an adapter."]
         return [f"{name}: holds no config.json. Give a folder in hub format."]
     problems = config_problems(folder / "config.json", lengths, name=name, for_training=for_training)
     problems += tokenizer_problems(folder, name=name) + weights_problems(folder, name=name)
@@ -115,7 +113,7 @@ def adapting_problems(model: ModelConfig, training: TrainingConfig | None) -> li
 def control_token_problems(model: ModelConfig, objective: ObjectiveConfig, training: TrainingConfig) -> list[str]:
     """Return a line if the run adds control tokens to the base that its training cannot learn, or cannot name.
 
-    Nothing is said of a base or an adapter that has other problems, or is not on this machine.
+    Nothing is said of a base or an adapter that is not on this machine. Those that are have no other problem.
     """
     # A scratch model has no control token but the ends of a text; the tokenizer of a hub model is not here.
     if model.is_scratch:
@@ -126,12 +124,10 @@ def control_token_problems(model: ModelConfig, objective: ObjectiveConfig, train
         tokenizer = DocumentTokenizer(find_folder(model.name, name="model.name"))
         learned, adapter = {}, None
         if model.adapter is not None and model.adapter_is_local:
-            if adapter_folder_problems(model.adapter, model):
-                return []
             adapter = find_folder(model.adapter, name="model.adapter")
             learned = learned_tokens(adapter, tokenizer, objective, name=model.adapter)
     except ModelError as error:
-        return [error.message] if error.message.startswith("model.adapter") else []  # the base has lines of its own
+        return [error.message]
     names = [*learned, *control_names(objective, tokenizer)]
     if all(tokenizer.id_of(name) is not None for name in names):
         return []

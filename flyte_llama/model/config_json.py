@@ -18,7 +18,8 @@ from typing import Any
 
 from flyte_llama.encoding import TOKENIZER_FILE
 from flyte_llama.encoding.control_tokens import TOKENIZER_CONFIG
-from flyte_llama.model.weights import WEIGHTS, listed_parts, weight_names
+from flyte_llama.model.weights import weight_files
+from flyte_llama.storage import write_json
 
 CONFIG = "config.json"
 SENTENCEPIECE_FILE, CHAT_TEMPLATE_FILE = "tokenizer.model", "chat_template.jinja"
@@ -44,7 +45,7 @@ def complete_config(folder: Path) -> None:
     tied = _are_tied(folder, is_said=bool(config.get("tie_word_embeddings")))
     if tied is not None:
         config["tie_word_embeddings"] = tied
-    _write_json(folder / CONFIG, dict(sorted(config.items())))
+    write_json(folder / CONFIG, dict(sorted(config.items())))
 
 
 def complete_tokenizer_config(folder: Path, *, stands_alone: bool = False) -> None:
@@ -74,7 +75,7 @@ def complete_tokenizer_config(folder: Path, *, stands_alone: bool = False) -> No
         tokens = {str(token["id"]): {key: token[key] for key in token if key != "id"} for token in added}
         config["added_tokens_decoder"] = tokens | config.get("added_tokens_decoder", {})
     if json.dumps(config) != before:
-        _write_json(file, config)
+        write_json(file, config)
 
 
 def _old_rope_keys(rope: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
@@ -117,11 +118,7 @@ def _are_tied(folder: Path, *, is_said: bool) -> bool | None:
     Args:
         is_said: `tie_word_embeddings` of config.json; it decides if the weights have two equal embeddings.
     """
-    # Find the file of each weight.
-    parts = listed_parts(folder, name=str(folder))
-    if not parts and (folder / WEIGHTS).is_file():
-        parts = {WEIGHTS: weight_names(folder / WEIGHTS, name=str(folder))}
-    files = {name: folder / part for part, names in parts.items() for name in names}
+    files = weight_files(folder)
     inputs = [name for name in _INPUT_EMBEDDINGS if name in files]
     outputs = [name for name in _OUTPUT_EMBEDDINGS if name in files]
     if not inputs:
@@ -135,7 +132,7 @@ def _are_tied(folder: Path, *, is_said: bool) -> bool | None:
 
     embeddings = []
     for name in (inputs[0], outputs[0]):
-        with safe_open(str(files[name]), framework="pt") as weights:
+        with safe_open(str(folder / files[name]), framework="pt") as weights:
             embeddings.append(weights.get_tensor(name))
     return torch.equal(*embeddings)
 
@@ -143,7 +140,3 @@ def _are_tied(folder: Path, *, is_said: bool) -> bool | None:
 def _read_json(path: Path) -> dict[str, Any]:
     content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return content
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

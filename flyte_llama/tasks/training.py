@@ -143,9 +143,11 @@ def _find_stored(rows: FlyteDirectory, made_from: Mapping[str, str]) -> tuple[Pa
         FlyteLlamaError: if it fails again.
     """
     stored = find_model(stored_folders("model", made_from=rows), made_from)
-    unverified = find_unverified(stored_folders(UNVERIFIED, made_from=rows), made_from)
-    if stored is not None or unverified is None:
+    if stored is not None:
         return stored
+    unverified = find_unverified(stored_folders(UNVERIFIED, made_from=rows), made_from)
+    if unverified is None:
+        return None
     say(f"{unverified}: the model of an earlier start, which failed its verification; verifying it again")
     verified = verify_again(unverified)
     out = new_folder("model", made_from=rows)

@@ -19,6 +19,9 @@ class VerifiedArtefact(Frozen):
     loaded_perplexity: float
     """Perplexity of the written files, loaded again."""
 
+    def __str__(self) -> str:
+        return f"perplexity {self.loaded_perplexity:.4f}, {self.trained_perplexity:.4f} in memory"
+
 
 class TrainingSummary(Frozen):
     """The results of a training run."""

@@ -149,7 +149,6 @@ def _compare(
         trained_perplexity=_perplexity(total[2], total[3]),
         loaded_perplexity=_perplexity(total[1], total[3]),
     )
-    perplexities = f"perplexity {compared.loaded_perplexity:.4f}, {compared.trained_perplexity:.4f} in memory"
 
     # Compare the sums. Name the document that differs most, or all together if they differ only together.
     precision = verification.training.precision
@@ -168,10 +167,10 @@ def _compare(
     if differing:
         more = f" ({len(differing) - 1} more of {len(names) + 1} sums differ)" if differing[1:] else ""
         raise TrainingError(
-            f"the written {name} is not the trained model: {max(differing)[1]}{more}. Over all, {perplexities}. Please "
+            f"the written {name} is not the trained model: {max(differing)[1]}{more}. Over all, {compared}. Please "
             "report this as a bug in Flyte Llama."
         )
-    say(f"{name} verified in a fresh process: {perplexities}")
+    say(f"{name} verified in a fresh process: {compared}")
     return compared
 
 

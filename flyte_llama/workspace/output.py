@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 
 from flyte_llama.errors import DataError
 from flyte_llama.progress import say
-from flyte_llama.storage import MANIFEST, remove_tree, seal, sha256_folder
+from flyte_llama.storage import MANIFEST, remove_tree, seal, sha256_folder, write_json
 from flyte_llama.workspace.temporary import lock_folder, remove_stale_folders, stale_folders
 
 
@@ -103,7 +103,7 @@ def record_unfinished(output: Path, name: str, folders: set[str]) -> None:
     record.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(DataError):  # there is none yet, or it is damaged
         folders = folders.union(_folders_of(record))
-    _write_json(record, {"folders": sorted(folders)})
+    _replace_json(record, {"folders": sorted(folders)})
 
 
 def new_run_folder(output: Path, name: str) -> Path:
@@ -127,7 +127,7 @@ def finish_run(folder: Path, name: str, folders: set[str], facts: Mapping[str, A
         facts: What else to record, for example versions.
     """
     output = folder.parent.parent
-    _write_json(folder / "run.json", {"name": name, **facts, "folders": sorted(folders)})
+    _replace_json(folder / "run.json", {"name": name, **facts, "folders": sorted(folders)})
     link = output / "latest.new"
     try:
         link.unlink(missing_ok=True)
@@ -207,8 +207,8 @@ def _item(folder: Path, *, needed_by: str) -> StoredItem:
     return StoredItem(folder, num_bytes, needed_by)
 
 
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+def _replace_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write the file whole or not at all."""
     new = path.with_name(f"{path.name}.new")
-    new.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(new, content)
     new.replace(path)

@@ -22,6 +22,16 @@ from tests.training.runs import SETTINGS, write_packed_rows
 pytestmark = pytest.mark.slow
 
 
+def write_inputs(output: Path, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make an output folder with the inputs of the training task, for this process and those that the task starts."""
+    monkeypatch.setattr(folders, "_output", lambda: output)
+    monkeypatch.setenv("FLYTE_LLAMA_OUTPUT", str(output))
+    open_output(output)
+    shutil.copytree(base, output / "data/base-1")
+    write_packed_rows(output / "data/base-1", output / "data/rows-1")
+    write_documents(output / "data/heldout-1", [document(text) for text in TEXTS])
+
+
 def train(output: Path, **changes: object) -> FineTuned:
     data = output / "data"
     inputs = {name: FlyteDirectory(str(data / f"{name}-1")) for name in ("base", "rows", "heldout")}
@@ -32,12 +42,7 @@ def test_a_model_that_an_earlier_start_stored_is_taken_and_an_error_comes_out_as
     tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ):
     output = tmp_path / "output"
-    monkeypatch.setattr(folders, "_output", lambda: output)
-    monkeypatch.setenv("FLYTE_LLAMA_OUTPUT", str(output))  # for the processes that the task starts
-    open_output(output)
-    shutil.copytree(tiny_base, output / "data/base-1")
-    write_packed_rows(output / "data/base-1", output / "data/rows-1")
-    write_documents(output / "data/heldout-1", [document(text) for text in TEXTS])
+    write_inputs(output, tiny_base, monkeypatch)
     handlers = [signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)]
     temporary = set(os.listdir(tmp_path))
     monkeypatch.setenv("TMPDIR", str(tmp_path))

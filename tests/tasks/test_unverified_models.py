@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 
 import pytest
 from flyteidl.core import errors_pb2, literals_pb2
-from flytekit import FlyteDirectory
 
 from flyte_llama.config import TrainingConfig
 from flyte_llama.documents import write_documents
 from flyte_llama.errors import OutOfMemoryError
-from flyte_llama.tasks import folders
-from flyte_llama.tasks.training import FineTuned, fine_tune
 from flyte_llama.training.unverified import read_record
 from flyte_llama.workspace import open_output, stored_items
 from tests.conftest import TEXTS, document
 from tests.tasks.conftest import Registered
 from tests.tasks.pod import start_pod
 from tests.tasks.test_attempts import config_literal, folder_literal, text_literal
+from tests.tasks.test_training import train, write_inputs
 from tests.training.runs import SETTINGS, write_packed_rows
 
 pytestmark = pytest.mark.slow
@@ -47,11 +44,6 @@ def failing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPat
     return patch
 
 
-def train(output: Path) -> FineTuned:
-    inputs = {name: FlyteDirectory(str(output / f"data/{name}-1")) for name in ("base", "rows", "heldout")}
-    return fine_tune(**inputs, training=CONFIG, generation="")
-
-
 def test_a_local_run_keeps_the_model_and_its_next_start_verifies_it_without_training(
     tiny_base: Path,
     tmp_path: Path,
@@ -60,12 +52,7 @@ def test_a_local_run_keeps_the_model_and_its_next_start_verifies_it_without_trai
     capfd: pytest.CaptureFixture[str],
 ):
     output = tmp_path / "output"
-    monkeypatch.setattr(folders, "_output", lambda: output)
-    monkeypatch.setenv("FLYTE_LLAMA_OUTPUT", str(output))  # for the processes that the task starts
-    open_output(output)
-    shutil.copytree(tiny_base, output / "data/base-1")
-    write_packed_rows(output / "data/base-1", output / "data/rows-1")
-    write_documents(output / "data/heldout-1", [document(text) for text in TEXTS])
+    write_inputs(output, tiny_base, monkeypatch)
 
     # The first start and the second fail to verify; the model stays, and is trained once.
     with pytest.raises(OutOfMemoryError, match="The model is kept, not verified, in "):

@@ -50,7 +50,7 @@ def _shared_libraries() -> set[str]:
     with contextlib.suppress(OSError):
         maps = Path("/proc/self/maps").read_bytes()
         libraries |= {os.fsdecode(line.split(maxsplit=5)[5]) for line in maps.splitlines() if line.count(b"/")}
-    # if Python has a folder of its own, its extension modules look for libraries in `lib` there
+    # Python's extension modules look for libraries in `lib` of the folder that Python is installed in.
     for prefix in {sys.prefix, sys.base_prefix}:
         with contextlib.suppress(OSError):
             libraries |= {str(path) for path in Path(prefix, "lib").iterdir()}

@@ -1,4 +1,4 @@
-"""Which files of the installed packages a run may read: those of the packages that it imports.
+"""The files of installed packages that a run may read: the files of the packages that it imports.
 
     imported names → packages that have them → with the packages that these require → files and folders
 
@@ -139,7 +139,7 @@ def readable_files(
     for key in required_packages(names, packages, hidden=hidden, also=also, optional=True):
         readable |= {os.path.join(packages[key].folder, file) for file in packages[key].files}
     listed = {file.split("/")[0].split(".")[0] for package in packages.values() for file in package.files}
-    # compiled files of all top-level modules share one folder; a name that is none would match other files
+    # The glob below would match other files if a name were not that of a module.
     for top in {name.split(".")[0] for name in names if name.split(".")[0].isidentifier()} - listed - {"__pycache__"}:
         for folder in map(Path, package_folders()):
             readable |= {str(path) for path in (folder / top, folder / f"{top}.py", *folder.glob(f"{top}.*.so"))}

@@ -1,7 +1,7 @@
 """The system calls that a run may make; all others are refused, so also those that a later kernel adds.
 
-They serve its own memory, threads and clock, files that Landlock lets it open, and facts about itself. Calls that give
-more than that are allowed only with some arguments (`CONDITIONS`).
+A run needs them for its own memory, threads and clock, for files that Landlock lets it open, and to ask about itself.
+Calls that can do more than that are allowed only with some arguments (`CONDITIONS`).
 
 Call numbers are from the kernel's tables for x86_64 and aarch64; None if an architecture does not have the call.
 """

@@ -6,7 +6,6 @@ were added. Does not write the adapter's own two files.
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 import yaml
 
 from flyte_llama.encoding import CONTROL_TOKENS_FILE
-from flyte_llama.model.adapters.files import ADAPTER_CONFIG, recorded_base
+from flyte_llama.model.adapters.files import ADAPTER_CONFIG, learned_ids, read_adapter_config, recorded_base
 from flyte_llama.model.base import PinnedModel
 from flyte_llama.model.config_json import complete_tokenizer_config
 from flyte_llama.redaction import escape_line
@@ -42,7 +41,7 @@ def complete_adapter(folder: Path, base: Path, pinned: PinnedModel | None, *, in
         for file in sorted(base.glob(pattern)):
             shutil.copyfile(file, folder / file.name)
     complete_tokenizer_config(folder, stands_alone=True)
-    adapter = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+    adapter = read_adapter_config(folder, name=str(folder))
     (folder / ADAPTER_CARD).write_text(_adapter_card(adapter, pinned, in_4_bits=in_4_bits), encoding="utf-8")
 
 
@@ -61,8 +60,7 @@ def _adapter_card(adapter: dict[str, Any], pinned: PinnedModel | None, *, in_4_b
         front["base_model"] = name
     if licence := _find_licence(pinned):
         front["license"] = licence
-    tokens = adapter.get("trainable_token_indices") or []
-    num_tokens = len(set(tokens) if isinstance(tokens, list) else {id_ for ids in tokens.values() for id_ in ids})
+    num_tokens = len(learned_ids(adapter, name=name))
     learned = f", and the embeddings of {num_tokens} tokens" if num_tokens else ""
     if is_hub:
         where = "peft loads the base from the hub."

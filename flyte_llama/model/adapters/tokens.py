@@ -18,6 +18,7 @@ from flyte_llama.encoding.control_tokens import text_tokenizer
 from flyte_llama.errors import ModelError
 from flyte_llama.model.adapters.files import ADAPTER_CONFIG, learned_ids, read_adapter_config
 from flyte_llama.progress import say_once
+from flyte_llama.storage import write_json
 
 _KEY = "trainable_token_indices"
 
@@ -72,7 +73,7 @@ def renumber_tokens(adapter: Path, ids: Mapping[int, int]) -> None:
         config[_KEY] = {module: [ids[id_] for id_ in of_module] for module, of_module in rows.items()}
     else:
         config[_KEY] = [ids[id_] for id_ in rows]
-    file.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    write_json(file, config)
 
 
 def token_rows_problem(training: TrainingConfig, adapter: Path | None = None) -> str:
