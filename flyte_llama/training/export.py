@@ -127,19 +127,24 @@ def find_model(folders: Iterable[Path], made_from: Mapping[str, str]) -> tuple[P
 
 
 def _save_trained(trainer: Any, training: TrainingConfig, base: Path, out: Path) -> None:
-    """Write the whole model to `out`, or only the adapter to its folder there. All processes must call this."""
-    if training.method == "full":
-        trainer.save_model(str(out))
-    else:
-        engine = trainer.model_wrapped
-        gathered = None
-        if training.deepspeed.zero_stage == 3:
-            gathered = engine._zero3_consolidated_16bit_state_dict(exclude_frozen_parameters=True)
-        if trainer.args.should_save:
-            save_adapter(trainer.model, base, out / ADAPTER_FOLDER, state=gathered)
-    # The Trainer also pickles its arguments; nothing reads them, and a pickle is unsafe to load.
-    for pickled in out.rglob("training_args.bin"):
-        pickled.unlink(missing_ok=True)
+    """Write the whole model to `out`, or only the adapter to its folder there. All processes must call this.
+
+    Checkpoints are saved on every node, but only rank 0 writes the model: nodes may share the folder.
+    """
+    engine, full = trainer.model_wrapped, training.method == "full"
+    state = None
+    if full:
+        state = trainer.accelerator.get_state_dict(engine)
+    elif training.deepspeed.zero_stage == 3:
+        state = engine._zero3_consolidated_16bit_state_dict(exclude_frozen_parameters=True)
+
+    def write() -> None:
+        if full:
+            trainer.model.save_pretrained(out, state_dict=state)
+        else:
+            save_adapter(trainer.model, base, out / ADAPTER_FOLDER, state=state)
+
+    on_first_rank(write)
 
 
 def save_adapter(model: Any, base: Path, folder: Path, *, state: dict[str, Any] | None = None) -> None:

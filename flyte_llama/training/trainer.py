@@ -160,11 +160,9 @@ class PackedTrainer(Trainer):
         return best
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Save the model as an artefact. In checkpoints nothing is saved: the run resumes from DeepSpeed's copy."""
-        if _internal_call and output_dir is not None:
+        """Make the folder of a checkpoint and save no model in it: the run resumes from DeepSpeed's copy."""
+        if output_dir is not None:
             Path(output_dir).mkdir(parents=True, exist_ok=True)
-        else:
-            super().save_model(output_dir, _internal_call)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         step = self.state.global_step
