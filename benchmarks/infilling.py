@@ -152,11 +152,14 @@ def main() -> None:
     parser.add_argument("--seq-len", type=int, default=256)
     parser.add_argument("--learning-rate", type=float, default=5e-4)
     parser.add_argument("--new-token-lr-scale", type=float, default=None)
+    parser.add_argument("--line-share", type=float, default=None)
     parser.add_argument("--cases", type=int, default=32, help="held-out lines")
     parser.add_argument("--only-after", action="store_true", help="do not measure the base")
     arguments = parser.parse_args()
-    scale = {} if arguments.new_token_lr_scale is None else {"new_token_lr_scale": arguments.new_token_lr_scale}
-    objective = ObjectiveConfig.model_validate({"kind": "fim", **scale})
+    given = {name: getattr(arguments, name) for name in ("new_token_lr_scale", "line_share")}
+    objective = ObjectiveConfig.model_validate(
+        {"kind": "fim", **{name: value for name, value in given.items() if value is not None}}
+    )
     documents = read_source(pin(SourceConfig(url=arguments.source)), DocumentsConfig()).documents
     heldout = [document for document in documents if draw(*document.id)[0] % 8 == 0]
     trained = [document for document in documents if draw(*document.id)[0] % 8]

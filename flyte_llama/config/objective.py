@@ -30,6 +30,10 @@ class ObjectiveConfig(StageConfig):
     psm_share: float = Field(0.5, ge=0, le=1, allow_inf_nan=False)
     """fim: share of rewritten documents in the order prefix, suffix, middle; the rest are suffix, prefix, middle."""
 
+    line_share: float = Field(0.5, ge=0, le=1, allow_inf_nan=False)
+    """fim: share of rewritten documents whose middle is one or a few whole lines; the others are cut at random
+    characters. Code Llama cut all of them at random characters."""
+
     mean_spans: float = Field(1.0, gt=0, le=100, allow_inf_nan=False)
     """causal_masked: mean of the Poisson distribution for the number of spans in a document, which is at least 1."""
 

@@ -149,6 +149,7 @@ def _layout_maker(
             infill_layout,
             rng=example.rng,
             psm_share=config.psm_share,
+            line_share=config.line_share,
             tokens=infill,
             bos_ids=tokenizer.bos_ids,
         )

@@ -5,9 +5,9 @@
 
 Two work on characters: text → layout, which `pieces` encodes.
 
-Infilling (fim) cuts a text into three at random characters and moves the middle to the end: Bavarian et al.,
-"Efficient Training of Language Models to Fill in the Middle" (arXiv 2207.14255, section 3), in the token layout of
-Code Llama (arXiv 2308.12950, section 2.3):
+Infilling (fim) cuts a text into three, at random characters or around whole lines, and moves the middle to the end:
+Bavarian et al., "Efficient Training of Language Models to Fill in the Middle" (arXiv 2207.14255, section 3), in the
+token layout of Code Llama (arXiv 2308.12950, section 2.3):
 
     PSM   BOS <PRE> prefix <SUF> suffix <MID> middle <EOT>
     SPM   BOS <PRE> <SUF> suffix <MID> prefix+middle <EOT>      (variant 2: prefix and middle encoded as one)
@@ -30,6 +30,7 @@ from __future__ import annotations
 
 import math
 import random
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -39,6 +40,9 @@ from flyte_llama.encoding.pieces import IGNORED, Layout, Part, Piece, causal_pie
 
 SENTINEL_NAME = "<mask:{}>"
 """The name of a sentinel, with a place for its number, from 0."""
+
+# A line that is not blank: its indentation, then the rest in a group. The line end is left out.
+_LINE = re.compile(r"^[^\S\n]*(\S[^\n]*?)\r?$", re.MULTILINE)
 
 
 def clm(ids: np.ndarray, *, seq_len: int) -> list[Piece]:
@@ -78,14 +82,24 @@ def mlm(
 
 
 def infill_layout(
-    text: str, rng: random.Random, *, psm_share: float, tokens: InfillIds, bos_ids: Sequence[int] = ()
+    text: str,
+    rng: random.Random,
+    *,
+    psm_share: float,
+    line_share: float = 0.0,
+    tokens: InfillIds,
+    bos_ids: Sequence[int] = (),
 ) -> Layout:
     """Cut the text at two random characters and lay it out, with probability `psm_share` as PSM and otherwise as SPM.
+
+    With probability `line_share` the middle is one or a few whole lines instead: what completions are asked for most.
 
     The layout begins with the ids `bos_ids`: BOS, if the model has one.
     """
     # Cut at characters, not tokens: at completion time the cursor may be in the middle of a token.
     begin, end = sorted((rng.randint(0, len(text)), rng.randint(0, len(text))))
+    if line_share and rng.random() < line_share:
+        begin, end = _draw_lines(text, rng) or (begin, end)
     is_psm = rng.random() < psm_share
     return layout_from_parts(text[:begin], text[begin:end], text[end:], is_psm=is_psm, tokens=tokens, bos_ids=bos_ids)
 
@@ -135,6 +149,21 @@ def draw_poisson(mean: float, rng: random.Random) -> int:
         product *= rng.random()
         count += 1
     return count
+
+
+def _draw_lines(text: str, rng: random.Random) -> tuple[int, int] | None:
+    """Draw where one or a few whole lines begin and end; None if all lines are blank.
+
+    They begin after the indentation of the first line or, with probability 1/2, one blank before, since tokenizers join
+    the last blank with the word after it. There is one line with probability 1/2, there are two with 1/4, and so on.
+    """
+    lines = list(_LINE.finditer(text))
+    if not lines:
+        return None
+    first = last = rng.randrange(len(lines))
+    while last + 1 < len(lines) and rng.random() < 0.5:
+        last += 1
+    return max(lines[first].start(), lines[first].start(1) - rng.randint(0, 1)), lines[last].end(1)
 
 
 def _split(ids: np.ndarray, seq_len: int) -> list[np.ndarray]:

@@ -6,7 +6,8 @@ grew: many tables are padded, and a new token may get one of the spare rows. Eve
 A new row starts as a random mixture of the rows of text: their mean, plus a sum of deviations from it with random
 weights. So new rows have the mean and the covariance of the rows that they join, in the input and the output embedding
 alike, and none is like another. The weights depend only on the token's name, so all processes get the same rows, and
-other tokens change nothing. The end of a middle starts as the row of the end of text, which is what it means.
+other tokens change nothing. Two of them start near what they mean: the end of a middle as the row of the end of text,
+and the mark before a middle half way to the row of a line feed, after which a text goes on at another place too.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def _start_rows(model: Any, tokenizer: DocumentTokenizer, new: Sequence[int]) ->
     weights = torch.from_numpy(
         np.stack([_random_weights(tokenizer.name_of(id_) or str(id_), len(mixed)) for id_ in new])
     )
-    end = tokenizer.infill.end if tokenizer.infill else tokenizer.eos_id
+    infill, line_feed = tokenizer.infill, int(tokenizer.encode_infix(["\n"])[0][-1])
     input_rows, output_rows = model.get_input_embeddings().weight, model.get_output_embeddings().weight
     for table in [input_rows] if output_rows is input_rows else [input_rows, output_rows]:
         with _gather(table):
@@ -74,8 +75,10 @@ def _start_rows(model: Any, tokenizer: DocumentTokenizer, new: Sequence[int]) ->
             mean = rows.mean(dim=0)
             started = mean + weights @ (rows - mean) / len(mixed) ** 0.5
             table.data[list(new)] = started.to(table.device, table.dtype)
-            if end in new:
-                table.data[end] = table.data[tokenizer.eos_id]
+            if infill and infill.end in new:
+                table.data[infill.end] = table.data[tokenizer.eos_id]
+            if infill and infill.middle in new:
+                table.data[infill.middle] = (table.data[infill.middle] + table.data[line_feed]) / 2
 
 
 def _random_weights(name: str, count: int) -> np.ndarray:

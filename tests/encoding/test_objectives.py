@@ -130,7 +130,8 @@ def test_a_rewritten_text_comes_back_character_for_character(kind: str, llama: D
     @given(text=TEXT | SOURCES, seed=st.integers(0, 2**32), is_psm=st.booleans())
     def round_trip(text: str, seed: int, is_psm: bool) -> None:
         rng = random.Random(seed)  # noqa: S311  # no secret
-        layout = infill_layout(text, rng, psm_share=float(is_psm), tokens=tokens, bos_ids=tokenizer.bos_ids)
+        shares = {"psm_share": float(is_psm), "line_share": 0.5}
+        layout = infill_layout(text, rng, **shares, tokens=tokens, bos_ids=tokenizer.bos_ids)
         (piece,) = layout_pieces([layout], tokenizer)
         assert restore_text(piece, tokenizer, is_psm=is_psm) == text
 
@@ -169,7 +170,7 @@ def test_all_tokens_are_learned_but_the_first(llama: DocumentTokenizer):
 
 def test_the_cuts_are_uniform_over_characters_and_the_shares_are_as_configured(llama: DocumentTokenizer):
     assert llama.infill
-    config = ObjectiveConfig(kind="fim", rate=0.9, psm_share=0.25)
+    config = ObjectiveConfig(kind="fim", rate=0.9, psm_share=0.25, line_share=0.0)
     texts = [KeyedText(str(n), "".join(map(chr, range(48, 58)))) for n in range(2000)]
     ids = [piece.input_ids.tolist() for (piece,) in make_pieces(texts, config, llama, seq_len=64, epoch=0)]
     rewritten = [text_ids for text_ids in ids if PRE in text_ids]
@@ -180,6 +181,25 @@ def test_the_cuts_are_uniform_over_characters_and_the_shares_are_as_configured(l
     # With two uniform cuts among 11 places, the suffix has k characters with probability (2(10 - k) + 1)/121.
     for k in range(11):
         assert suffixes.count(k) == pytest.approx(1800 * (2 * (10 - k) + 1) / 121, abs=70)
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+def test_whole_lines_begin_at_their_code_and_end_before_a_line_end(llama: DocumentTokenizer, line_end: str):
+    lines = ["def f(x):", "", "    if x:", "        return 1", "    return 2"]
+    assert llama.infill
+    cuts = Counter()
+    for seed in range(2000):
+        rng = random.Random(seed)  # noqa: S311  # no secret
+        layout = infill_layout(
+            line_end.join([*lines, ""]), rng, psm_share=1.0, line_share=1.0, tokens=llama.infill, bos_ids=[]
+        )
+        prefix, suffix, middle = (part.text for part in layout.segments if not isinstance(part, int))
+        assert prefix == "" or prefix[-1] in "\n "
+        assert middle.removeprefix(" ").startswith(tuple(line.strip() for line in lines if line))
+        assert not suffix or suffix.startswith(line_end)
+        cuts[len(middle.split(line_end))] += 1
+    # Each line but the blank one is first as often. The first is the only one in half of all cases, the last always.
+    assert cuts[1] == pytest.approx(2000 * (3 * 0.5 + 1) / 4, abs=120)
 
 
 def test_a_text_that_is_not_rewritten_is_plain_language_modelling(llama: DocumentTokenizer):

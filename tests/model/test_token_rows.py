@@ -89,6 +89,19 @@ def test_the_end_of_a_middle_starts_as_the_end_of_text(tiny_base: Path, tmp_path
         torch.testing.assert_close(table[0], table[1], rtol=0, atol=0)
 
 
+def test_the_mark_before_a_middle_starts_nearer_to_a_line_feed_than_the_other_marks(
+    tiny_base: Path, tmp_path: Path, tied: bool
+):
+    base = prepare(hub_folder(tiny_base, tmp_path / "mine", tied=tied), tmp_path / "base", objective=FIM)
+    tokenizer = DocumentTokenizer(base)
+    assert tokenizer.infill is not None
+    line_feed = int(tokenizer.encode_infix(["\n"])[0][-1])
+    ids = [line_feed, tokenizer.infill.middle, tokenizer.infill.prefix, tokenizer.infill.suffix]
+    for table in rows(load_model(base, dtype=torch.float32), ids):
+        to_line_feed = (table[1:] - table[0]).norm(dim=1)
+        assert to_line_feed[0] < 0.7 * to_line_feed[1:].min()
+
+
 def test_a_row_starts_the_same_whatever_other_tokens_are_added(tiny_base: Path, tmp_path: Path):
     model = hub_folder(tiny_base, tmp_path / "mine", spare_rows=40)
     started = []
