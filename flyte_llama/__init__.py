@@ -4,6 +4,7 @@ The line, from the YAML to the report. Each step is a folder, and imports only f
 
     redaction    the patterns of secrets and addresses, and the text that may be shown
     config       the experiment: one YAML file, checked before anything is fetched
+    settings     the environment variables that registration reads
     workspace    this machine's folders: the output of local runs, temporary ones, locks
     sources      a git repository or an installed package at one commit
     documents    files → documents: filters, licences, secrets masked
@@ -19,7 +20,7 @@ The line, from the YAML to the report. Each step is a folder, and imports only f
     tasks        the steps as Flyte tasks
     cli          the command `flyte-llama`
 
-`errors`, `progress`, `settings` and `storage` serve all of them. `preflight` checks a run before it
+`errors`, `progress` and `storage` serve all of them. `preflight` checks a run before it
 starts, and `workflows` wires the tasks together.
 """
 

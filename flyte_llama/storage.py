@@ -8,6 +8,9 @@
 
 A folder without a manifest is unfinished; a file that differs from its entry is damaged. Neither is read, and neither
 is a table of an earlier version that lacks a column. What the rows mean is up to the rooms that write them.
+
+Two folders have the same content if their manifests are the same, except for `records`: the files and facts that only
+tell how a folder was made, such as the times of a training.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ import pyarrow.parquet as pq
 from flyte_llama.errors import DataError
 
 MANIFEST = "manifest.json"
+_RECORDS = "records"
 _SELF_DIGEST = "sha256_of_the_rest"
 _CLOCK_TICK_NS = 2_000_000_000
 
@@ -39,7 +43,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def seal(folder: Path, rows: Mapping[str, int] | None = None, **facts: Any) -> None:
+def seal(folder: Path, rows: Mapping[str, int] | None = None, *, records: Sequence[str] = (), **facts: Any) -> None:
     """Write the manifest of a folder, with `facts` about the whole folder next to the list of files.
 
     Every file is synced to disk before the manifest is written. So if the machine stops at any moment, `verify` accepts
@@ -47,7 +51,11 @@ def seal(folder: Path, rows: Mapping[str, int] | None = None, **facts: Any) -> N
 
     Args:
         rows: File name → number of its rows. None seals all files in the folder and its subfolders, without row counts.
+        records: Names of files and facts that are no part of the content, see `content_digest`. `verify` checks them
+            like all others.
     """
+    if records:
+        facts[_RECORDS] = sorted(records)
     names = rows if rows is not None else dict.fromkeys(list_files(folder))
     files = {}
     for name, count in sorted(names.items()):
@@ -78,14 +86,11 @@ def verify(folder: Path, *, strict: bool = False) -> dict[str, Any]:
         DataError: names the first file that is missing or differs.
     """
     path = folder / MANIFEST
-    try:
-        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        digest, files = manifest.pop(_SELF_DIGEST, None), manifest["files"]
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise DataError(f"{path}: unreadable manifest ({error}). Write the folder again.") from None
+    manifest, digest = _parse_manifest(path)
     # Early manifests had no digest of themselves, and such folders are still in caches.
     if digest != _sha256_of(manifest) and (strict or digest is not None):
-        raise DataError(f"{path}: has changed since it was sealed, so it is damaged. Write the folder again.")
+        raise _manifest_changed(path)
+    files = manifest["files"]
     for name, sealed in files.items():
         file = folder / name
         if not file.is_file():
@@ -96,6 +101,26 @@ def verify(folder: Path, *, strict: bool = False) -> dict[str, Any]:
     if unlisted:
         raise DataError(f"{folder / unlisted[0]}: is not in the manifest. Remove it, or write the folder again.")
     return manifest
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Return the manifest of a folder, without checking the files.
+
+    Raises:
+        DataError: if it is missing, damaged, or has no digest of itself.
+    """
+    manifest, digest = _parse_manifest(folder / MANIFEST)
+    if digest != _sha256_of(manifest):
+        raise _manifest_changed(folder / MANIFEST)
+    return manifest
+
+
+def content_digest(manifest: Mapping[str, Any]) -> str:
+    """Return the sha256 of a manifest without its records: the same for all folders of the same content."""
+    records = {_RECORDS, *manifest.get(_RECORDS, ())}
+    content = {name: fact for name, fact in manifest.items() if name not in records}
+    content["files"] = {name: file for name, file in manifest["files"].items() if name not in records}
+    return _sha256_of(content)
 
 
 def is_sealed(folder: Path) -> bool:
@@ -214,6 +239,21 @@ def sync_to_disk(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _parse_manifest(path: Path) -> tuple[dict[str, Any], str | None]:
+    """Return a manifest and the digest of itself that it has."""
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        digest = manifest.pop(_SELF_DIGEST, None)
+        manifest["files"]  # without files it is no manifest
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise DataError(f"{path}: unreadable manifest ({error}). Write the folder again.") from None
+    return manifest, digest
+
+
+def _manifest_changed(path: Path) -> DataError:
+    return DataError(f"{path}: has changed since it was sealed, so it is damaged. Write the folder again.")
 
 
 def _sha256_of(content: Mapping[str, Any]) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import NamedTuple
 
 from flytekit import (
@@ -15,19 +15,24 @@ from flytekit import (
     FlyteFile,
     LaunchPlan,
     map_task,
+    task,
     workflow,
 )
+from flytekit.types.error import FlyteError
 
-from flyte_llama.config import ExperimentConfig, load_config
+from flyte_llama.config import ExperimentConfig
 from flyte_llama.errors import ConfigError
 from flyte_llama.model import PinnedModel
 from flyte_llama.progress import say
 from flyte_llama.report import EvaluationReport
+from flyte_llama.report.publish import Verdict
 from flyte_llama.tasks.cache import MadeBy
 from flyte_llama.tasks.config_option import read_config_option
 from flyte_llama.tasks.data import Corpus, build_corpus, encode, pin_model, pin_sources, prepare_base, read_source
+from flyte_llama.tasks.failure import report_run_failure
+from flyte_llama.tasks.notifications import NOTIFICATIONS
 from flyte_llama.tasks.reporting import publish, report
-from flyte_llama.tasks.resources import SETTINGS
+from flyte_llama.tasks.resources import READER, SETTINGS
 from flyte_llama.tasks.run import RunParts, start_run
 from flyte_llama.tasks.scoring import (
     build_suite,
@@ -38,6 +43,7 @@ from flyte_llama.tasks.scoring import (
     pin_published,
     prepare_published,
 )
+from flyte_llama.tasks.shipped import WEEKLY_REFRESH, load_usable, shipped_configs
 from flyte_llama.tasks.training import fine_tune, fine_tune_on_nodes
 from flyte_llama.tasks.tuning import (
     batch_sizes,
@@ -56,6 +62,7 @@ class TrainingResult(NamedTuple):
     page: FlyteFile
     card: FlyteFile
     dataset_card: FlyteFile
+    verdict: Verdict
     published: str
 
 
@@ -64,6 +71,7 @@ class PreparedRun(NamedTuple):
 
     parts: RunParts
     model: PinnedModel
+    documents: list[FlyteDirectory]
     corpus: Corpus
     base: FlyteDirectory
     rows: FlyteDirectory
@@ -105,7 +113,7 @@ def prepare(config: ExperimentConfig, *, validate: bool = False) -> PreparedRun:
         global_batch_size=parts.global_batch_size,
         generation=generation,
     )
-    return PreparedRun(parts, model, corpus, base, rows)
+    return PreparedRun(parts, model, documents, corpus, base, rows)
 
 
 def score_models(
@@ -115,8 +123,8 @@ def score_models(
     parts: RunParts,
     *,
     made_by: MadeBy = "data",
-) -> list[FlyteDirectory]:
-    """Add the nodes that measure a model (or none) on every shard of the suite and join the results."""
+) -> tuple[list[FlyteDirectory], list[FlyteDirectory]]:
+    """Add the nodes that measure a model (or none) on every shard of the suite, and the node that joins them."""
     pairs = pair(models=models, shards=suite)
     on_a_shard = functools.partial(
         evaluate,
@@ -127,18 +135,33 @@ def score_models(
         generation=parts.scoring_generation,
     )
     measured = map_task(on_a_shard)(model=pairs.models, shard=pairs.shards)
-    joined: list[FlyteDirectory] = join_shards(parts=measured, items=items, generation=parts.scoring_generation)
-    return joined
+    return measured, join_shards(parts=measured, items=items, generation=parts.scoring_generation)
 
 
-@workflow
+# The failure node must have the inputs of its workflow. It finds the failed step among the nodes of that workflow.
+@task(**READER, retries=1, enable_deck=True, deck_fields=())
+def report_failure(config: ExperimentConfig, err: FlyteError | None = None) -> str:
+    """What failed, why, and what to do, in the log, in a deck and as output."""
+    is_tuning = os.environ.get("FLYTE_INTERNAL_EXECUTION_WORKFLOW", "").endswith("tune_batch_size")
+    return report_run_failure(err, tune_batch_size if is_tuning else train_flyte_llama)
+
+
+@task(**READER, retries=1, enable_deck=True, deck_fields=())
+def report_sweep_failure(
+    config: ExperimentConfig, learning_rates: list[float], ranks: list[int], err: FlyteError | None = None
+) -> str:
+    """`report_failure` of a sweep."""
+    return report_run_failure(err, sweep)
+
+
+@workflow(on_failure=report_failure)
 def train_flyte_llama(config: ExperimentConfig) -> TrainingResult:
     """Fine-tune a code model on some repositories, and measure on others how much it improved.
 
     Everything after the two pins is cached by content, so a run on unchanged sources takes seconds.
     """
     # sources → corpus → packed rows, and the suite to measure on
-    parts, model, corpus, base, rows = prepare(config)
+    parts, model, documents, corpus, base, rows = prepare(config)
     items = mine_flyte_eval(
         heldout=corpus.heldout,
         flyte_eval=parts.flyte_eval,
@@ -159,8 +182,9 @@ def train_flyte_llama(config: ExperimentConfig) -> TrainingResult:
     # measure the published model, if there is one, and the base
     published = pin_published(evaluation=parts.evaluation)
     prepare_one = functools.partial(prepare_published, window=parts.window, generation=parts.data_generation)
-    published_scores = score_models(map_task(prepare_one)(pinned=published), suite, items, parts)
-    base_scores = score_models([base], suite, items, parts)
+    prepared = map_task(prepare_one)(pinned=published)
+    published_parts, published_scores = score_models(prepared, suite, items, parts)
+    base_parts, base_scores = score_models([base], suite, items, parts)
 
     # fine-tune, and measure the result
     train = fine_tune if SETTINGS.nodes == 1 else fine_tune_on_nodes
@@ -171,7 +195,7 @@ def train_flyte_llama(config: ExperimentConfig) -> TrainingResult:
         training=parts.training,
         generation=parts.training_generation,
     )
-    tuned_scores = score_models([tuned.model], suite, items, parts, made_by="training")
+    tuned_parts, tuned_scores = score_models([tuned.model], suite, items, parts, made_by="training")
 
     # report, and publish if the model is better
     reported = report(
@@ -185,78 +209,86 @@ def train_flyte_llama(config: ExperimentConfig) -> TrainingResult:
         training=tuned.summary,
         model=tuned.model,
         heldout=corpus.heldout,
+        results=[
+            *(documents, suite, prepared, published_parts, published_scores),
+            *(base_parts, base_scores, tuned_parts, tuned_scores),
+            [corpus.train, corpus.heldout, base, rows, items, tuned.model],
+        ],
+        started=parts.started,
     )
-    url = publish(model=tuned.model, report=reported.report, publish=parts.publish, evaluation=parts.evaluation)
-    return TrainingResult(tuned.model, reported.report, reported.page, reported.card, reported.dataset_card, url)
+    gate = publish(model=tuned.model, report=reported.report, publish=parts.publish, evaluation=parts.evaluation)
+    return TrainingResult(
+        tuned.model,
+        reported.report,
+        reported.page,
+        reported.card,
+        reported.dataset_card,
+        verdict=gate.verdict,
+        published=gate.url,
+    )
 
 
-@workflow
+@workflow(on_failure=report_failure)
 def tune_batch_size(config: ExperimentConfig) -> BatchTrial:
     """The fastest `training.micro_batch_size` that fits the GPUs. Tries each size that the plan does not rule out."""
-    parts, _, _, base, rows = prepare(config)
+    parts, _, _, _, base, rows = prepare(config)
     candidates = batch_sizes(training=parts.training, base=base)
     trial = functools.partial(try_batch_size, base=base, rows=rows)
-    return choose_batch_size(trials=map_task(trial, concurrency=1)(training=candidates))
+    return choose_batch_size(trials=map_task(trial, concurrency=SETTINGS.trial_concurrency)(training=candidates))
 
 
-@workflow
+@workflow(on_failure=report_sweep_failure)
 def sweep(config: ExperimentConfig, learning_rates: list[float], ranks: list[int]) -> list[SweepTrial]:
     """Train one run for each pair of learning rate and rank, and return them by validation loss, lowest first.
 
     The validation part is split off the train repositories, 5 % of their files unless the configuration says more or
     less. So the held-out repositories choose nothing.
     """
-    parts, _, _, base, rows = prepare(config, validate=True)
+    parts, _, _, _, base, rows = prepare(config, validate=True)
     points = sweep_configs(training=parts.training, learning_rates=learning_rates, ranks=ranks)
     trial = functools.partial(try_point, base=base, rows=rows)
-    return choose_point(trials=map_task(trial)(training=points))
+    return choose_point(trials=map_task(trial, concurrency=SETTINGS.trial_concurrency)(training=points))
 
 
-def shipped_configs() -> dict[str, Path]:
-    """Name → file of the configurations in the installed package or, in a checkout, in configs/."""
-    package = Path(__file__).resolve().parent
-    folder = package / "configs" if (package / "configs").is_dir() else package.parent / "configs"
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+def make_weekly_refresh(configs: Mapping[str, ExperimentConfig]) -> LaunchPlan | None:
+    """Return the scheduled launch plan; None, and a line on standard error, without its configuration.
 
-
-def load_usable(files: Mapping[str, Path]) -> dict[str, ExperimentConfig]:
-    """Name → configuration of each file. One that cannot be used is named on standard error, and left out."""
-    configs = {}
-    for name, path in files.items():
-        try:
-            if name == WEEKLY_REFRESH or name.startswith("workflows."):
-                raise ConfigError(f"{path}: another launch plan is called flyte_llama.{name}. Rename the file.")
-            configs[name] = load_config(path)
-        except ConfigError as error:
-            num_more = len(error.problems) - 1
-            reason = f"{path}: {error.problems[0]}" if error.problems else error.message
-            more = f" ({num_more} more problem{'s' if num_more > 1 else ''})" if num_more > 0 else ""
-            say(f"no launch plan flyte_llama.{name}: {reason}{more}")
-    return configs
-
-
-def make_weekly_refresh(config: ExperimentConfig | None) -> LaunchPlan | None:
-    """Return the scheduled launch plan; None, and a line on standard error, without its configuration."""
+    Raises:
+        ConfigError: if the settings name a configuration that is not there, or activate a plan that cannot be made.
+    """
+    name = SETTINGS.refresh_config
+    config = configs.get(name)
     if config is None:
-        say(f"no launch plan flyte_llama.{WEEKLY_REFRESH}: it uses configs/{REFRESHED}.yaml, which cannot be used.")
+        reason = f"configs/{name}.yaml does not exist or cannot be used"
+        if SETTINGS.activate_schedule or "refresh_config" in SETTINGS.model_fields_set:
+            usable = ", ".join(configs) or "none"
+            raise ConfigError(f"FLYTE_LLAMA_REFRESH_CONFIG = {name!r}: {reason}. Usable ones: {usable}.")
+        say(f"no launch plan flyte_llama.{WEEKLY_REFRESH}: {reason}.")
         return None
+    if SETTINGS.activate_schedule and config.publish.repository is None:
+        say(f"flyte_llama.{WEEKLY_REFRESH} publishes nothing: configs/{name}.yaml has no publish.repository.")
     return LaunchPlan.get_or_create(
         train_flyte_llama,
         name=f"flyte_llama.{WEEKLY_REFRESH}",
         default_inputs={"config": config},
         schedule=CronSchedule(schedule=SETTINGS.schedule),
+        notifications=NOTIFICATIONS,
         # A run may take longer than a week; the next scheduled run is then skipped.
         concurrency=ConcurrencyPolicy(max_concurrency=1, behavior=ConcurrencyLimitBehavior.SKIP),
         auto_activate=SETTINGS.activate_schedule,
     )
 
 
-WEEKLY_REFRESH, REFRESHED = "weekly_refresh", "code_llama_7b_lora"
 read_config_option()
 SHIPPED = load_usable(shipped_configs())
 
 launch_plans = {
-    name: LaunchPlan.get_or_create(train_flyte_llama, name=f"flyte_llama.{name}", default_inputs={"config": config})
+    name: LaunchPlan.get_or_create(
+        train_flyte_llama,
+        name=f"flyte_llama.{name}",
+        default_inputs={"config": config},
+        notifications=NOTIFICATIONS,
+    )
     for name, config in SHIPPED.items()
 }
-weekly_refresh = make_weekly_refresh(SHIPPED.get(REFRESHED))
+weekly_refresh = make_weekly_refresh(SHIPPED)

@@ -76,7 +76,9 @@ def workflow_inputs() -> dict[str, set[str]]:
     tree = ast.parse((ROOT / WORKFLOWS).read_text(encoding="utf-8"))
     functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
     decorated = [
-        node for node in functions if any(ast.unparse(decorator) == "workflow" for decorator in node.decorator_list)
+        node
+        for node in functions
+        if any(ast.unparse(decorator).split("(")[0] == "workflow" for decorator in node.decorator_list)
     ]
     return {node.name: {argument.arg for argument in node.args.args} for node in decorated}
 

@@ -14,7 +14,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flyte_llama.errors import DataError
-from flyte_llama.storage import read_table, seal, sha256_folder, verify, write_table, write_unsealed_table
+from flyte_llama.storage import (
+    content_digest,
+    read_manifest,
+    read_table,
+    seal,
+    sha256_folder,
+    verify,
+    write_table,
+    write_unsealed_table,
+)
 
 
 @dataclass(frozen=True)
@@ -96,6 +105,40 @@ def test_the_hash_of_a_folder_depends_on_contents_and_file_names_but_not_on_its_
         (tmp_path / name).mkdir()
         (tmp_path / name / ("b" if name == "three" else "a")).write_text("x")
     assert sha256_folder(tmp_path / "one") == sha256_folder(tmp_path / "two") != sha256_folder(tmp_path / "three")
+
+
+def sealed_with(folder: Path, *, weights: str = "w", log: str = "l", **facts: object) -> dict[str, object]:
+    """The manifest of a folder of two files and these facts, where the log and `seconds` are records."""
+    folder.mkdir()
+    (folder / "weights").write_text(weights)
+    (folder / "log").write_text(log)
+    seal(folder, records=["log", "seconds"], **facts)
+    return read_manifest(folder)
+
+
+def test_records_are_no_part_of_the_content_and_all_else_is(tmp_path: Path):
+    content = content_digest(sealed_with(tmp_path / "a", kind=1, seconds=1))
+    assert content_digest(sealed_with(tmp_path / "b", kind=1, seconds=2, log="other")) == content
+    others = {"weights": {"weights": "x"}, "fact": {"kind": 2}}
+    for name, changes in others.items():
+        assert content_digest(sealed_with(tmp_path / name, **{"kind": 1, "seconds": 1, **changes})) != content
+
+
+@pytest.mark.parametrize("name", ["log", "manifest.json"])
+def test_a_damaged_record_is_damage(tmp_path: Path, name: str):
+    sealed_with(tmp_path / "a", seconds=1)
+    file = tmp_path / "a" / name
+    file.write_text(file.read_text().replace("l", "1"))
+    with pytest.raises(DataError, match=name):
+        verify(tmp_path / "a", strict=True)
+
+
+def test_a_manifest_that_was_changed_has_no_content(tmp_path: Path):
+    sealed_with(tmp_path / "a", seconds=1)
+    manifest = tmp_path / "a/manifest.json"
+    manifest.write_text(manifest.read_text().replace('"seconds": 1', '"seconds": 2'))
+    with pytest.raises(DataError, match="has changed since it was sealed"):
+        read_manifest(tmp_path / "a")
 
 
 @pytest.mark.parametrize("rows", [ROWS, []])

@@ -201,7 +201,7 @@ _MACHINE = (
     _field("kernels without a GPU", 46, "training.liger", True),
     _field("attention without a GPU", 46, "training.attention", "flex_attention"),
     _field("tracker that is not installed", 46, "training.report_to", ["mlflow"], named="mlflow"),
-    Input("unknown accelerator", (46,), "H1000", variables={"FLYTE_LLAMA_GPU": "H1000"}),
+    Input("TPU as accelerator", (46,), "V5E", variables={"FLYTE_LLAMA_GPU": "V5E"}),
     Input("setting in lower case", (33,), "did you mean", variables={"FLYTE_LLAMA_gpu_count": "1"}),
 )
 _PUBLISHING = (

@@ -26,7 +26,7 @@ from flyte_llama.preflight import preflight_problems, remote_problems
 from flyte_llama.progress import escape_unknown_characters, exit_on_interrupt
 from flyte_llama.redaction import escape_invisible, mask_secrets
 from flyte_llama.report import report_table
-from flyte_llama.settings import read_settings
+from flyte_llama.settings import read_settings, settings_digest, settings_text
 from flyte_llama.workspace import lock_folder, remove_items, remove_stale_folders, stored_items
 
 
@@ -103,6 +103,14 @@ def print_plan(
         print_text(plan_text(result, config))
     if not result.fits:
         context.exit(2)
+
+
+@main.command("settings")
+@click.option("--version", help="Print the version to register: this one and a digest of the settings.")
+def print_settings(version: str | None) -> None:
+    """Print the settings that a registration would send, from FLYTE_LLAMA_… variables; exit code 2 if one is wrong."""
+    settings = read_settings()
+    print_text(settings_text(settings) if version is None else f"{version}-{settings_digest(settings)}")
 
 
 @main.command("evaluate")

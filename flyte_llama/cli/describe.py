@@ -54,7 +54,7 @@ def _at_once_text(training: TrainingConfig) -> str:
 
 def _objective_text(objective: ObjectiveConfig) -> str:
     details = {
-        "fim": f" (rate {objective.rate:g}, prefix first {objective.psm_share:g}, whole lines {objective.line_share:g})",
+        "fim": f" (rate {objective.rate:g}, prefix first {objective.psm_share:g}, lines {objective.line_share:g})",
         "causal_masked": f" ({objective.mean_spans:g} spans on average, at most {objective.max_spans})",
         "mlm": f" ({objective.mask_share:.0%} masked; makes an encoder)",
     }

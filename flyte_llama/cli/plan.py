@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,7 +10,6 @@ import pyarrow as pa
 
 from flyte_llama.config import ExperimentConfig, ResolvedTraining, batch_problems
 from flyte_llama.encoding import TABLE
-from flyte_llama.errors import ConfigError
 from flyte_llama.plan import (
     ACCELERATORS,
     Cluster,
@@ -20,14 +18,16 @@ from flyte_llama.plan import (
     TokenCount,
     choose_settings,
     corpus_flops,
+    known_gpu,
     make_plan,
     model_shape,
 )
-from flyte_llama.progress import bytes_text
-from flyte_llama.settings import read_settings
+from flyte_llama.progress import bytes_text, say
+from flyte_llama.settings import parse_bytes, read_settings
 from flyte_llama.storage import verify
 
-_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
+ASSUMED_GPU = "A100_80GB"
+"""The GPU to plan for if the settings name none, or one without known figures."""
 
 
 def make_plan_from_settings(
@@ -42,22 +42,27 @@ def make_plan_from_settings(
 ) -> Plan:
     """Return the plan of a run; an argument left None comes from the environment's settings.
 
+    A GPU without known figures is planned as `ASSUMED_GPU`, with a line on standard error.
+
     Raises:
-        ConfigError: if the settings name a GPU without known figures, or an invalid amount of bytes.
+        ConfigError: if a setting is invalid.
         DataError: if the rows are damaged.
         ModelError: if the model's config.json cannot be read, or its architecture cannot be planned for.
     """
     settings = read_settings()
-    name = gpu or settings.gpu
-    if name not in ACCELERATORS:
-        raise ConfigError(f"FLYTE_LLAMA_GPU = {name}: has no known figures. Use one of {', '.join(ACCELERATORS)}.")
+    card = known_gpu(gpu or settings.gpu)
+    if card is None:
+        say(
+            f"FLYTE_LLAMA_GPU = {settings.gpu}: no figures are known, so memory, time and cost are those of an "
+            f"{ASSUMED_GPU}. --gpu plans for another: {', '.join(ACCELERATORS)}."
+        )
     cluster = Cluster(
-        gpu=name,
+        gpu=card.name if card else ASSUMED_GPU,
         gpus_a_node=gpus or settings.gpu_count,
         nodes=nodes or settings.nodes,
         # The registered memory of a pod is for the registered number of GPUs; for another number it is unknown.
-        host_bytes=_parse_bytes("GPU_MEMORY", settings.gpu_memory) if gpus in (None, settings.gpu_count) else None,
-        storage_bytes=_parse_bytes("GPU_STORAGE", settings.gpu_storage),
+        host_bytes=parse_bytes(settings.gpu_memory) if gpus in (None, settings.gpu_count) else None,
+        storage_bytes=parse_bytes(settings.gpu_storage),
         dollars_an_hour=price,
     )
     shape = model_shape(config.model)
@@ -116,14 +121,6 @@ def plan_text(plan: Plan, config: ExperimentConfig) -> str:
         return "\n".join([*lines, "fits"])
     count = f"{len(plan.problems)} problem{'s' if len(plan.problems) > 1 else ''}:"
     return "\n  - ".join(["\n".join([*lines, count]), *plan.problems])
-
-
-def _parse_bytes(name: str, text: str) -> int:
-    """The number of bytes in a Kubernetes quantity, such as 400Gi."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)(\w*)", text)
-    if not match or match[2] not in _UNITS:
-        raise ConfigError(f"FLYTE_LLAMA_{name} = {text!r}: is not an amount of bytes. Write it like 400Gi.")
-    return int(float(match[1]) * _UNITS[match[2]])
 
 
 def _token_count(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pydantic import (
     BaseModel,
@@ -57,9 +57,7 @@ class ExperimentConfig(StageConfig):
 
     @model_validator(mode="wrap")
     @classmethod
-    def _all_problems_at_once(
-        cls, data: Any, handler: ModelWrapValidatorHandler[ExperimentConfig], info: ValidationInfo
-    ) -> ExperimentConfig:
+    def _all_problems_at_once(cls, data: Any, handler: ModelWrapValidatorHandler[Self], info: ValidationInfo) -> Self:
         file: ConfigFile | None = (info.context or {}).get("file")
         config, problems = None, []
         try:

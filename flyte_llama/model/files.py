@@ -26,7 +26,7 @@ from flyte_llama.errors import DataError, ModelError, hub_error
 from flyte_llama.model.weights import INDEX, WEIGHTS, listed_parts
 from flyte_llama.progress import say_once
 from flyte_llama.sources.entry import git_blob_id
-from flyte_llama.storage import MANIFEST, is_sealed, sha256_file, sha256_folder, verify
+from flyte_llama.storage import content_digest, is_sealed, sha256_file, sha256_folder, verify
 
 ADAPTER_FOLDER = "adapter"
 """Subfolder with the adapter: in a prepared base the one to continue, in a fine-tuned folder the trained one."""
@@ -65,7 +65,7 @@ def find_folder(path: str | Path, *, name: str) -> Path:
 
 
 def verify_sealed(folder: Path) -> str | None:
-    """Check a folder against its manifest, if it has one, and return the digest of the manifest.
+    """Check a folder against its manifest, if it has one, and return the digest of the content that it lists.
 
     None without a manifest of this package: the folder comes from elsewhere. The manifest of the folder above lists an
     adapter, and the model that it was merged into.
@@ -76,8 +76,7 @@ def verify_sealed(folder: Path) -> str | None:
     root = folder.parent if folder.name == ADAPTER_FOLDER and not is_sealed(folder) else folder
     if not is_sealed(root):
         return None
-    verify(root, strict=True)
-    return PREFIX + sha256_file(root / MANIFEST)
+    return PREFIX + content_digest(verify(root, strict=True))
 
 
 def verify_pinned(folder: Path, digest: str, *, key: str = "model.name") -> None:
@@ -96,7 +95,7 @@ def verify_pinned(folder: Path, digest: str, *, key: str = "model.name") -> None
 
 
 def folder_digest(folder: Path) -> str:
-    """Return what a local folder is pinned by: the digest of its manifest, or of all its files if it has none.
+    """Return what a local folder is pinned by: the digest of the content in its manifest, or of all files without one.
 
     Raises:
         DataError: if it has a manifest that it does not match.

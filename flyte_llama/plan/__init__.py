@@ -11,7 +11,7 @@ Arithmetic on numbers: no GPU, no weights, no torch.
 """
 
 from flyte_llama.plan.choice import Choice, Devices, choose_settings
-from flyte_llama.plan.flops import ACCELERATORS, Accelerator, Flops, Throughput, recognise
+from flyte_llama.plan.flops import ACCELERATORS, Accelerator, Flops, Throughput, known_gpu, recognise
 from flyte_llama.plan.plan import Cluster, Plan, TokenCount, corpus_flops, make_plan
 from flyte_llama.plan.problems import refuse_if_too_large
 from flyte_llama.plan.shape import ModelShape, base_shape, model_shape
@@ -30,6 +30,7 @@ __all__ = [
     "base_shape",
     "choose_settings",
     "corpus_flops",
+    "known_gpu",
     "make_plan",
     "model_shape",
     "recognise",

@@ -72,7 +72,7 @@ class Accelerator:
     """One type of GPU."""
 
     name: str
-    """The name in flytekit.extras.accelerators and in FLYTE_LLAMA_GPU."""
+    """The name in flytekit.extras.accelerators, which FLYTE_LLAMA_GPU may give."""
 
     bf16_flops: float | None
     """Peak FLOP/s in bf16, dense; None if the GPU has no bf16."""
@@ -168,6 +168,20 @@ def num_adapter_weights(shape: ModelShape, training: TrainingConfig) -> int:
     if training.method == "full":
         return 0
     return shape.num_adapter_parameters(training.lora.target_modules, training.lora.rank)
+
+
+def known_gpu(name: str) -> Accelerator | None:
+    """The GPU of a name in FLYTE_LLAMA_GPU: a key of `ACCELERATORS`, or a node label's value that holds such a name.
+
+    nvidia-h100-80gb and NVIDIA-H100-80GB-HBM3 are an H100. None for any other card, and for a part of a card (MIG).
+    """
+    if name in ACCELERATORS:
+        return ACCELERATORS[name]
+    words = re.split(r"[^a-z0-9]+", name.lower())
+    key = next((word.upper() for word in words if word.upper() in ACCELERATORS), None)
+    if key is None or "mig" in words:
+        return None
+    return ACCELERATORS["A100_80GB" if key == "A100" and "80gb" in words else key]
 
 
 def recognise(device_name: str) -> Accelerator | None:

@@ -14,12 +14,13 @@ model is published.
 from flyte_llama.report.dataset import dataset_page
 from flyte_llama.report.files import collect_versions, write_files
 from flyte_llama.report.pages import batch_table, sweep_table, training_page, trials_page
-from flyte_llama.report.report import EvaluationReport, MeasuredModel, make_report
+from flyte_llama.report.report import EvaluationReport, MeasuredModel, Unchanged, make_report
 from flyte_llama.report.tables import report_table
 
 __all__ = [
     "EvaluationReport",
     "MeasuredModel",
+    "Unchanged",
     "batch_table",
     "collect_versions",
     "dataset_page",

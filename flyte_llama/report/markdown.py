@@ -13,7 +13,13 @@ import yaml
 from flyte_llama.corpus import CorpusCard
 from flyte_llama.report.quotation import quote_code, quote_name, quote_text
 from flyte_llama.report.report import EvaluationReport
-from flyte_llama.report.sentences import forgetting_sentence, memorisation_sentence, overall_sentence, verdict_sentences
+from flyte_llama.report.sentences import (
+    forgetting_sentence,
+    memorisation_sentence,
+    overall_sentence,
+    unchanged_sentences,
+    verdict_sentences,
+)
 from flyte_llama.report.tables import Table, accuracy_table, line_tables, output_tables, overall_table
 
 CHANGES_NOTE = (
@@ -35,6 +41,7 @@ def report_markdown(report: EvaluationReport) -> str:
     parts = [
         "# Evaluation",
         markdown_head(report),
+        *map(quote_text, unchanged_sentences(report)),
         "## Held-out text in detail",
         CHANGES_NOTE,
         markdown_lines(report),

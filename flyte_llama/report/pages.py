@@ -37,6 +37,7 @@ def report_page(report: EvaluationReport) -> str:
         report=report,
         headline=sentences.overall_sentence(report),
         verdicts=sentences.verdict_sentences(report),
+        unchanged=sentences.unchanged_sentences(report),
         forgetting=sentences.forgetting_sentence(report),
         memorisation=sentences.memorisation_sentence(report),
         protocol=protocol_text(report),

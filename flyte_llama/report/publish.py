@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
-from flyte_llama.config import MIN_REPOSITORIES, PublishConfig
+from flyte_llama.config import MIN_REPOSITORIES, Frozen, PublishConfig
 from flyte_llama.errors import PublishError
 from flyte_llama.evaluation import MIN_DOCUMENTS, PERPLEXITY, Change
 from flyte_llama.model import ADAPTER_FOLDER, verify_sealed
@@ -39,23 +39,59 @@ _PUBLISHED_NAMES = {"tokenizer.model", f"{ADAPTER_FOLDER}/tokenizer.model", f"{A
 _PUBLISHED_FOLDERS = {"", ADAPTER_FOLDER}
 
 
-def passes_gate(report: EvaluationReport, config: PublishConfig, *, published: str | None) -> bool:
-    """Whether the configuration asks to publish the model and its report allows it; prints each reason if not.
+class Verdict(Frozen):
+    """What the gate says about a model, and the figures that decide it."""
+
+    passed: bool
+    reasons: list[str]
+    """Why the model must not be published; empty if it passed."""
+
+    change: Change | None
+    """Fine-tuned minus base, in bits per byte of the held-out text."""
+
+    change_from_published: Change | None
+    """The same against the published model; None if none was measured."""
+
+    general_change: Change | None
+    """Fine-tuned minus base on general code; None if none was measured."""
+
+
+def judge(report: EvaluationReport, config: PublishConfig, *, published: str | None) -> Verdict:
+    """Whether a report allows to publish its model, also if the configuration names no repository.
 
     An encoder is never published: anyone who loads it would expect a model that continues text.
 
     Args:
-        published: `evaluation.published`: the model that is published already, `none`, or None if that is not said.
+        published: `evaluation.published`: the model that is published already, `none`, or None if that is not said,
+            which is allowed without a repository.
+    """
+    reasons = _refusals(report, config)
+    unsaid = published is None and config.repository is not None
+    is_published = published is not None and published.lower() != "none"
+    if unsaid or (is_published and report.change_from_published is None):
+        name = "the model that is published already" if published is None else published
+        reasons.append(f"it was not compared with {name}. Set evaluation.published, and start the same command again")
+    return Verdict(
+        passed=not reasons,
+        reasons=reasons,
+        change=report.change,
+        change_from_published=report.change_from_published,
+        general_change=report.general_change,
+    )
+
+
+def passes_gate(report: EvaluationReport, config: PublishConfig, *, published: str | None) -> bool:
+    """Whether the configuration asks to publish the model and its report allows it; prints each reason if not.
+
+    Args:
+        published: As for `judge`.
     """
     if config.repository is None:
         return False
-    reasons = _refusals(report, config)
-    if published is None or (published.lower() != "none" and report.change_from_published is None):
-        name = "the model that is published already" if published is None else published
-        reasons.append(f"it was not compared with {name}. Set evaluation.published, and start the same command again")
-    for reason in reasons:
+    verdict = judge(report, config, published=published)
+    for reason in verdict.reasons:
         say(f"not published to {config.repository}: {reason}")
-    return not reasons
+    return verdict.passed
 
 
 def publish_model(folder: Path, report: EvaluationReport, repository: str, *, private: bool, token: str | None) -> str:

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -93,6 +94,16 @@ class ReportedModel(Frozen):
     """The token that precedes a document's first token: `bos`, or `eos` if the tokenizer has no bos."""
 
 
+class Unchanged(Frozen):
+    """A run that made nothing: every result came from the cache."""
+
+    since: datetime
+    """When the newest of the results was made."""
+
+    num_results: int
+    """Folders that cached tasks returned: documents, corpus, rows, model, scores and so on."""
+
+
 class EvaluationReport(Frozen):
     """All figures of an evaluation, the samples, and the corpus and training run they belong to."""
 
@@ -126,6 +137,8 @@ class EvaluationReport(Frozen):
     samples: list[Sample]
     corpus: CorpusCard | None
     training: TrainingSummary | None
+    unchanged: Unchanged | None = None
+    """None if the run made some of its results, or that is not known."""
 
     @property
     def overall(self) -> Line:

@@ -6,6 +6,7 @@ Plain text: the page and Markdown escape it, each in its way.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC
 
 from flyte_llama.evaluation import MIN_DOCUMENTS, Change, ComparableText, Interval
 from flyte_llama.inference import PSM, SPM
@@ -64,6 +65,15 @@ def infilling_sentences(report: EvaluationReport) -> list[str]:
         f"{' and '.join(counts)}; the others ran on until they were cut off. Train it longer to infill, raise "
         "training.learning_rate or objective.new_token_lr_scale, or use a base that has infill tokens."
     ]
+
+
+def unchanged_sentences(report: EvaluationReport) -> list[str]:
+    """Return a sentence if the run made nothing new; none if it did, or if that is not known."""
+    if report.unchanged is None:
+        return []
+    since = report.unchanged.since.astimezone(UTC)
+    results = count_text(report.unchanged.num_results, "result")
+    return [f"Nothing moved since {since:%Y-%m-%d %H:%M} UTC: all {results} came from the cache."]
 
 
 def forgetting_sentence(report: EvaluationReport) -> str:

@@ -20,6 +20,7 @@ from flyte_llama.report.sentences import (
     interval_text,
     memorisation_sentence,
     overall_sentence,
+    unchanged_sentences,
     verdict_sentences,
 )
 from flyte_llama.report.writing import FlyteEvalSummary, GroupResult, level_sort_key
@@ -54,6 +55,7 @@ def report_table(report: EvaluationReport) -> str:
     sentences = [
         overall_sentence(report),
         *verdict_sentences(report),
+        *unchanged_sentences(report),
         *_other_sentences(report),
         *_output_sentences(report),
     ]

@@ -2,7 +2,12 @@
 
 A local run keeps its cache in its output folder, so two checkouts never share one, and a checkout that was moved keeps
 its results: folders are stored by their names. Each entry is a file with its sha256. Before flytekit gets an entry,
-every folder in it must exist in this output folder and have the content hash that the entry gives.
+every folder in it must exist in this output folder, be as it was sealed, and have the entry's content hash.
+
+The key of a result is made from content hashes, here and on a cluster. Flyte's backend does not write the bytes of a
+configuration in the same way twice: the console sends it in another form, and a part that the backend takes out of it
+has its fields in any order. So `start_run` takes it apart, every part is a `Hashed` output, and no cached task gets an
+attribute of an output.
 
 On a cluster Flyte's catalog decides, and cannot look into the bucket. So the steps that make folders have a generation
 as input. A pod that finds a folder gone or damaged notes it in FLYTE_LLAMA_CACHE, and the next run, which reads the
@@ -13,26 +18,39 @@ the content hashes of their inputs as before.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, TypeVar
 
 import flytekit
 from flyteidl.core import literals_pb2
+from flytekit import HashMethod
 from flytekit.core import local_cache
 from flytekit.core.local_cache import LocalTaskCache
 from flytekit.exceptions.base import FlyteException
 from flytekit.models.literals import LiteralMap
 from google.protobuf.message import DecodeError
+from pydantic import BaseModel
 
 from flyte_llama.errors import DataError
 from flyte_llama.progress import say
-from flyte_llama.storage import sha256_folder
+from flyte_llama.storage import content_digest, verify
 from flyte_llama.tasks.resources import SETTINGS
 from flyte_llama.workspace import record_unfinished, set_aside
 
 MadeBy = Literal["data", "training", "scoring"]
 """The steps whose generation is renewed together: up to packed rows and suite; fine-tuning; measuring."""
+
+
+def settings_hash(settings: BaseModel) -> str:
+    """The sha256 of a model's values. The order of fields and keys does not matter, nor the form that they came in."""
+    return hashlib.sha256(json.dumps(settings.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+
+
+Settings = TypeVar("Settings", bound=BaseModel)
+Hashed = Annotated[Settings, HashMethod(settings_hash)]
+"""The output type of a task that hands a configuration, or a pinned source or model, to cached tasks."""
 
 # Stands for the data folder in stored entries.
 _DATA = "data:"
@@ -47,6 +65,8 @@ class OutputCache:
         self._entries = output / "cache" / "flyte"
         self.used: set[str] = set()
         """Names of the data folders that this process took from the cache or stored there."""
+        self.made: set[str] = set()
+        """Names of the data folders that steps of this process returned, so they did not come from the cache."""
         self.run_name = ""
         """Name of the run in this process; its data folders are recorded as those of an unfinished run."""
 
@@ -86,6 +106,7 @@ class OutputCache:
         """Store the result of a task, whole or not at all."""
         result = value.to_flyte_idl()
         self._note_used(result)
+        self.made |= _folder_names(result)
         for folder in _folders(result):
             path = Path(folder.scalar.blob.uri)
             if path.parent == self._data:
@@ -105,12 +126,15 @@ class OutputCache:
         """Why a folder cannot be used, or nothing. A damaged one is set aside."""
         if path.parent != self._data or not path.is_dir():
             return "no longer exists"
-        if sha256_folder(path) == content_hash:
-            return ""
+        try:
+            if content_digest(verify(path, strict=True)) == content_hash:
+                return ""
+        except (DataError, OSError):
+            pass
         return f"is damaged and set aside as {set_aside(path).name}"
 
     def _note_used(self, result: literals_pb2.LiteralMap) -> None:
-        self.used |= {Path(folder.scalar.blob.uri).name for folder in _folders(result)}
+        self.used |= _folder_names(result)
         if self.run_name:
             record_unfinished(self._output, self.run_name, self.used)
 
@@ -157,6 +181,10 @@ def note_damage(uri: str, made_by: MadeBy) -> str:
 
 def _notes(made_by: MadeBy) -> str:
     return f"{str(SETTINGS.cache).rstrip('/')}/damaged/{made_by}"
+
+
+def _folder_names(result: literals_pb2.LiteralMap) -> set[str]:
+    return {Path(folder.scalar.blob.uri).name for folder in _folders(result)}
 
 
 def _folders(result: literals_pb2.LiteralMap) -> Iterator[literals_pb2.Literal]:

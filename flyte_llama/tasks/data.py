@@ -30,8 +30,9 @@ from flyte_llama.model import pin_model as pin_one_model
 from flyte_llama.model import prepare_base as prepare
 from flyte_llama.report import dataset_page
 from flyte_llama.sources import PinnedSource
+from flyte_llama.tasks.cache import Hashed
 from flyte_llama.tasks.folders import Folder, download, new_folder, open_cache_folder, retry_network_errors, upload
-from flyte_llama.tasks.resources import CORPUS, GIT_ENVIRONMENT, GIT_SECRETS, HUB_SECRETS, READER, SMALL
+from flyte_llama.tasks.resources import CORPUS, GIT_SECRETS, HUB_SECRETS, READER, SMALL
 
 
 class Corpus(NamedTuple):
@@ -40,15 +41,15 @@ class Corpus(NamedTuple):
     card: CorpusCard
 
 
-@task(**SMALL, retries=3, secret_requests=GIT_SECRETS, environment=GIT_ENVIRONMENT)
-def pin_sources(corpus: CorpusConfig, released: str) -> list[PinnedSource]:
+@task(**SMALL, retries=3, secret_requests=GIT_SECRETS)
+def pin_sources(corpus: CorpusConfig, released: str) -> list[Hashed[PinnedSource]]:
     """Every source at its current revision, held-out sources last. Never cached: it asks each remote."""
     with retry_network_errors():
         return pin_all_sources(corpus, released=released)
 
 
 @task(**SMALL, retries=3, secret_requests=HUB_SECRETS)
-def pin_model(model: ModelConfig) -> PinnedModel:
+def pin_model(model: ModelConfig) -> Hashed[PinnedModel]:
     """The base model at its current commit. Never cached: it may ask the hub."""
     with retry_network_errors():
         return pin_one_model(model)
@@ -58,7 +59,6 @@ def pin_model(model: ModelConfig) -> PinnedModel:
     **READER,
     retries=3,
     secret_requests=GIT_SECRETS,
-    environment=GIT_ENVIRONMENT,
     cache=Cache(version=rules_version(), serialize=True),
 )
 def read_source(source: PinnedSource, documents: DocumentsConfig, generation: str) -> Folder:

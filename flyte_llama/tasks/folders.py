@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -21,8 +22,8 @@ from flytekit.exceptions.user import FlyteDataNotFoundException, FlyteRecoverabl
 
 from flyte_llama.errors import DataError, FlyteLlamaError
 from flyte_llama.progress import say
-from flyte_llama.storage import MANIFEST, seal, sha256_folder, verify
-from flyte_llama.tasks.cache import MadeBy, note_damage
+from flyte_llama.storage import MANIFEST, content_digest, read_manifest, seal, verify
+from flyte_llama.tasks.cache import CACHE, MadeBy, note_damage
 from flyte_llama.tasks.resources import SETTINGS
 from flyte_llama.workspace import keep_folder
 
@@ -149,15 +150,63 @@ def open_cache_folder(name: str) -> Iterator[Path | None]:
         say(f"{SETTINGS.cache}: cannot be written, so the next run starts without this cache: {error}")
 
 
+def newest_if_cached(folders: Iterable[FlyteDirectory], *, started: datetime) -> datetime | None:
+    """When the newest of these folders was made, if all of them come from the cache.
+
+    None if this run made one of them, or if the storage does not say when one was made.
+
+    Args:
+        started: When this run started; what is older was not made by it.
+    """
+    access, newest = flytekit.FlyteContextManager.current_context().file_access, None
+    for folder in folders:
+        manifest = f"{str(folder.remote_source or folder.path).rstrip('/')}/{MANIFEST}"
+        try:
+            modified = access.get_filesystem_for_path(manifest).modified(manifest)
+        except Exception as error:  # raised by the storage's client
+            say(f"{manifest}: its time is not known, so neither is whether this run made it: {error}")
+            return None
+        modified = modified if modified.tzinfo else modified.replace(tzinfo=UTC)
+        # A local step that makes the same folder again keeps the old one, so its time is not enough.
+        if modified >= started or Path(folder.path).name in CACHE.made:
+            return None
+        newest = max(newest or modified, modified)
+    return newest
+
+
 def local_output() -> Path | None:
     """The user's output folder in a local run; None in a pod."""
     state = flytekit.FlyteContextManager.current_context().execution_state
     return _output() if state is not None and state.is_local_execution() else None
 
 
+def fetch_manifest(folder: FlyteDirectory) -> FlyteDirectory:
+    """Download a folder's manifest alone, and return the folder: it can now be an output with a content hash.
+
+    Without a manifest the folder is gone or damaged; the task that reads it says so.
+    """
+    if folder.remote_source is None:
+        return folder
+    access, uri = flytekit.FlyteContextManager.current_context().file_access, str(folder.remote_source).rstrip("/")
+    Path(folder.path).mkdir(parents=True, exist_ok=True)
+    try:
+        access.get_data(f"{uri}/{MANIFEST}", f"{folder.path}/{MANIFEST}")
+    except FlyteDataNotFoundException:
+        pass
+    except (FlyteException, OSError) as error:
+        raise DataError(f"{uri}/{MANIFEST}: could not be downloaded ({error}).", transient=True) from None
+    return folder
+
+
 def content_hash(folder: FlyteDirectory) -> str:
-    """The hash of a folder that this task wrote. Downstream caches use it as key, so equal content is a cache hit."""
-    return sha256_folder(Path(folder.path))
+    """The hash of a sealed folder, by its manifest. Downstream caches use it as key, so equal content is a cache hit.
+
+    The address of the folder if its manifest is gone or damaged.
+    """
+    try:
+        return content_digest(read_manifest(Path(folder.path)))
+    except DataError:
+        return str(folder.remote_source or folder.path)
 
 
 Folder = Annotated[FlyteDirectory, HashMethod(content_hash)]

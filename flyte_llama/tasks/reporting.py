@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import datetime
 from typing import NamedTuple
 
 from flytekit import Deck, FlyteDirectory, FlyteFile, task
@@ -15,14 +16,15 @@ from flyte_llama.progress import say
 from flyte_llama.report import (
     EvaluationReport,
     MeasuredModel,
+    Unchanged,
     collect_versions,
     make_report,
     report_table,
     write_files,
 )
-from flyte_llama.report.publish import passes_gate, publish_model
+from flyte_llama.report.publish import Verdict, judge, passes_gate, publish_model
 from flyte_llama.tasks.cache import CACHE
-from flyte_llama.tasks.folders import download, local_output, new_folder, retry_network_errors
+from flyte_llama.tasks.folders import download, local_output, new_folder, newest_if_cached, retry_network_errors
 from flyte_llama.tasks.resources import HUB_SECRETS, HUB_TOKEN, SMALL, UPLOADER
 from flyte_llama.training import TrainingSummary
 from flyte_llama.workspace import finish_run, new_run_folder
@@ -48,11 +50,15 @@ def report(
     training: TrainingSummary,
     model: FlyteDirectory,
     heldout: FlyteDirectory,
+    results: list[list[FlyteDirectory]],
+    started: str,
 ) -> Report:
     """The figures as a typed report, a page and a deck. Not cached, so that every run ends with a report.
 
     Args:
         published_scores: Scores of the published model; an empty list if the configuration names none.
+        results: All folders that cached tasks returned. If none was made since `started`, the report says that nothing
+            moved.
     """
     # summarise the scores of one to three models
     with retry_network_errors():
@@ -66,7 +72,10 @@ def report(
         MeasuredModel("published", pinned, folder) for pinned, folder in zip(published, published_folders, strict=True)
     ]
     measured.append(MeasuredModel("fine-tuned", tuned, tuned_folder))
-    result = make_report(measured, corpus=card, training=training)
+    folders = [folder for of_task in results for folder in of_task]
+    newest = newest_if_cached(folders, started=datetime.fromisoformat(started))
+    unchanged = None if newest is None else Unchanged(since=newest, num_results=len(folders))
+    result = make_report(measured, corpus=card, training=training).model_copy(update={"unchanged": unchanged})
 
     # write its files, in a local run to a run folder of the output folder, and return the ones that the console shows
     output = local_output()
@@ -83,17 +92,26 @@ def report(
     return Report(result, *(FlyteFile(str(folder / name)) for name in returned))
 
 
+class Published(NamedTuple):
+    url: str
+    verdict: Verdict
+
+
 @task(**UPLOADER, retries=1, secret_requests=HUB_SECRETS)
 def publish(
     model: FlyteDirectory, report: EvaluationReport, publish: PublishConfig, evaluation: EvaluationConfig
-) -> str:
-    """The URL of the published commit; empty if no repository is configured or the gate refuses the model."""
+) -> Published:
+    """The gate's verdict, and the URL of the published commit; empty if no repository is configured or the gate
+    refuses the model.
+    """
+    verdict = judge(report, publish, published=evaluation.published)
     if publish.repository is None or not passes_gate(report, publish, published=evaluation.published):
-        return ""
+        return Published("", verdict)
     token = os.environ.get(HUB_TOKEN)
     with retry_network_errors():
         folder = download(model, made_by="training")
-        return publish_model(folder, report, publish.repository, private=publish.private, token=token)
+        url = publish_model(folder, report, publish.repository, private=publish.private, token=token)
+    return Published(url, verdict)
 
 
 def _address(folder: FlyteDirectory) -> str:

@@ -1,35 +1,79 @@
-"""The resources of each kind of task: image, CPUs, memory, storage, GPUs and secrets."""
+"""The pod of each kind of task: image, CPUs, memory, storage, GPUs, timeout, environment and secrets.
+
+A timeout counts for each attempt, from the moment that Flyte asks for the pod. So a pod that fits no node ends its
+attempt too. Flyte gives all attempts at a task together twice its timeout, whatever its retries.
+"""
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
-from flytekit import Resources, Secret
-from flytekit.extras import accelerators
+from flytekit import PodTemplate, Resources, Secret
+from flytekit.extras.accelerators import GPUAccelerator
 
-from flyte_llama.settings import read_settings
-from flyte_llama.sources import GIT_HOST, GIT_TOKEN
+from flyte_llama.settings import (
+    bytes_quantity,
+    cpu_quantity,
+    parse_bytes,
+    parse_millicpus,
+    pod_environment,
+    read_settings,
+)
+from flyte_llama.sources import GIT_TOKEN
 
 SETTINGS = read_settings()
 
 
-def _pod(*, cpu: str, memory: str, storage: str, gpus: int = 0) -> dict[str, Any]:
-    """Keyword arguments of `@task`. Limits equal requests, so a pod is never evicted for exceeding its requests."""
+def _pod(
+    *, cpu: str, memory: str, storage: str, gpus: int = 0, hours: float = SETTINGS.timeout_hours, **variables: str
+) -> dict[str, Any]:
+    """Keyword arguments of `@task`. Limits equal requests, so a pod is never evicted for exceeding its requests.
+
+    The environment gives the pod the settings of registration, so `SETTINGS` is the same there.
+    """
     resources = Resources(cpu=cpu, mem=memory, ephemeral_storage=storage, gpu=str(gpus) if gpus else None)
-    pod = {"container_image": SETTINGS.image, "requests": resources, "limits": resources}
+    pod: dict[str, Any] = {"container_image": SETTINGS.image, "requests": resources, "limits": resources}
+    pod |= {"timeout": timedelta(hours=hours), "environment": pod_environment(SETTINGS) | variables}
     if gpus:
         # Ranks and data loaders exchange tensors in /dev/shm, which has only 64 MB in a pod by default.
-        accelerator = getattr(accelerators, SETTINGS.gpu)
-        pod |= {"accelerator": accelerator, "shared_memory": True, "interruptible": True}
+        pod |= {"shared_memory": True, "interruptible": SETTINGS.spot}
+        if SETTINGS.gpu_label is not None:
+            pod["accelerator"] = GPUAccelerator(SETTINGS.gpu_label)
     return pod
 
 
+def _ending_within(seconds: int) -> PodTemplate:
+    """A pod that may live on for `seconds` after it is told to end. The task's spec then has a pod for a container."""
+    from kubernetes.client import V1PodSpec
+
+    return PodTemplate(pod_spec=V1PodSpec(containers=[], termination_grace_period_seconds=seconds))
+
+
+def _half(quantity: str) -> str:
+    """Half of an amount of memory."""
+    return bytes_quantity(parse_bytes(quantity) // 2)
+
+
 SMALL = _pod(cpu="1", memory="1Gi", storage="5Gi")
-READER = _pod(cpu="2", memory="4Gi", storage="20Gi")
-CORPUS = _pod(cpu="4", memory="16Gi", storage="50Gi")
-ONE_GPU = _pod(cpu="8", memory="100Gi", storage=SETTINGS.gpu_storage, gpus=1)
-UPLOADER = _pod(cpu="2", memory="16Gi", storage=SETTINGS.gpu_storage)
-ALL_GPUS = _pod(cpu=SETTINGS.gpu_cpu, memory=SETTINGS.gpu_memory, storage=SETTINGS.gpu_storage, gpus=SETTINGS.gpu_count)
+READER = _pod(
+    cpu=cpu_quantity(max(1, parse_millicpus(SETTINGS.data_cpu) // 2)),
+    memory=_half(SETTINGS.data_memory),
+    storage=_half(SETTINGS.data_storage),
+)
+CORPUS = _pod(cpu=SETTINGS.data_cpu, memory=SETTINGS.data_memory, storage=SETTINGS.data_storage)
+UPLOADER = _pod(cpu=SETTINGS.data_cpu, memory=SETTINGS.data_memory, storage=SETTINGS.gpu_storage)
+ONE_GPU = _pod(cpu=SETTINGS.eval_cpu, memory=SETTINGS.eval_memory, storage=SETTINGS.gpu_storage, gpus=1)
+ALL_GPUS = _pod(
+    cpu=SETTINGS.gpu_cpu,
+    memory=SETTINGS.gpu_memory,
+    storage=SETTINGS.gpu_storage,
+    gpus=SETTINGS.gpu_count,
+    hours=SETTINGS.training_timeout_hours,
+    PYTORCH_CUDA_ALLOC_CONF="expandable_segments:True",
+)
+if SETTINGS.grace_seconds is not None:
+    ALL_GPUS["pod_template"] = _ending_within(SETTINGS.grace_seconds)
 
 HUB_TOKEN = "HF_TOKEN"  # noqa: S105  # the name of a variable
 
@@ -42,4 +86,3 @@ def _secret(group: str | None, key: str, variable: str) -> list[Secret] | None:
 
 HUB_SECRETS = _secret(SETTINGS.secret_group, "hf_token", HUB_TOKEN)
 GIT_SECRETS = _secret(SETTINGS.git_secret_group, "git_token", GIT_TOKEN)
-GIT_ENVIRONMENT = {GIT_HOST: SETTINGS.git_host}

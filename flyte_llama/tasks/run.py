@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 from flytekit import task
@@ -25,7 +26,7 @@ from flyte_llama.flyte_eval import describe_machine
 from flyte_llama.preflight import preflight_problems
 from flyte_llama.progress import INTERRUPTED, escape_unknown_characters, exit_on_interrupt
 from flyte_llama.report.repository import check_publishing
-from flyte_llama.tasks.cache import CACHE, read_generation
+from flyte_llama.tasks.cache import CACHE, Hashed, read_generation
 from flyte_llama.tasks.folders import local_output, retry_network_errors
 from flyte_llama.tasks.resources import HUB_SECRETS, HUB_TOKEN, SMALL
 from flyte_llama.workspace import open_output
@@ -37,31 +38,34 @@ SWEEP_VALIDATION_SHARE = 0.05
 class RunParts(NamedTuple):
     """The parts of a configuration, each the whole input of some task, so that a cached task sees nothing else of it.
 
+    Each has a content hash, see `cache`: a run from the console, the command line or a schedule has the same keys.
     The generations count the damaged folders that earlier runs found; see `cache`. `machine` describes the machine of
-    `start_run`, for FlyteEval: what it could not run there is run again where it can be.
+    `start_run`, for FlyteEval: what it could not run there is run again where it can be. `started` is the time, in ISO
+    8601; only the report reads it.
     """
 
     config: ExperimentConfig
-    corpus: CorpusConfig
-    documents: DocumentsConfig
+    started: str
+    corpus: Hashed[CorpusConfig]
+    documents: Hashed[DocumentsConfig]
     leak_words: int
-    composition: CompositionConfig
-    model: ModelConfig
+    composition: Hashed[CompositionConfig]
+    model: Hashed[ModelConfig]
     released: str
-    objective: ObjectiveConfig
-    training: TrainingConfig
-    adapting: TrainingConfig
+    objective: Hashed[ObjectiveConfig]
+    training: Hashed[TrainingConfig]
+    adapting: Hashed[TrainingConfig]
     validation_share: float
     seq_len: int
     epochs: float
     max_steps: int
     global_batch_size: int
     precision: str
-    evaluation: EvaluationConfig
+    evaluation: Hashed[EvaluationConfig]
     window: int
-    flyte_eval: FlyteEvalConfig
+    flyte_eval: Hashed[FlyteEvalConfig]
     machine: str
-    publish: PublishConfig
+    publish: Hashed[PublishConfig]
     data_generation: str
     training_generation: str
     scoring_generation: str
@@ -76,7 +80,7 @@ def start_run(config: ExperimentConfig, validate: bool = False) -> RunParts:
     Args:
         validate: Split off a validation part even if the configuration has none.
     """
-    output = local_output()
+    output, started = local_output(), datetime.now(UTC)
     if output is not None:
         escape_unknown_characters()
         exit_on_interrupt(INTERRUPTED)
@@ -100,6 +104,7 @@ def start_run(config: ExperimentConfig, validate: bool = False) -> RunParts:
         training = training.model_copy(update={"validation_share": SWEEP_VALIDATION_SHARE})
     return RunParts(
         config=config,
+        started=started.isoformat(),
         corpus=config.corpus,
         documents=config.corpus.documents,
         leak_words=config.corpus.leakage.num_words,

@@ -15,14 +15,14 @@ from flyte_llama.evaluation.measure import join_parts, make_items, make_suite, m
 from flyte_llama.flyte_eval.mining import VERSION
 from flyte_llama.model import PinnedModel, prepare_base
 from flyte_llama.model import pin_model as pin_one_model
-from flyte_llama.tasks.cache import MadeBy
-from flyte_llama.tasks.folders import Folder, download, new_folder, retry_network_errors, upload
+from flyte_llama.tasks.cache import Hashed, MadeBy
+from flyte_llama.tasks.folders import Folder, download, fetch_manifest, new_folder, retry_network_errors, upload
 from flyte_llama.tasks.resources import CORPUS, HUB_SECRETS, ONE_GPU, SMALL
 
 
 class Pairs(NamedTuple):
-    models: list[FlyteDirectory]
-    shards: list[FlyteDirectory]
+    models: list[Folder]
+    shards: list[Folder]
 
 
 @task(**CORPUS, retries=1, cache=Cache(version=VERSION, serialize=True))
@@ -62,7 +62,7 @@ def build_suite(
 
 
 @task(**SMALL, retries=3, secret_requests=HUB_SECRETS)
-def pin_published(evaluation: EvaluationConfig) -> list[PinnedModel]:
+def pin_published(evaluation: EvaluationConfig) -> list[Hashed[PinnedModel]]:
     """The published model at its current commit; empty if none is configured. Never cached: it may ask the hub."""
     if evaluation.published_model is None:
         return []
@@ -82,7 +82,9 @@ def prepare_published(pinned: PinnedModel, window: int, generation: str) -> Fold
 
 @task(**SMALL, retries=1)
 def pair(models: list[FlyteDirectory], shards: list[FlyteDirectory]) -> Pairs:
-    """Every combination of a model and a shard, as two lists of equal length."""
+    """Every combination of a model and a shard, as two lists of equal length. Downloads their manifests alone."""
+    with retry_network_errors():
+        models, shards = [fetch_manifest(model) for model in models], [fetch_manifest(shard) for shard in shards]
     return Pairs([model for model in models for _ in shards], [shard for _ in models for shard in shards])
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -18,16 +17,23 @@ from flyte_llama.config import TrainingConfig
 from flyte_llama.documents import read_documents
 from flyte_llama.progress import say
 from flyte_llama.report import training_page
-from flyte_llama.tasks.checkpoints import checkpoint_folder, checkpoint_uploader
+from flyte_llama.tasks.checkpoints import bucket_checkpoints, checkpoint_folder
 from flyte_llama.tasks.elastic import Launcher
 from flyte_llama.tasks.folders import Folder, download, keep_apart, new_folder, stored_folders, upload
 from flyte_llama.tasks.resources import ALL_GPUS, HUB_SECRETS, SETTINGS
+from flyte_llama.tasks.stored_model import find_noted_model, note_model, store_model
 from flyte_llama.training import TrainingSummary
 from flyte_llama.training import fine_tune as train
 from flyte_llama.training.checkpoints import VERSION
 from flyte_llama.training.export import find_model, seal_model
 from flyte_llama.training.node_checkpoints import group_fingerprint, remove_checkpoints
-from flyte_llama.training.processes import node_rank, on_each_node, on_first_rank, process_group
+from flyte_llama.training.processes import (
+    node_rank,
+    on_each_node,
+    on_first_rank,
+    on_first_rank_however_long,
+    process_group,
+)
 from flyte_llama.training.unverified import UNVERIFIED, find_unverified, take_verified, verify_again
 
 
@@ -40,7 +46,6 @@ class FineTuned(NamedTuple):
 PROCESSES = max(1, torch.cuda.device_count())
 # A process that was killed is noticed before others fail for want of it, so the message names the cause.
 SECONDS_BETWEEN_LOOKS = 0.1
-ENVIRONMENT = {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}
 CACHE = Cache(version=VERSION, serialize=True)
 
 
@@ -53,7 +58,6 @@ CACHE = Cache(version=VERSION, serialize=True)
     enable_deck=True,
     deck_fields=(),
     secret_requests=HUB_SECRETS,
-    environment=ENVIRONMENT,
     cache=CACHE,
 )
 def fine_tune(
@@ -72,15 +76,15 @@ def fine_tune(
         nproc_per_node=torch.cuda.device_count() or SETTINGS.gpu_count,
         monitor_interval=SECONDS_BETWEEN_LOOKS,
         increase_shared_mem=False,
-        # Seconds that a node waits for the others, which may have yet to start and pull the image.
-        rdzv_configs={"timeout": 1800, "join_timeout": 1800},
+        # Seconds that a node waits for the others, which may have yet to start and pull the image: for the first of
+        # them to answer at all (read_timeout), and then for all.
+        rdzv_configs={"timeout": 1800, "join_timeout": 1800, "read_timeout": 1800},
     ),
     **ALL_GPUS,
     retries=3,
     enable_deck=True,
     deck_fields=(),
     secret_requests=HUB_SECRETS,
-    environment=ENVIRONMENT | {"FLYTE_LLAMA_NODES": str(SETTINGS.nodes)},
     cache=CACHE,
 )
 def fine_tune_on_nodes(
@@ -99,7 +103,7 @@ def _fine_tune(
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     with process_group() as rank:
-        # Download the inputs, and the checkpoints of the previous attempt.
+        # Download the inputs.
         folders = on_each_node(
             lambda: (download(base), download(rows), download(heldout), checkpoint_folder(base, rows))
         )
@@ -109,12 +113,16 @@ def _fine_tune(
         made_from = group_fingerprint(base_folder, rows_folder, training)
         stored = None
         if not LocalConfig.auto().cache_overwrite:
-            stored = on_first_rank(lambda: _find_stored(rows, made_from))
+            stored = on_first_rank_however_long(lambda: _find_stored(rows, made_from))
+        in_bucket = bucket_checkpoints(rows, made_from)
         if stored is not None:
-            model, summary = FlyteDirectory(str(stored[0]), remote_directory=False), stored[1]
+            model, summary = stored
             if rank == 0:
-                say(f"an earlier start of this run trained the model: {stored[0]}")
+                say(f"an earlier start of this run trained the model: {model.remote_source or model.path}")
         else:
+            # Processes that were started again find what the first ones downloaded.
+            if in_bucket is not None and not any(on_each_node(checkpoints.is_dir)):
+                in_bucket.fetch(checkpoints, with_older=training.keep_best)
             out = on_each_node(lambda: new_folder("model", made_from=rows))[node_rank()]
             summary = train(
                 base_folder,
@@ -123,28 +131,35 @@ def _fine_tune(
                 training,
                 heldout=read_documents(heldout_folder),
                 checkpoints=checkpoints,
-                upload=checkpoint_uploader(rows),
+                upload=in_bucket.upload if in_bucket is not None else None,
                 keep_unverified=lambda folder: keep_apart(folder, made_from=rows),
             )
-            model = on_first_rank(lambda: upload(out, made_from=rows))
+            # Here and not by Flyte, which would upload it when this pod's processes have ended and other pods too.
+            model = on_first_rank_however_long(lambda: store_model(upload(out, made_from=rows), rows=rows))
+        on_first_rank(lambda: note_model(model, made_from=made_from, rows=rows))
 
-        # In a local run the model is now where it survives. In a pod, the bucket still has the last checkpoint.
+        # The model is now where it survives, and where the next start finds it.
         remove_checkpoints(checkpoints, made_from)
+        if in_bucket is not None:
+            in_bucket.remove_all()
         Deck("Training", training_page(summary))
         return FineTuned(model, summary)
 
 
-def _find_stored(rows: FlyteDirectory, made_from: Mapping[str, str]) -> tuple[Path, TrainingSummary] | None:
-    """The model that an earlier start of this run stored, and its summary; None in a pod, or if there is none.
+def _find_stored(rows: FlyteDirectory, made_from: Mapping[str, str]) -> tuple[FlyteDirectory, TrainingSummary] | None:
+    """The model that an earlier start of this run stored, and its summary; None if there is none.
 
     One that failed its verification is verified again.
 
     Raises:
         FlyteLlamaError: if it fails again.
     """
+    noted = find_noted_model(rows, made_from)
+    if noted is not None:
+        return noted
     stored = find_model(stored_folders("model", made_from=rows), made_from)
     if stored is not None:
-        return stored
+        return FlyteDirectory(str(stored[0]), remote_directory=False), stored[1]
     unverified = find_unverified(stored_folders(UNVERIFIED, made_from=rows), made_from)
     if unverified is None:
         return None
@@ -153,4 +168,4 @@ def _find_stored(rows: FlyteDirectory, made_from: Mapping[str, str]) -> tuple[Pa
     out = new_folder("model", made_from=rows)
     record = take_verified(unverified, out, verified)
     seal_model(out, record.summary, made_from)
-    return Path(upload(out, made_from=rows).path), record.summary
+    return upload(out, made_from=rows), record.summary

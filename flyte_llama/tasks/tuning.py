@@ -6,10 +6,10 @@ from flytekit import Cache, Deck, FlyteDirectory, task
 
 from flyte_llama.config import TrainingConfig
 from flyte_llama.errors import TrainingError
-from flyte_llama.plan import ACCELERATORS, base_shape
+from flyte_llama.plan import base_shape, known_gpu
 from flyte_llama.progress import say
 from flyte_llama.report import batch_table, collect_versions, sweep_table, trials_page
-from flyte_llama.tasks.cache import CACHE
+from flyte_llama.tasks.cache import CACHE, Hashed
 from flyte_llama.tasks.folders import download, local_output, new_folder, retry_network_errors
 from flyte_llama.tasks.resources import ALL_GPUS, HUB_SECRETS, SETTINGS, SMALL
 from flyte_llama.tasks.training import PROCESSES
@@ -27,11 +27,13 @@ from flyte_llama.workspace import finish_run, new_run_folder
 
 
 @task(**SMALL, retries=1)
-def batch_sizes(training: TrainingConfig, base: FlyteDirectory) -> list[TrainingConfig]:
+def batch_sizes(training: TrainingConfig, base: FlyteDirectory) -> list[Hashed[TrainingConfig]]:
     """One configuration for each micro-batch size that the plan does not rule out."""
     if local_output() is not None:
         return batch_candidates(training, num_processes=PROCESSES)
-    shape, gpu = base_shape(download(base), training), ACCELERATORS.get(SETTINGS.gpu)
+    shape, gpu = base_shape(download(base), training), known_gpu(SETTINGS.gpu)
+    if gpu is None:
+        say(f"FLYTE_LLAMA_GPU = {SETTINGS.gpu}: its memory is not known, so each size is tried")
     return batch_candidates(training, num_processes=SETTINGS.gpu_count * SETTINGS.nodes, shape=shape, gpu=gpu)
 
 
@@ -64,7 +66,9 @@ def choose_batch_size(trials: list[BatchTrial]) -> BatchTrial:
 
 
 @task(**SMALL, retries=1)
-def sweep_configs(training: TrainingConfig, learning_rates: list[float], ranks: list[int]) -> list[TrainingConfig]:
+def sweep_configs(
+    training: TrainingConfig, learning_rates: list[float], ranks: list[int]
+) -> list[Hashed[TrainingConfig]]:
     """One configuration for each pair of learning rate and rank."""
     return sweep_points(training, learning_rates, ranks)
 

@@ -29,7 +29,10 @@ from flyte_llama.training.failures import is_out_of_memory
 FIRST_STEPS = 3
 """Optimizer steps of a start in which it may fall back. Later ones need no more memory than these."""
 
-_FOLDER, _FILE = "out-of-memory", "failed.json"
+NOTES = "out-of-memory"
+"""The folder, beside the checkpoints of a node, that has the settings with which a GPU ran out of memory."""
+
+_FILE = "failed.json"
 
 
 class ChoiceTooLarge(OutOfMemoryError):  # noqa: N818  # not the end of the run: the next start takes a smaller choice
@@ -121,7 +124,7 @@ class Chooser:
         except OSError:  # without the note, the next start would fail in the same way
             return OutOfMemoryError(f"{sentence} {_advice(used)}")
         if upload is not None:
-            upload(node / _FOLDER)
+            upload(node / NOTES)
         return ChoiceTooLarge(f"{sentence} The next start takes {describe_pair(smaller.training)}.")
 
     def _fits(self, chosen: Chosen) -> bool:
@@ -149,19 +152,27 @@ def read_failed(
         upload: Uploads the note again, since the next attempt looks only at what this one uploaded.
     """
     try:
-        noted = FailedChoices.model_validate_json((node / _FOLDER / _FILE).read_bytes())
+        noted = FailedChoices.model_validate_json((node / NOTES / _FILE).read_bytes())
     except (OSError, ValidationError):
         return []
     if devices is None or (noted.made_from, noted.gpu) != (dict(made_from), devices.name):
         return []
     if upload is not None:
-        upload(node / _FOLDER)
+        upload(node / NOTES)
     return noted.failed
+
+
+def count_failed(notes: Path) -> int:
+    """How many choices are noted in a folder of notes; 0 if it cannot be read."""
+    try:
+        return len(FailedChoices.model_validate_json((notes / _FILE).read_bytes()).failed)
+    except (OSError, ValidationError):
+        return 0
 
 
 def _write_failed(node: Path, noted: FailedChoices) -> None:
     """Write the note. Several processes of a node may do so at once, each with the same content."""
-    folder = node / _FOLDER
+    folder = node / NOTES
     folder.mkdir(parents=True, exist_ok=True)
     aside = folder / f"{_FILE}.{os.getpid()}"
     aside.write_text(noted.model_dump_json(), encoding="utf-8")

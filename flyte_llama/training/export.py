@@ -6,6 +6,7 @@ that fails the comparison is kept under another name, see `unverified`.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,15 @@ from flyte_llama.encoding import DocumentTokenizer
 from flyte_llama.errors import DataError, FlyteLlamaError, TrainingError
 from flyte_llama.inference import token_nats
 from flyte_llama.model import ADAPTER_FOLDER, copy_small_files, merge_adapter, torch_dtype
-from flyte_llama.model.adapters.files import recorded_base
+from flyte_llama.model.adapters.files import ADAPTER_CONFIG, recorded_base
 from flyte_llama.model.adapters.folder import complete_adapter
 from flyte_llama.model.adapters.tensors import replaces_embeddings
 from flyte_llama.model.base import BASE_FILE, read_base
 from flyte_llama.model.config_json import complete_config, complete_tokenizer_config
 from flyte_llama.progress import say
-from flyte_llama.storage import MANIFEST, seal, verify
+from flyte_llama.storage import MANIFEST, seal, verify, write_json
 from flyte_llama.training.checkpoints import read_fingerprint
+from flyte_llama.training.metrics import METRICS
 from flyte_llama.training.processes import on_first_rank
 from flyte_llama.training.summary import TrainingSummary, VerifiedArtefact
 from flyte_llama.training.unverified import keep_unverified
@@ -103,8 +105,12 @@ def export_model(
 
 
 def seal_model(out: Path, summary: TrainingSummary, made_from: Mapping[str, str]) -> None:
-    """Seal a model's folder, with the summary and the fingerprint of its run in the manifest."""
-    seal(out, summary=summary.model_dump(mode="json"), made_from=dict(made_from))
+    """Seal a model's folder, with the summary and the fingerprint of its run in the manifest.
+
+    They and the curve have the times of the run, so they are records: the same weights are the same content.
+    """
+    facts = {"summary": summary.model_dump(mode="json"), "made_from": dict(made_from)}
+    seal(out, records=[METRICS, *facts], **facts)
 
 
 def find_model(folders: Iterable[Path], made_from: Mapping[str, str]) -> tuple[Path, TrainingSummary] | None:
@@ -165,4 +171,8 @@ def save_adapter(model: Any, base: Path, folder: Path, *, state: dict[str, Any] 
     earlier = base / ADAPTER_FOLDER
     with_embeddings = earlier.is_dir() and replaces_embeddings(model, earlier)
     model.save_pretrained(folder, state_dict=state, save_embedding_layers=with_embeddings)
+    # peft writes a set, such as that of the target modules, in any order: equal adapters should be equal files.
+    written = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+    sets = {name: sorted(value) for name, value in vars(config).items() if isinstance(value, set)}
+    write_json(folder / ADAPTER_CONFIG, written | sets)
     complete_adapter(folder, base, pinned, in_4_bits=bool(getattr(model, "is_loaded_in_4bit", False)))

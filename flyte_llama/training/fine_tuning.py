@@ -28,6 +28,7 @@ from flyte_llama.training.checkpoints import UNSEALED, Checkpoints
 from flyte_llama.training.choice import Chooser, facts_to_seal, read_failed
 from flyte_llama.training.devices import device_name, find_devices, precision_problems
 from flyte_llama.training.export import export_model, seal_model
+from flyte_llama.training.failures import is_disk_error
 from flyte_llama.training.metrics import StepTotals, make_step_log
 from flyte_llama.training.node_checkpoints import (
     NodeCheckpoints,
@@ -81,7 +82,6 @@ def fine_tune(
             for them, the loss is not finite, or the written model is not the trained one.
     """
     import torch
-    from safetensors import SafetensorError
     from transformers import TrainingArguments, set_seed
 
     from flyte_llama.training.batches import OrderedRows, row_order
@@ -212,7 +212,9 @@ def fine_tune(
         verified = export_model(
             trainer, training, base, out, heldout, summary=summary, made_from=made_from, keep=keep_unverified
         )
-    except (OSError, SafetensorError) as error:
+    except Exception as error:
+        if not is_disk_error(error):
+            raise
         raise TrainingError(
             f"{out}: the model could not be written: {error}. {node_checkpoints.last_checkpoint_text()} "
             "Check whether the disk is full, and start again: the run resumes from there."

@@ -20,6 +20,7 @@ from flyte_llama.errors import EvaluationError, FlyteLlamaError
 from flyte_llama.inference.nats import token_nats
 from flyte_llama.model import load_model, load_with_adapter, torch_dtype
 from flyte_llama.training.failures import killed_error
+from flyte_llama.training.memory import out_of_memory_kills
 from flyte_llama.training.processes import end_with_parent
 
 # A launcher sets these variables for its processes; with them, the new process would wait to join their group.
@@ -54,6 +55,7 @@ def fresh_nats(
         "in_4_bits": in_4_bits,
         "parent": os.getpid(),
     }
+    former_kills = out_of_memory_kills()
     done = subprocess.run(  # noqa: S603  # this interpreter and module; the request goes in as data
         [sys.executable, "-m", __spec__.name],
         input=json.dumps(request),
@@ -63,7 +65,11 @@ def fresh_nats(
         env=fresh_environment(),
     )
     if done.returncode < 0:
-        raise killed_error("the process that loads the written model", -done.returncode)
+        what = "the process that loads the written model"
+        killed = killed_error(what, -done.returncode, former_kills=former_kills)
+        # The model is kept, see `unverified`. Another attempt would write one more, and load it in the same memory.
+        killed.transient = False
+        raise killed
     if done.returncode:
         message = done.stderr.strip().splitlines() or ["the process gave no reason"]
         raise EvaluationError(f"{adapter or folder}: cannot be loaded in a fresh process: {message[-1]}")

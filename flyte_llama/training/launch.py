@@ -37,6 +37,7 @@ from flyte_llama.progress import INTERRUPTED, say
 from flyte_llama.training.choice import ChoiceTooLarge
 from flyte_llama.training.failures import forget_failures, launch_error, wants_tracebacks
 from flyte_llama.training.fine_tuning import fine_tune
+from flyte_llama.training.memory import out_of_memory_kills
 from flyte_llama.training.node_checkpoints import group_fingerprint, remove_checkpoints
 from flyte_llama.training.processes import Interrupted, handle_signals, process_group
 from flyte_llama.training.summary import TrainingSummary
@@ -128,10 +129,13 @@ def _run(
     launch: Callable[[], T], folder: Path, thread: ThreadPoolExecutor, received: list[int]
 ) -> tuple[Future[T], FlyteLlamaError | None]:
     """Call `launch` in the thread and wait; return its future, and the error of its processes."""
+    former_kills = out_of_memory_kills()
     running = thread.submit(contextvars.copy_context().run, _start, launch)
     _wait(running, received)
     error = running.exception()
-    return running, launch_error(error, folder) if isinstance(error, Exception) else None
+    if not isinstance(error, Exception):
+        return running, None
+    return running, launch_error(error, folder, former_kills=former_kills)
 
 
 def _train(job: TrainingJob, checkpoints: Path) -> TrainingSummary:
@@ -160,7 +164,8 @@ def _wait(running: Future[Any], received: list[int]) -> None:
             continue
         # A second Ctrl-C is meant: it loses the steps since the last checkpoint.
         signum = signal.SIGKILL if received.count(signal.SIGINT) > 1 else signal.SIGTERM
-        for process in multiprocessing.active_children():
+        # `active_children` would take the exit code of an ended process away from the launcher in the other thread.
+        for process in list(multiprocessing.process._children):  # type: ignore[attr-defined]  # it has no other list
             if process.pid is not None and (process.pid, signum) not in ended:
                 ended.add((process.pid, signum))
                 with contextlib.suppress(ProcessLookupError):

@@ -15,6 +15,7 @@ from flyte_llama.config import TrainingConfig
 from flyte_llama.errors import TrainingError
 from flyte_llama.progress import say
 from flyte_llama.training.checkpoints import Checkpoints, read_fingerprint, run_fingerprint
+from flyte_llama.training.failures import is_disk_error
 from flyte_llama.training.metrics import METRICS, Curve
 from flyte_llama.training.processes import barrier, is_first_of_node, node_rank, on_each_node, on_first_rank
 
@@ -84,7 +85,9 @@ class NodeCheckpoints:
         self.check_room(expected_bytes, count=1)
         try:
             save()
-        except (OSError, RuntimeError) as error:
+        except Exception as error:
+            if not is_disk_error(error):
+                raise
             raise self._write_error(step, error) from error
         barrier()  # every process writes some of the files
         on_each_node(lambda: self._seal(step))

@@ -12,6 +12,7 @@ No process outlives its launcher: it looks once a second whether its parent is s
 from __future__ import annotations
 
 import atexit
+import contextvars
 import multiprocessing
 import os
 import signal
@@ -19,6 +20,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -32,6 +34,7 @@ _PATIENCE = timedelta(hours=2)
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _SECONDS_BETWEEN_LOOKS = 1.0
+_SECONDS_BETWEEN_SIGNS = 10.0
 _SECONDS_TO_SEAL = 600.0
 """How long a process may finish its step and seal a checkpoint once its parent is gone."""
 
@@ -151,6 +154,20 @@ def on_first_rank(work: Callable[[], T]) -> T:
     return result[0]  # type: ignore[return-value]  # rank 0 filled it in
 
 
+def on_first_rank_however_long(work: Callable[[], T]) -> T:
+    """As `on_first_rank`, for work that may take longer than the processes wait for each other (`_PATIENCE`).
+
+    Rank 0 works in a thread and tells the others every few seconds that it still does. So each wait is a short one, and
+    a lost process is noticed meanwhile.
+    """
+    with ThreadPoolExecutor(1) as thread:
+        running: list[Future[T]] = []
+        on_first_rank(lambda: running.append(thread.submit(contextvars.copy_context().run, work)))
+        while not on_first_rank(lambda: bool(wait(running, timeout=_SECONDS_BETWEEN_SIGNS).done)):
+            pass
+        return on_first_rank(lambda: running[0].result())
+
+
 def on_each_node(work: Callable[[], T]) -> list[T]:
     """Call `work` on the first process of every node while the others wait.
 
@@ -177,6 +194,11 @@ def on_each_node(work: Callable[[], T]) -> list[T]:
 def node_rank() -> int:
     """Index of this process's node, from 0."""
     return int(os.environ.get("GROUP_RANK", "0"))
+
+
+def num_nodes() -> int:
+    """How many nodes train together."""
+    return int(os.environ.get("GROUP_WORLD_SIZE", "1"))
 
 
 def is_first_of_node() -> bool:

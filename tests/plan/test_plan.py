@@ -17,7 +17,7 @@ from flyte_llama.encoding.objectives import clm
 from flyte_llama.encoding.packing import pack
 from flyte_llama.encoding.pieces import Piece
 from flyte_llama.errors import TrainingError
-from flyte_llama.plan import Cluster, Plan, TokenCount, make_plan, model_shape, refuse_if_too_large
+from flyte_llama.plan import Cluster, Plan, TokenCount, known_gpu, make_plan, model_shape, refuse_if_too_large
 from flyte_llama.plan.flops import row_flops
 from flyte_llama.plan.shape import read_shape
 from tests.conftest import CODE_LLAMA_7B, write_rows
@@ -194,9 +194,32 @@ def test_bidirectional_rows_take_twice_the_attention(run: Any, tmp_path: Path):
     assert plans[1].model_flops - plans[0].model_flops == 2 * 3 * 2 * 32 * 4096 * 100**2
 
 
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [
+        ("L4", "L4"),
+        ("nvidia-l4", "L4"),
+        ("nvidia-h100-80gb", "H100"),
+        ("NVIDIA-H100-80GB-HBM3", "H100"),
+        ("nvidia-tesla-a100", "A100"),
+        ("NVIDIA-A100-SXM4-80GB", "A100_80GB"),
+        ("NVIDIA-H100-80GB-HBM3-MIG-1g.10gb", None),
+        ("nvidia-b200", None),
+        ("none", None),
+    ],
+)
+def test_a_node_label_that_names_a_known_gpu_has_its_figures(name: str, known: str | None):
+    gpu = known_gpu(name)
+    assert (gpu and gpu.name) == known
+
+
 def test_the_command_names_the_setting_that_is_wrong(run: Any, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("FLYTE_LLAMA_GPU", "K80")
-    assert "FLYTE_LLAMA_GPU = K80: has no known figures" in run().stderr
+    unknown = run("--json")
+    assert "FLYTE_LLAMA_GPU = K80: no figures are known, so memory, time and cost are those of an A100_80GB." in (
+        unknown.stderr
+    )
+    assert Plan.model_validate_json(unknown.stdout).gpu == "A100_80GB"
     monkeypatch.setenv("FLYTE_LLAMA_GPU", "H200")
     monkeypatch.setenv("FLYTE_LLAMA_GPU_STORAGE", "much")
     assert "FLYTE_LLAMA_GPU_STORAGE = 'much': is not an amount of bytes" in run().stderr

@@ -14,7 +14,7 @@ from flyte_llama.evaluation.completion import Completion, write_completions
 from flyte_llama.evaluation.scores import DocumentScore
 from flyte_llama.flyte_eval import Grade, write_grades
 from flyte_llama.report import EvaluationReport, make_report
-from flyte_llama.report.publish import passes_gate
+from flyte_llama.report.publish import judge, passes_gate
 from flyte_llama.report.sentences import verdict_sentences
 from tests.report.test_publish import with_general
 from tests.report.test_report import measured_model, sample_report, score, scores, spread
@@ -39,6 +39,17 @@ def reasons(report: EvaluationReport, capsys: pytest.CaptureFixture[str], **chan
     messages = capsys.readouterr().err
     assert passed == (messages == "")
     return messages
+
+
+def test_the_verdict_says_what_the_gate_decides_and_by_which_figures(tmp_path: Path):
+    documents = half_and_half("role", "heldout", "heldout")
+    report = report_of(tmp_path / "same", documents, documents)
+    verdict = judge(report, config(repository=None), published=None)
+    assert not verdict.passed
+    (reason,) = verdict.reasons
+    assert reason.startswith("it is not better than its base (+0.000 bits per byte, 95 % ")
+    assert verdict.change == report.change
+    assert judge(report, config(), published=None).reasons[-1].startswith("it was not compared with the model that is")
 
 
 def report_of(folder: Path, before: Sequence[DocumentScore], after: Sequence[DocumentScore]) -> EvaluationReport:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -17,7 +18,7 @@ from flyte_llama.corpus.leakage import remove_leaks
 from flyte_llama.errors import EvaluationError
 from flyte_llama.evaluation.scores import DocumentScore, write_scores
 from flyte_llama.model import PinnedModel
-from flyte_llama.report import EvaluationReport, MeasuredModel, make_report, report_table, write_files
+from flyte_llama.report import EvaluationReport, MeasuredModel, Unchanged, make_report, report_table, write_files
 from flyte_llama.report.markdown import markdown_head, model_card, report_markdown
 from flyte_llama.report.pages import report_page
 from flyte_llama.training import LossPoint, TrainingSummary
@@ -124,6 +125,20 @@ def test_sums_are_divided_once(report: EvaluationReport):
     assert base.top1_accuracy == pytest.approx(55 / 120)
     assert [line.name for line in report.heldout.by["language"]] == ["markdown", "python"]
     assert report.change.is_better_here
+
+
+def test_a_run_that_made_nothing_says_so_in_every_form_but_the_model_card(report: EvaluationReport, tmp_path: Path):
+    unchanged = Unchanged(since=datetime(2026, 1, 5, 7, 30, tzinfo=timezone(timedelta(hours=1))), num_results=14)
+    sentence = "Nothing moved since 2026-01-05 06:30 UTC: all 14 results came from the cache."
+    for name, made in {"new": report, "same": report.model_copy(update={"unchanged": unchanged})}.items():
+        (tmp_path / name).mkdir()
+        write_files(tmp_path / name, made, ExperimentConfig(), corpus_card())
+        texts = [(tmp_path / name / file).read_text() for file in ("report.html", "report.md")]
+        for text in [*texts, " ".join(report_table(made).split())]:
+            assert (sentence in text) == (name == "same")
+        assert EvaluationReport.model_validate_json((tmp_path / name / "report.json").read_text()) == made
+    cards = [(tmp_path / name / "MODEL_CARD.md").read_text() for name in ("new", "same")]
+    assert cards[0] == cards[1]
 
 
 def test_the_report_survives_json(report: EvaluationReport):

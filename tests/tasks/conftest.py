@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 from flytekit.configuration import ImageConfig, SerializationSettings
 from flytekit.core.options import Options
+from flytekit.models.admin.workflow import WorkflowSpec
 from flytekit.models.launch_plan import LaunchPlan
 from flytekit.models.task import TaskSpec
 from flytekit.tools import repo
@@ -47,4 +54,30 @@ def serialise_package() -> Registered:
             launch_plans[entity.id.name] = entity
         else:
             workflows[entity.template.id.name.rsplit(".", 1)[-1]] = entity
+    return Registered(tasks, workflows, launch_plans)
+
+
+_SERIALISE = """
+import pickle, sys
+from tests.tasks.conftest import serialise_package
+messages = [{name: entity.to_flyte_idl() for name, entity in group.items()} for group in serialise_package()]
+with open(sys.argv[1], "wb") as file:
+    pickle.dump(messages, file)
+"""
+
+
+def register_with(settings: Mapping[str, str], folder: Path) -> Registered:
+    """What `pyflyte register` would send with these variables: they are read at import, so in a new process."""
+    root, file = Path(__file__).parents[2], folder / "registered.pickle"
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("FLYTE_LLAMA_")}
+    command = [sys.executable, "-c", _SERIALISE, str(file)]
+    environment = {**inherited, **settings, "PYTHONPATH": str(root)}
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    messages = pickle.loads(file.read_bytes())  # noqa: S301  # written just now
+    kinds = (TaskSpec, WorkflowSpec, LaunchPlan)
+    tasks, workflows, launch_plans = (
+        {name: kind.from_flyte_idl(message) for name, message in group.items()}
+        for kind, group in zip(kinds, messages, strict=True)
+    )
     return Registered(tasks, workflows, launch_plans)

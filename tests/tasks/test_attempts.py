@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from flyteidl.core import errors_pb2, literals_pb2, types_pb2
+from flyteidl.core import errors_pb2, execution_pb2, literals_pb2, types_pb2
 from flytekit.core.context_manager import FlyteContextManager
 from flytekit.core.type_engine import TypeEngine
 
@@ -44,10 +44,17 @@ def text_literal(text: str) -> literals_pb2.Literal:
 
 def steps_in_bucket(pod: Pod) -> list[int]:
     """The steps that have a checkpoint in the bucket."""
-    return sorted(int(path.name.removeprefix("step-")) for path in (pod.folder / "checkpoint").glob("node-0/step-*"))
+    whole = (pod.folder / "checkpoint").glob("node-0/step-*.whole")
+    return sorted(int(path.name.removeprefix("step-").removesuffix(".whole")) for path in whole)
 
 
-def wait_until(pod: Pod, condition: Callable[[], object], seconds: float = 90) -> None:
+def assert_charged_to_the_system(error: errors_pb2.ContainerError | None) -> None:
+    """Flyte starts another attempt, and does not count this one as a retry of the task."""
+    assert error is not None
+    assert (error.kind, error.origin) == (errors_pb2.ContainerError.RECOVERABLE, execution_pb2.ExecutionError.SYSTEM)
+
+
+def wait_until(pod: Pod, condition: Callable[[], object], seconds: float = 300) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert pod.process.poll() is None, pod.log()[-3000:]
@@ -79,7 +86,8 @@ def test_interrupted_attempts_pass_on_their_checkpoints_and_the_last_gives_the_s
     inputs = literals_pb2.LiteralMap(literals=values)
 
     def attempt(index: int) -> Pod:
-        pod = start_pod(spec, inputs, tmp_path / str(index), previous=tmp_path / str(index - 1))
+        previous = tmp_path / str(index - 1)
+        pod = start_pod(spec, inputs, tmp_path / str(index), previous=previous, cluster={"OMP_NUM_THREADS": "1"})
         request.addfinalizer(pod.end)
         return pod
 
@@ -90,6 +98,7 @@ def test_interrupted_attempts_pass_on_their_checkpoints_and_the_last_gives_the_s
     pod.process.wait(timeout=300)
     assert "left no checkpoint, so training starts at step 0" in pod.log()
     assert "interrupted after step" in pod.log()
+    assert_charged_to_the_system(pod.error())
     assert pod.outputs() is None
     first = steps_in_bucket(pod)
     assert len(first) == 2
@@ -102,9 +111,8 @@ def test_interrupted_attempts_pass_on_their_checkpoints_and_the_last_gives_the_s
     os.kill(worker, signal.SIGTERM)
     pod.process.wait(timeout=300)
     error = pod.error()
-    assert error is not None
-    assert error.kind == errors_pb2.ContainerError.RECOVERABLE
-    assert "interrupted after step" in error.message
+    assert_charged_to_the_system(error)
+    assert "interrupted after step" in str(error)
     assert pod.outputs() is None
     assert steps_in_bucket(pod)[0] == first[-1] < steps_in_bucket(pod)[-1]
 
@@ -115,9 +123,13 @@ def test_interrupted_attempts_pass_on_their_checkpoints_and_the_last_gives_the_s
     pod.process.wait(timeout=300)
     error = pod.error()
     assert error is not None
-    assert error.kind == errors_pb2.ContainerError.NON_RECOVERABLE
+    assert error.kind == errors_pb2.ContainerError.RECOVERABLE
+    assert error.origin == execution_pb2.ExecutionError.USER
     message = error.message.partition("Message:")[2]
-    assert message.split(".")[0].strip() == "OutOfMemoryError: a training process was killed by signal 9 (SIGKILL)"
+    assert (
+        message.split(".")[0].strip()
+        == "FlyteRecoverableException: USER:Recoverable: error=a training process was killed by signal 9 (SIGKILL)"
+    )
     assert "interrupted after step" not in pod.log()
 
     # The fourth attempt's main process is killed after the last step. No process of it stays.

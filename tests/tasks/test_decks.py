@@ -39,9 +39,17 @@ DECKS = {
     "report": "report_page",
     "choose_batch_size": "trials_page",
     "choose_point": "trials_page",
+    "report_failure": "trials_page",
+    "report_sweep_failure": "trials_page",
 }
 # What the code gives to `Deck`: a page of one of these functions, as it is or as it was written.
-PAGES = ["dataset_page(card)", "training_page(summary)", "page", "(folder / 'report.html').read_text(encoding='utf-8')"]
+PAGES = [
+    "dataset_page(card)",
+    "training_page(summary)",
+    "page",
+    "page",
+    "(folder / 'report.html').read_text(encoding='utf-8')",
+]
 
 
 def code(seed: int) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from flytekit.exceptions.user import FlyteDataNotFoundException
 from flyte_llama.errors import DataError
 from flyte_llama.storage import seal
 from flyte_llama.tasks import cache, folders
-from flyte_llama.tasks.folders import download
+from flyte_llama.tasks.folders import download, newest_if_cached
 
 
 @pytest.fixture
@@ -69,3 +71,32 @@ def test_a_folder_of_a_local_run_is_made_again_by_the_same_command(tmp_path: Pat
     (path / "file.txt").write_text("x")
     with pytest.raises(DataError, match="The same command makes it again"):
         download(FlyteDirectory(str(path), remote_directory=False))
+
+
+def folder_of(path: Path, day: int) -> FlyteDirectory:
+    """A sealed folder that was made on this day of January 2026."""
+    manifest, time_s = sealed_folder(path) / "manifest.json", datetime(2026, 1, day, tzinfo=UTC).timestamp()
+    os.utime(manifest, (time_s, time_s))
+    return FlyteDirectory(str(path), remote_directory=False)
+
+
+def test_a_run_whose_results_are_all_older_than_itself_took_them_from_the_cache(tmp_path: Path):
+    results = [folder_of(tmp_path / str(day), day) for day in (3, 5, 4)]
+    assert newest_if_cached(results, started=datetime(2026, 1, 6, tzinfo=UTC)) == datetime(2026, 1, 5, tzinfo=UTC)
+
+
+def test_a_result_that_is_newer_than_the_run_was_made_by_it(tmp_path: Path):
+    results = [folder_of(tmp_path / str(day), day) for day in (3, 5, 4)]
+    assert newest_if_cached(results, started=datetime(2026, 1, 4, 12, tzinfo=UTC)) is None
+
+
+def test_a_result_that_a_local_step_made_again_did_not_come_from_the_cache(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(folders.CACHE, "made", {"rows-1"})
+    results = [folder_of(tmp_path / "rows-1", 3)]
+    assert newest_if_cached(results, started=datetime(2026, 1, 6, tzinfo=UTC)) is None
+
+
+def test_a_result_without_a_time_leaves_it_open_whether_it_came_from_the_cache(tmp_path: Path, capsys):
+    results = [folder_of(tmp_path / "rows", 3), FlyteDirectory(str(tmp_path / "gone"), remote_directory=False)]
+    assert newest_if_cached(results, started=datetime(2026, 1, 6, tzinfo=UTC)) is None
+    assert "gone/manifest.json: its time is not known" in capsys.readouterr().err

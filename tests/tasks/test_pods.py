@@ -16,14 +16,15 @@ from flytekit import FlyteDirectory
 from flytekit.core.context_manager import FlyteContextManager
 from flytekit.core.type_engine import TypeEngine
 
-from flyte_llama.config import ExperimentConfig, FlyteEvalConfig, load_config
+from flyte_llama.config import ExperimentConfig, FlyteEvalConfig, TrainingConfig, load_config
 from flyte_llama.corpus import CorpusCard
 from flyte_llama.model import PinnedModel
 from flyte_llama.report import EvaluationReport
+from flyte_llama.report.publish import Verdict
 from flyte_llama.training import TrainingSummary
 from tests.conftest import TEXTS, MakeRepo
-from tests.tasks.conftest import Registered
-from tests.tasks.pod import run_in_pod, start_pod
+from tests.tasks.conftest import Registered, register_with
+from tests.tasks.pod import give_to_pods, run_in_pod, start_pod
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow
@@ -81,16 +82,23 @@ def value_of(message: literals_pb2.Literal, python_type: type) -> object:
     return TypeEngine.to_python_value(context, Literal.from_flyte_idl(message), python_type)
 
 
-def test_every_task_runs_from_its_serialised_spec(
-    registered: Registered, config_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+@pytest.fixture
+def caching(tmp_path: Path) -> Registered:
+    """The package as registered with a bucket folder for what pods keep between runs: `kept`."""
+    (tmp_path / "kept").mkdir()
+    give_to_pods(tmp_path / "kept")
+    return register_with({"FLYTE_LLAMA_CACHE": str(tmp_path / "kept")}, tmp_path)
+
+
+def test_every_task_runs_from_its_serialised_spec(caching: Registered, config_file: Path, tmp_path: Path):
     config: ExperimentConfig = load_config(config_file)
-    monkeypatch.setenv("FLYTE_LLAMA_CACHE", str(tmp_path / "kept"))
+    give_to_pods(tmp_path / "remotes")
+    cluster: dict[str, str] = {}
 
     def run(task: str, index: int | None = None, folder: str = "", **inputs: literals_pb2.Literal) -> dict:
-        spec = next(spec for name, spec in registered.tasks.items() if name.startswith(task))
-        pod_folder = tmp_path / "pods" / (folder or task)
-        return dict(run_in_pod(spec, literals_pb2.LiteralMap(literals=inputs), pod_folder, index).literals)
+        spec = next(spec for name, spec in caching.tasks.items() if name.startswith(task))
+        pod_folder, values = tmp_path / "pods" / (folder or task), literals_pb2.LiteralMap(literals=inputs)
+        return dict(run_in_pod(spec, values, pod_folder, index, cluster=cluster).literals)
 
     parts = run("start_run", config=literal(config))
     released, generation = parts["released"], parts["data_generation"]
@@ -106,9 +114,10 @@ def test_every_task_runs_from_its_serialised_spec(
     assert len(cached) == 2
     again = run("map_read_source", 0, "again", **read)["o0"]
     assert again.hash == documents[0].hash
-    monkeypatch.setenv("FLYTE_LLAMA_CACHE", "/proc/cannot-be-written")
+    cluster["FLYTE_LLAMA_CACHE"] = "/proc/cannot-be-written"
     alone = run("map_read_source", 0, "alone", **read)["o0"]
     assert alone.hash == documents[0].hash
+    cluster.clear()
     corpus = run(
         "build_corpus",
         sources=sources,
@@ -175,14 +184,18 @@ def test_every_task_runs_from_its_serialised_spec(
 
     def scores_of(name: str, model: literals_pb2.Literal, made_by: str) -> literals_pb2.Literal:
         pairs = run("pair", folder=f"pair-{name}", models=literal_list([model]), shards=suite)
+        assert [each.hash for each in pairs["models"].collection.literals] == [model.hash] * config.evaluation.shards
+        assert pairs["shards"] == suite
         inputs = {"model": pairs["models"], "shard": pairs["shards"], "made_by": literal(made_by), **settings}
         measured = [
             run("map_evaluate", index, f"evaluate-{name}-{index}", **inputs)["o0"]
             for index in range(len(pairs["models"].collection.literals))
         ]
+        results.append(literal_list(measured))
         join = {"parts": literal_list(measured), "items": items, "generation": scoring_generation}
         return run("join_shards", folder=f"join-{name}", **join)["o0"]
 
+    results = [literal_list(documents), literal_list([corpus["train"], corpus["heldout"], base, rows, items]), suite]
     base_scores, tuned_scores = scores_of("base", base, "data"), scores_of("tuned", tuned["model"], "training")
     no_parts = {"parts": literal_list([]), "items": items, "generation": scoring_generation}
     no_scores = run("join_shards", folder="join-published", **no_parts)["o0"]
@@ -200,11 +213,14 @@ def test_every_task_runs_from_its_serialised_spec(
         training=tuned["summary"],
         model=tuned["model"],
         heldout=corpus["heldout"],
+        results=literal_list([*results, base_scores, no_scores, tuned_scores]),
+        started=parts["started"],
     )
     report = value_of(reported["report"], EvaluationReport)
     assert isinstance(report, EvaluationReport)
     assert report.change is not None
     assert report.change.difference < 0
+    assert report.unchanged is None
     assert not report.is_better  # two documents are too few for an interval
     assert (tmp_path / "pods/report/out/deck.html").is_file()
     assert Path(reported["page"].scalar.blob.uri).read_text().startswith("<!doctype html>")
@@ -216,20 +232,23 @@ def test_every_task_runs_from_its_serialised_spec(
         publish=parts["publish"],
         evaluation=parts["evaluation"],
     )
-    assert published["o0"].scalar.primitive.string_value == ""
+    assert published["url"].scalar.primitive.string_value == ""
+    verdict = value_of(published["verdict"], Verdict)
+    assert isinstance(verdict, Verdict)
+    assert verdict.change == report.change
+    assert not verdict.passed
     assert value_of(pinned, PinnedModel) == PinnedModel(name="scratch", revision="")
 
 
 def test_a_pod_that_finds_a_damaged_folder_renews_the_steps_that_made_it(
-    registered: Registered, config_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    caching: Registered, config_file: Path, tmp_path: Path
 ):
-    monkeypatch.setenv("FLYTE_LLAMA_CACHE", str(tmp_path / "kept"))
     folder = tmp_path / "heldout"
     folder.mkdir()
     (folder / "documents.parquet").write_bytes(b"cut")
 
     pod = start_pod(
-        registered.tasks["mine_flyte_eval"],
+        caching.tasks["mine_flyte_eval"],
         literals_pb2.LiteralMap(
             literals={
                 "heldout": literal(FlyteDirectory(str(folder))),
@@ -244,13 +263,25 @@ def test_a_pod_that_finds_a_damaged_folder_renews_the_steps_that_made_it(
     assert "Start the run again: it makes the folder anew." in str(pod.error())
 
     outputs = run_in_pod(
-        registered.tasks["start_run"],
+        caching.tasks["start_run"],
         literals_pb2.LiteralMap(literals={"config": literal(load_config(config_file))}),
         tmp_path / "next",
         None,
     )
     generations = [value_of(outputs.literals[f"{name}_generation"], str) for name in ("data", "training", "scoring")]
     assert generations == ["1", "", ""]
+
+
+@pytest.mark.parametrize(("gpus", "sizes"), [("1", [1, 2, 4]), ("4", [1])])
+def test_a_tuning_pod_plans_for_the_gpus_of_registration(gpus: str, sizes: list[int], tiny_base: Path, tmp_path: Path):
+    registered = register_with({"FLYTE_LLAMA_GPU_COUNT": gpus, "FLYTE_LLAMA_GPU": "none"}, tmp_path)
+    training = TrainingConfig(method="full", seq_len=64, global_batch_size=4)
+    inputs = {"training": literal(training), "base": literal(FlyteDirectory(str(tiny_base)))}
+    pod = tmp_path / "pod"
+    outputs = run_in_pod(registered.tasks["batch_sizes"], literals_pb2.LiteralMap(literals=inputs), pod)
+    candidates = outputs.literals["o0"].collection.literals
+    assert [value_of(each, TrainingConfig).micro_batch_size for each in candidates] == sizes
+    assert "FLYTE_LLAMA_GPU = none: its memory is not known, so each size is tried" in (pod / "log").read_text()
 
 
 def run_workflow(config_file: Path, folder: Path) -> str:

@@ -95,7 +95,8 @@ def test_a_pod_uploads_the_model_and_names_the_place(
     values = {name: folder_literal(folder) for name, folder in inputs.items()}
     values |= {"training": config_literal(CONFIG), "generation": text_literal("")}
     spec = next(spec for name, spec in registered.tasks.items() if name.startswith("fine_tune"))
-    pod = start_pod(spec, literals_pb2.LiteralMap(literals=values), tmp_path / "pod")
+    variables = {name: os.environ[name] for name in ("PYTHONPATH", "OMP_NUM_THREADS")}
+    pod = start_pod(spec, literals_pb2.LiteralMap(literals=values), tmp_path / "pod", cluster=variables)
     request.addfinalizer(pod.end)
     pod.process.wait(timeout=900)
     error = pod.error()

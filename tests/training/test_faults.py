@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from flyte_llama.storage import content_digest, read_manifest
 from flyte_llama.training import TrainingSummary
 from flyte_llama.training.metrics import METRICS
 from tests.training.runs import SETTINGS, digest, launch_runs, launch_runs_on_two_nodes, summary, write_packed_rows
@@ -30,8 +31,9 @@ def run(out: Path, planted: dict[str, Any] | None = None, **changes: Any) -> dic
 
 
 def assert_same(out: Path, whole: Path) -> None:
-    """The weights are the same to the bit, and the summary has every step once."""
+    """The weights are the same to the bit, so the content is too, and the summary has every step once."""
     assert digest(out) == digest(whole)
+    assert content_digest(read_manifest(out)) == content_digest(read_manifest(whole))
     actual, expected = summary(out), summary(whole)
     assert (actual.num_steps, actual.num_tokens) == (expected.num_steps, expected.num_tokens)
     assert losses(actual) == losses(expected)

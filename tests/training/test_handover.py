@@ -12,10 +12,11 @@ import pytest
 import torch.distributed as group
 
 from flyte_llama.plan import Flops
-from flyte_llama.storage import MANIFEST
+from flyte_llama.storage import MANIFEST, content_digest, sha256_folder, verify
 from flyte_llama.training import LossPoint, TrainingSummary
 from flyte_llama.training.checkpoints import Checkpoints
 from flyte_llama.training.export import find_model, seal_model
+from flyte_llama.training.metrics import METRICS
 from flyte_llama.training.node_checkpoints import remove_checkpoints
 from flyte_llama.workspace import keep_folder
 
@@ -57,6 +58,18 @@ def test_a_stored_model_is_found_by_its_fingerprint_with_its_summary(tmp_path: P
     other, model = stored_model(tmp_path, rows="3" * 64), stored_model(tmp_path)
     assert find_model([other, model], MADE_FROM) == (model, SUMMARY)
     assert find_model([other], MADE_FROM) is None
+
+
+def test_two_runs_with_the_same_weights_have_the_same_content_whenever_they_ran(tmp_path: Path):
+    models = [write_model(tmp_path / name) for name in ("one", "two", "other")]
+    for wall_s, model in enumerate(models):
+        (model / METRICS).write_text(f'{{"wall_s": {wall_s}}}\n')
+        seal_model(model, SUMMARY.model_copy(update={"wall_s": wall_s}), MADE_FROM | {"device": str(wall_s)})
+    (models[2] / "model.safetensors").write_bytes(b"other weights")
+    seal_model(models[2], SUMMARY, MADE_FROM)
+    one, two, other = (content_digest(verify(model, strict=True)) for model in models)
+    assert one == two != other
+    assert sha256_folder(models[0]) != sha256_folder(models[1])
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "adapter/adapter_model.safetensors", MANIFEST])

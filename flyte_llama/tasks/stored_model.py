@@ -1,0 +1,98 @@
+"""The model that a training task stores before its processes end, so that no attempt trains it again.
+
+Flyte would upload it when the processes of this pod have ended, and those of other pods. And a pod may be taken away
+after it has uploaded the model and removed its checkpoints, before Flyte has its outputs. So the task uploads the model
+itself, and notes its address in the folder that Flyte gives the attempt, which the next one can read.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import flytekit
+from flytekit import FlyteDirectory
+from flytekit.exceptions.user import FlyteDataNotFoundException
+
+from flyte_llama.errors import DataError
+from flyte_llama.progress import say
+from flyte_llama.storage import write_json
+from flyte_llama.tasks.bucket import (
+    download_file,
+    download_folder,
+    list_names,
+    try_for_minutes,
+    upload_file,
+    upload_folder,
+)
+from flyte_llama.tasks.checkpoints import attempt_folders
+from flyte_llama.tasks.folders import new_folder, output_folder_of
+from flyte_llama.training import TrainingSummary
+from flyte_llama.training.export import find_model
+
+_NOTE = "model.json"
+
+
+def store_model(model: FlyteDirectory, *, rows: FlyteDirectory) -> FlyteDirectory:
+    """Upload the model, and return it with its address. A local run has put it where it survives already.
+
+    Raises:
+        DataError: transient, if the bucket does not take it for minutes.
+    """
+    if output_folder_of(rows) is None:
+        target = flytekit.FlyteContextManager.current_context().file_access.get_random_remote_directory()
+        what = f"{model.path}: could not be uploaded to {target}"
+        try_for_minutes(lambda: upload_folder(Path(model.path), target), what)
+        model._remote_source = target
+    return model
+
+
+def note_model(model: FlyteDirectory, *, made_from: Mapping[str, str], rows: FlyteDirectory) -> None:
+    """Note where the model of this run is stored, for the next attempt. Does nothing in a local run.
+
+    Raises:
+        DataError: transient, if the bucket does not take it for minutes.
+    """
+    folders = attempt_folders(rows)
+    if folders is None:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        note, target = Path(folder) / _NOTE, f"{folders[0]}/{_NOTE}"
+        write_json(note, {"uri": str(model.remote_source), "made_from": dict(made_from)})
+        try_for_minutes(lambda: upload_file(note, target), f"{target}: could not be written")
+
+
+def find_noted_model(
+    rows: FlyteDirectory, made_from: Mapping[str, str]
+) -> tuple[FlyteDirectory, TrainingSummary] | None:
+    """The model that the previous attempt noted, downloaded and verified; None if there is none.
+
+    Raises:
+        DataError: transient, if the bucket does not answer for minutes.
+    """
+    _, previous = attempt_folders(rows) or (None, None)
+    if previous is None:
+        return None
+    names = try_for_minutes(lambda: list_names(previous), f"{previous}: could not be listed")
+    if _NOTE not in names:
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        note = Path(folder) / _NOTE
+        try_for_minutes(lambda: download_file(f"{previous}/{_NOTE}", note), f"{previous}/{_NOTE}: could not be read")
+        noted = json.loads(note.read_text(encoding="utf-8"))
+    if noted["made_from"] != dict(made_from):
+        return None
+    out = new_folder("model", made_from=rows)
+    try:
+        try_for_minutes(lambda: download_folder(noted["uri"], out), f"{noted['uri']}: could not be downloaded")
+    except (DataError, FlyteDataNotFoundException) as error:
+        say(f"{noted['uri']}: the stored model cannot be read, so it is trained again: {error}")
+        return None
+    found = find_model([out], made_from)
+    if found is None:
+        return None
+    model = FlyteDirectory(str(out))
+    model._remote_source = noted["uri"]
+    return model, found[1]
