@@ -55,6 +55,10 @@ class Verdict(Frozen):
     general_change: Change | None
     """Fine-tuned minus base on general code; None if none was measured."""
 
+    def __repr__(self) -> str:
+        """One line, since `pyflyte run` prints the verdict."""
+        return "Verdict(passed)" if self.passed else f"Verdict(not passed: {'; '.join(self.reasons)})"
+
 
 def judge(report: EvaluationReport, config: PublishConfig, *, published: str | None) -> Verdict:
     """Whether a report allows to publish its model, also if the configuration names no repository.

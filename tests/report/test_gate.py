@@ -49,6 +49,7 @@ def test_the_verdict_says_what_the_gate_decides_and_by_which_figures(tmp_path: P
     (reason,) = verdict.reasons
     assert reason.startswith("it is not better than its base (+0.000 bits per byte, 95 % ")
     assert verdict.change == report.change
+    assert repr(verdict) == f"Verdict(not passed: {reason})"
     assert judge(report, config(), published=None).reasons[-1].startswith("it was not compared with the model that is")
 
 
