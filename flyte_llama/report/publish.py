@@ -84,15 +84,10 @@ def judge(report: EvaluationReport, config: PublishConfig, *, published: str | N
     )
 
 
-def passes_gate(report: EvaluationReport, config: PublishConfig, *, published: str | None) -> bool:
-    """Whether the configuration asks to publish the model and its report allows it; prints each reason if not.
-
-    Args:
-        published: As for `judge`.
-    """
+def passes_gate(verdict: Verdict, config: PublishConfig) -> bool:
+    """Whether the configuration asks to publish the model and the verdict allows it; prints each reason if not."""
     if config.repository is None:
         return False
-    verdict = judge(report, config, published=published)
     for reason in verdict.reasons:
         say(f"not published to {config.repository}: {reason}")
     return verdict.passed

@@ -19,16 +19,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
-import flytekit
 from flyteidl.core import literals_pb2
 from flytekit import HashMethod
 from flytekit.core import local_cache
 from flytekit.core.local_cache import LocalTaskCache
-from flytekit.exceptions.base import FlyteException
 from flytekit.models.literals import LiteralMap
 from google.protobuf.message import DecodeError
 from pydantic import BaseModel
@@ -36,6 +35,7 @@ from pydantic import BaseModel
 from flyte_llama.errors import DataError
 from flyte_llama.progress import say
 from flyte_llama.storage import content_digest, verify
+from flyte_llama.tasks.bucket import BUCKET_ERRORS, list_names, try_for_minutes, upload_file
 from flyte_llama.tasks.resources import SETTINGS
 from flyte_llama.workspace import record_unfinished, set_aside
 
@@ -154,14 +154,9 @@ def read_generation(made_by: MadeBy) -> str:
     """
     if SETTINGS.cache is None:
         return ""
-    access = flytekit.FlyteContextManager.current_context().file_access
     notes = _notes(made_by)
-    try:
-        if not access.exists(notes):
-            return ""
-        return str(len(access.get_filesystem_for_path(notes).ls(notes, detail=False)))
-    except (FlyteException, OSError) as error:
-        raise DataError(f"{notes}: could not be read ({error}).", transient=True) from None
+    names = try_for_minutes(lambda: list_names(notes), f"{notes}: could not be read")
+    return str(len(names)) if names else ""
 
 
 def note_damage(uri: str, made_by: MadeBy) -> str:
@@ -169,12 +164,13 @@ def note_damage(uri: str, made_by: MadeBy) -> str:
     by_hand = "Start the run again with Flyte's option to overwrite cached outputs."
     if SETTINGS.cache is None:
         return by_hand
-    access = flytekit.FlyteContextManager.current_context().file_access
-    note = f"{_notes(made_by)}/{hashlib.sha256(uri.encode()).hexdigest()[:32]}"
+    name = hashlib.sha256(uri.encode()).hexdigest()[:32]
     try:
-        with access.get_filesystem_for_path(note).open(note, "w") as file:
-            file.write(uri)
-    except (FlyteException, OSError):
+        with tempfile.TemporaryDirectory() as folder:
+            note = Path(folder) / name
+            note.write_text(uri, encoding="utf-8")
+            upload_file(note, f"{_notes(made_by)}/{name}")
+    except BUCKET_ERRORS:
         return by_hand
     return "Start the run again: it makes the folder anew."
 

@@ -30,17 +30,17 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import flytekit
 from flytekit import FlyteDirectory
+from flytekit.exceptions.user import FlyteDataNotFoundException
 
 from flyte_llama.errors import DataError
 from flyte_llama.progress import say
 from flyte_llama.storage import verify
 from flyte_llama.tasks import bucket
 from flyte_llama.tasks.bucket import BUCKET_ERRORS, download_folder, list_names, remove, upload_file, upload_folder
-from flyte_llama.tasks.folders import output_folder_of
+from flyte_llama.tasks.folders import attempt_folders, output_folder_of
 from flyte_llama.tasks.resources import SETTINGS
 from flyte_llama.training.choice import NOTES, count_failed
 from flyte_llama.training.processes import is_first_of_node, node_rank, num_nodes, on_each_node, on_first_rank
@@ -64,7 +64,7 @@ class Problem(NamedTuple):
 
     text: str
     is_damaged: bool = False
-    """Whether it arrived, but is not as it was sealed. Otherwise the bucket did not answer."""
+    """Whether it is gone, or not as it was sealed. Otherwise the bucket did not answer."""
 
 
 class BucketCheckpoints:
@@ -167,10 +167,10 @@ class BucketCheckpoints:
         return max((each for each in _whole_on_all(listed) if each not in refused), default=None), None
 
     def _folders(self) -> list[str]:
-        """The folders of all attempts that can be read."""
+        """The folders of all attempts that can be read; this one too, since one of its pods may have been replaced."""
         if self._others is not None:
             return [f"{self._others}/{name}" for name in list_names(self._others)]
-        return [self._previous] if self._previous is not None else []
+        return [self.own] if self._previous is None else [self.own, self._previous]
 
     def _fetch_notes(self, folder: Path) -> Problem | None:
         """Download the notes of choices that were too large, from the attempt that has the most; return a problem."""
@@ -194,7 +194,9 @@ class BucketCheckpoints:
             return
         try:
             for each in self._folders():
-                if each in (self.own, self._previous) or _list_nodes(each) == self._at_start.get(each):
+                nodes = _list_nodes(each)
+                if each in (self.own, self._previous) or nodes == self._at_start.get(each):
+                    _remove_markers(each, nodes)
                     remove(each)
         except BUCKET_ERRORS as error:
             say(f"{self._others}: the checkpoints could not be removed; remove them by hand: {error}")
@@ -228,21 +230,17 @@ def bucket_checkpoints(rows: FlyteDirectory, made_from: Mapping[str, str]) -> Bu
     return BucketCheckpoints(f"{others}/{_digest(own)}", others=others, previous=earlier)
 
 
-def attempt_folders(rows: FlyteDirectory) -> tuple[str, str | None] | None:
-    """The folder that Flyte gives this attempt, and that of the previous one; None in a local run."""
-    try:
-        store: Any = flytekit.current_context().checkpoint
-    except NotImplementedError:
-        return None
-    if store is None or output_folder_of(rows) is not None:
-        return None
-    previous = store._checkpoint_src
-    return str(store._checkpoint_dest).rstrip("/"), str(previous).rstrip("/") if previous else None
-
-
 def _list_nodes(folder: str) -> list[list[str]]:
     """The names that each node has uploaded to the folder of an attempt."""
     return [list_names(f"{folder}/node-{node}") for node in range(num_nodes())]
+
+
+def _remove_markers(folder: str, nodes: list[list[str]]) -> None:
+    """Remove what says that the steps of an attempt are complete, before any of them is gone."""
+    for node, names in enumerate(nodes):
+        for name in names:
+            if name.endswith(_WHOLE):
+                remove(f"{folder}/node-{node}/{name}")
 
 
 def _whole_on_all(listed: Mapping[str, list[list[str]]]) -> list[Found]:
@@ -268,7 +266,8 @@ def _download(found: Found, folder: Path, step: int) -> Problem | None:
         verify(aside, strict=True)
     except (*BUCKET_ERRORS, DataError) as error:
         shutil.rmtree(aside, ignore_errors=True)
-        return Problem(str(error), is_damaged=isinstance(error, DataError))
+        # What is gone is not only late: its marker was written last.
+        return Problem(str(error), is_damaged=isinstance(error, DataError | FlyteDataNotFoundException))
     aside.rename(target)
     return None
 

@@ -49,8 +49,9 @@ _SECONDS_BETWEEN_LOOKS = 2.0
 _SECONDS_FOR_OUTPUTS = 3600.0
 """How long a pod waits for the outputs of rank 0, once the model is stored: rank 0 hashes it and writes a page."""
 
-_SECONDS_FOR_CAUSE = 20.0
-"""How long a pod that lost another one waits for the error of that one, which explains more than its own."""
+_SECONDS_FOR_CAUSE = 45.0
+"""How long a pod that lost another one waits for the error of that one, which explains more than its own. Before that
+one can write it, torch may take 30 seconds to end its processes."""
 
 
 class SystemFailure(Exception):  # noqa: N818  # as Flyte calls it
@@ -105,8 +106,9 @@ class LauncherTask(PytorchElasticFunctionTask):
         except Interrupted as error:
             raise SystemFailure(error.message) from None
         except LostProcess as error:
-            if self.min_nodes > 1:
-                _wait_for_cause()
+            if self.min_nodes > 1 and _wait_for_file(("error",), _SECONDS_FOR_CAUSE):
+                # All pods may write to one file, so this one writes nothing.
+                raise IgnoreOutputs from None
             raise SystemFailure(error.message) from None
         # The model is stored. A pod that is told to end now uses the time it is given to write the outputs.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -127,11 +129,6 @@ def _wait_for_outputs() -> None:
             f"the pod of rank 0 has written no outputs for {_SECONDS_FOR_OUTPUTS / 60:.0f} minutes after the model was "
             "stored. Look at its log. The next attempt resumes from the last checkpoint."
         )
-
-
-def _wait_for_cause() -> None:
-    """Wait a moment for the error of another pod. Flyte shows the one that was written first."""
-    _wait_for_file(("error",), _SECONDS_FOR_CAUSE)
 
 
 def _wait_for_file(prefixes: tuple[str, ...], seconds: float) -> bool:

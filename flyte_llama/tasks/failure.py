@@ -23,7 +23,9 @@ from flyte_llama.tasks.folders import local_output
 from flyte_llama.tasks.resources import SETTINGS
 
 AGAIN = "Then start the same configuration again: the steps that are done come from the cache."
-_OWN_ERRORS = "|".join(kind.__name__ for kind in (*FlyteLlamaError.__subclasses__(), OutOfMemoryError))
+_OWN_ERRORS = "|".join(
+    [kind.__name__ for kind in (*FlyteLlamaError.__subclasses__(), OutOfMemoryError)] + ["FlyteRecoverableException"]
+)
 _TRAINING = re.compile("fine_tune|try_")
 
 
@@ -102,7 +104,7 @@ def _remedy(message: str, tasks: Iterable[str]) -> str:
     if re.search(r"Evicted|ephemeral-storage|No space left", message):
         storage = "DATA_STORAGE" if tasks and not is_training and "evaluate" not in tasks else "GPU_STORAGE"
         return f"Raise FLYTE_LLAMA_{storage} and register again. {AGAIN}"
-    if re.search(r"UnexpectedObjectDeletion|NodeShutdown|[Pp]reempt|Interrupt", message):
+    if re.search(r"UnexpectedObjectDeletion|NodeShutdown|[Pp]reempt|Interrupt|SystemFailure", message):
         return f"Set FLYTE_LLAMA_SPOT=0 and register again if nodes are taken away too often. {AGAIN}"
     return f"Read the log of the step in the console. {AGAIN}"
 
@@ -126,8 +128,8 @@ def _failed_nodes(error: FlyteError, steps: Mapping[str, str]) -> list[str]:
     """The nodes that failed, as far as the error or the bucket tells."""
     if error.failed_node_id in steps:
         return [error.failed_node_id]
-    # A pod is called EXECUTION-NODE-ATTEMPT, and the pods of a map task have more numbers.
-    named = re.findall(r"-(n\d+)-\d+\b|Node\[(\w+)\]", error.message)
+    # A pod is called EXECUTION-NODE-ATTEMPT, in a map task EXECUTION-NODE-ATTEMPT-nINDEX-ATTEMPT.
+    named = re.findall(r"-(n\d+)-\d+(?:-n\d+-\d+)*\b|Node\[(\w+)\]", error.message)
     found = [node for match in named for node in match if node in steps]
     return sorted(set(found), key=list(steps).index) or _nodes_in_bucket(steps)
 

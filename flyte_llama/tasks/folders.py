@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import flytekit
 from flytekit import FlyteDirectory, HashMethod
@@ -23,6 +23,7 @@ from flytekit.exceptions.user import FlyteDataNotFoundException, FlyteRecoverabl
 from flyte_llama.errors import DataError, FlyteLlamaError
 from flyte_llama.progress import say
 from flyte_llama.storage import MANIFEST, content_digest, read_manifest, seal, verify
+from flyte_llama.tasks.bucket import BUCKET_ERRORS, download_folder, list_names, try_for_minutes, upload_folder
 from flyte_llama.tasks.cache import CACHE, MadeBy, note_damage
 from flyte_llama.tasks.resources import SETTINGS
 from flyte_llama.workspace import keep_folder
@@ -115,6 +116,18 @@ def output_folder_of(made_from: FlyteDirectory | None) -> Path | None:
     return local_output()
 
 
+def attempt_folders(rows: FlyteDirectory) -> tuple[str, str | None] | None:
+    """The folder that Flyte gives this attempt, and that of the previous one; None in a local run."""
+    try:
+        store: Any = flytekit.current_context().checkpoint
+    except NotImplementedError:
+        return None
+    if store is None or output_folder_of(rows) is not None:
+        return None
+    previous = store._checkpoint_src
+    return str(store._checkpoint_dest).rstrip("/"), str(previous).rstrip("/") if previous else None
+
+
 @contextmanager
 def retry_network_errors() -> Iterator[None]:
     """Turn transient errors, of the network for example, into errors that Flyte retries. Other errors fail the task."""
@@ -138,14 +151,13 @@ def open_cache_folder(name: str) -> Iterator[Path | None]:
     if output is not None or SETTINGS.cache is None:
         yield output / "cache" / digest if output else None
         return
-    access = flytekit.FlyteContextManager.current_context().file_access
     folder, remote = new_folder("cache"), f"{SETTINGS.cache.rstrip('/')}/{digest}"
-    if access.exists(remote):
-        access.get_data(remote, str(folder), is_multipart=True)
+    if try_for_minutes(lambda: list_names(remote), f"{remote}: could not be listed"):
+        try_for_minutes(lambda: download_folder(remote, folder), f"{remote}: could not be downloaded")
     yield folder
     try:
-        access.put_data(str(folder), remote, is_multipart=True)
-    except (FlyteException, OSError) as error:
+        upload_folder(folder, remote)
+    except BUCKET_ERRORS as error:
         # Not an error: the task has its result, and the next run only loses the cached work.
         say(f"{SETTINGS.cache}: cannot be written, so the next run starts without this cache: {error}")
 

@@ -105,7 +105,7 @@ def publish(
     refuses the model.
     """
     verdict = judge(report, publish, published=evaluation.published)
-    if publish.repository is None or not passes_gate(report, publish, published=evaluation.published):
+    if publish.repository is None or not passes_gate(verdict, publish):
         return Published("", verdict)
     token = os.environ.get(HUB_TOKEN)
     with retry_network_errors():

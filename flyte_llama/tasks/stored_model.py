@@ -27,8 +27,7 @@ from flyte_llama.tasks.bucket import (
     upload_file,
     upload_folder,
 )
-from flyte_llama.tasks.checkpoints import attempt_folders
-from flyte_llama.tasks.folders import new_folder, output_folder_of
+from flyte_llama.tasks.folders import attempt_folders, new_folder, output_folder_of
 from flyte_llama.training import TrainingSummary
 from flyte_llama.training.export import find_model
 
@@ -64,23 +63,38 @@ def note_model(model: FlyteDirectory, *, made_from: Mapping[str, str], rows: Fly
         try_for_minutes(lambda: upload_file(note, target), f"{target}: could not be written")
 
 
-def find_noted_model(
-    rows: FlyteDirectory, made_from: Mapping[str, str]
-) -> tuple[FlyteDirectory, TrainingSummary] | None:
-    """The model that the previous attempt noted, downloaded and verified; None if there is none.
+def pass_on_note(rows: FlyteDirectory) -> None:
+    """Copy the note of the previous attempt to the folder of this one: the next attempt can read no other.
+
+    Call it first, since a pod may be taken away at any moment. Does nothing in a local run.
 
     Raises:
         DataError: transient, if the bucket does not answer for minutes.
     """
-    _, previous = attempt_folders(rows) or (None, None)
-    if previous is None:
-        return None
-    names = try_for_minutes(lambda: list_names(previous), f"{previous}: could not be listed")
-    if _NOTE not in names:
-        return None
+    own, previous = attempt_folders(rows) or (None, None)
+    if previous is None or not _has_note(previous):
+        return
     with tempfile.TemporaryDirectory() as folder:
         note = Path(folder) / _NOTE
         try_for_minutes(lambda: download_file(f"{previous}/{_NOTE}", note), f"{previous}/{_NOTE}: could not be read")
+        try_for_minutes(lambda: upload_file(note, f"{own}/{_NOTE}"), f"{own}/{_NOTE}: could not be written")
+
+
+def find_noted_model(
+    rows: FlyteDirectory, made_from: Mapping[str, str]
+) -> tuple[FlyteDirectory, TrainingSummary] | None:
+    """The model that an earlier attempt noted, downloaded and verified; None if there is none.
+
+    Raises:
+        DataError: transient, if the bucket does not answer for minutes.
+    """
+    folders = attempt_folders(rows)
+    if folders is None or not _has_note(folders[0]):
+        return None
+    note_uri = f"{folders[0]}/{_NOTE}"
+    with tempfile.TemporaryDirectory() as folder:
+        note = Path(folder) / _NOTE
+        try_for_minutes(lambda: download_file(note_uri, note), f"{note_uri}: could not be read")
         noted = json.loads(note.read_text(encoding="utf-8"))
     if noted["made_from"] != dict(made_from):
         return None
@@ -96,3 +110,7 @@ def find_noted_model(
     model = FlyteDirectory(str(out))
     model._remote_source = noted["uri"]
     return model, found[1]
+
+
+def _has_note(folder: str) -> bool:
+    return _NOTE in try_for_minutes(lambda: list_names(folder), f"{folder}: could not be listed")

@@ -21,7 +21,7 @@ from flyte_llama.tasks.checkpoints import bucket_checkpoints, checkpoint_folder
 from flyte_llama.tasks.elastic import Launcher
 from flyte_llama.tasks.folders import Folder, download, keep_apart, new_folder, stored_folders, upload
 from flyte_llama.tasks.resources import ALL_GPUS, HUB_SECRETS, SETTINGS
-from flyte_llama.tasks.stored_model import find_noted_model, note_model, store_model
+from flyte_llama.tasks.stored_model import find_noted_model, note_model, pass_on_note, store_model
 from flyte_llama.training import TrainingSummary
 from flyte_llama.training import fine_tune as train
 from flyte_llama.training.checkpoints import VERSION
@@ -103,7 +103,8 @@ def _fine_tune(
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     with process_group() as rank:
-        # Download the inputs.
+        # Pass on what the previous attempt stored, then download the inputs.
+        on_first_rank(lambda: pass_on_note(rows))
         folders = on_each_node(
             lambda: (download(base), download(rows), download(heldout), checkpoint_folder(base, rows))
         )
@@ -120,8 +121,8 @@ def _fine_tune(
             if rank == 0:
                 say(f"an earlier start of this run trained the model: {model.remote_source or model.path}")
         else:
-            # Processes that were started again find what the first ones downloaded.
-            if in_bucket is not None and not any(on_each_node(checkpoints.is_dir)):
+            # Processes that were started again find what the first ones downloaded, but not in a new pod.
+            if in_bucket is not None and not all(on_each_node(checkpoints.is_dir)):
                 in_bucket.fetch(checkpoints, with_older=training.keep_best)
             out = on_each_node(lambda: new_folder("model", made_from=rows))[node_rank()]
             summary = train(

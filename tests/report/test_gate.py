@@ -30,7 +30,7 @@ def config(**changes: Any) -> PublishConfig:
 def passes(report: EvaluationReport, settings: PublishConfig) -> bool:
     """Whether the model passes; one that was measured as `published` is the published one."""
     measured = any(model.name == "published" for model in report.models)
-    return passes_gate(report, settings, published="o/published" if measured else "none")
+    return passes_gate(judge(report, settings, published="o/published" if measured else "none"), settings)
 
 
 def reasons(report: EvaluationReport, capsys: pytest.CaptureFixture[str], **changes: Any) -> str:
@@ -407,5 +407,5 @@ def test_without_a_comparison_with_the_published_model_the_gate_stays_shut(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], published: str | None, refused: bool
 ):
     report = report_of(tmp_path / "r", with_general(500.0, 500.0), with_general(250.0, 500.0))
-    assert passes_gate(report, config(), published=published) is not refused
+    assert passes_gate(judge(report, config(), published=published), config()) is not refused
     assert ("it was not compared with" in capsys.readouterr().err) == refused

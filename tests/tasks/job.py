@@ -116,7 +116,6 @@ def run_job(
             "PET_RDZV_ENDPOINT": f"localhost:{port}",
             "PET_RDZV_BACKEND": "c10d",
             "PET_NNODES": f"{nodes}:{nodes}",
-            "FLYTE_INTERNAL_DIST_ERROR_STRATEGY": "Earliest",
         }
     job = Job(folder.name, bucket, [], [folder / f"log-{node}" for node in range(nodes)])
     try:

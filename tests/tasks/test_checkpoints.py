@@ -16,7 +16,7 @@ from flytekit.core.data_persistence import FileAccessProvider
 from flyte_llama.errors import DataError
 from flyte_llama.storage import seal
 from flyte_llama.tasks import bucket as patience
-from flyte_llama.tasks import checkpoints
+from flyte_llama.tasks import checkpoints, stored_model
 from flyte_llama.tasks.checkpoints import BucketCheckpoints, bucket_checkpoints
 from tests.tasks.bucket import Bucket, serve_bucket
 
@@ -90,6 +90,32 @@ def test_a_damaged_checkpoint_gives_way_to_an_older_one(bucket: Bucket, tmp_path
     first.upload(write_step(tmp_path / "a", 10))
     bucket.objects["kept/checkpoints/run/a/node-0/step-10/weights"] = b"cut"
     assert list(fetched(attempt("b"), tmp_path / "b")) == ["step-5"]
+
+
+def test_a_marker_whose_checkpoint_is_gone_gives_way_to_an_older_one(bucket: Bucket, tmp_path: Path):
+    first = attempt("a")
+    first.upload(write_step(tmp_path / "a", 5))
+    bucket.objects["kept/checkpoints/run/a/node-0/step-10.whole"] = b""
+    assert list(fetched(attempt("b"), tmp_path / "b")) == ["step-5"]
+
+
+def test_a_pod_that_replaces_one_of_the_same_attempt_finds_its_checkpoints(bucket: Bucket, tmp_path: Path):
+    lost = BucketCheckpoints("s3://bkt/attempt-0", others=None, previous=None)
+    lost.upload(write_step(tmp_path / "lost", 5))
+    new = BucketCheckpoints("s3://bkt/attempt-0", others=None, previous=None)
+    assert list(fetched(new, tmp_path / "new")) == ["step-5"]
+
+
+def test_the_note_of_a_stored_model_is_passed_on_from_attempt_to_attempt(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    bucket.objects["job/0/model.json"] = b"noted"
+    rows = FlyteDirectory(str(tmp_path))
+    for index in (1, 2):
+        folders = (f"s3://bkt/job/{index}", f"s3://bkt/job/{index - 1}")
+        monkeypatch.setattr(stored_model, "attempt_folders", lambda rows, folders=folders: folders)
+        stored_model.pass_on_note(rows)
+    assert bucket.objects["job/2/model.json"] == b"noted"
 
 
 def test_a_checkpoint_counts_only_if_every_node_has_uploaded_it(

@@ -36,6 +36,12 @@ STEPS = {"n3": "read_source", "n12": "evaluate", "n15": "evaluate", "n17": "fine
         ("n17", "UnexpectedObjectDeletion: object deleted", "Set FLYTE_LLAMA_SPOT=0"),
         ("n3", "Trace:\n\n  File x\n\nMessage:\n\n    SourceError: x: not found. Check the URL.", "Do what the reason"),
         ("n3", "Message:\n\n    ConfigError: x: contains a secret. Remove it.", "Do what the reason says."),
+        ("n17", "Message:\n\n    SystemFailure: the pod was told to end.", "Set FLYTE_LLAMA_SPOT=0"),
+        (
+            "n3",
+            "Message:\n\n    FlyteRecoverableException: USER:Recoverable: error=x. Look whether",
+            "Do what the reason",
+        ),
         ("n17", "RuntimeError: no idea", "Read the log of the step in the console."),
     ],
 )
@@ -64,7 +70,8 @@ def test_the_steps_are_the_tasks_of_the_workflow():
     ("error", "nodes"),
     [
         (FlyteError("expired", "n17"), ["n17"]),
-        (FlyteError("[ab12-n12-0-3] terminated with exit code (1)", "fn0"), ["n12"]),
+        (FlyteError("[ab12-n12-0] terminated with exit code (1)", "fn0"), ["n12"]),
+        (FlyteError("[ab12-n3-0-n17-2] terminated with exit code (1)", "fn0"), ["n3"]),
         (FlyteError("failed at Node[n3]. BadTask", "fn0"), ["n3"]),
         (FlyteError("Timeout in node", "fn0"), []),
     ],
