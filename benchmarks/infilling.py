@@ -1,7 +1,7 @@
 """How fast a base without infill tokens learns to infill: trains it on one repository, and measures before and after.
 
     python benchmarks/infilling.py --base FOLDER [--source URL] [--method lora] [--steps 60] [--batch 4] [--seq-len 256]
-        [--learning-rate 5e-4] [--new-token-lr-scale S] [--cases 32] [--only-after]
+        [--learning-rate 5e-4] [--new-token-lr-scale S] [--line-share S] [--cases 32] [--only-after]
 
 `--base` is a pretrained model in the hub's format. `--source` is a repository, a folder or `package:NAME`, an installed
 package. Every eighth file is held out. The run is the package's own: `prepare_base`, packed rows of the objective

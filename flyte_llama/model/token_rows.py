@@ -66,7 +66,7 @@ def _start_rows(model: Any, tokenizer: DocumentTokenizer, new: Sequence[int]) ->
     weights = torch.from_numpy(
         np.stack([_random_weights(tokenizer.name_of(id_) or str(id_), len(mixed)) for id_ in new])
     )
-    infill, line_feed = tokenizer.infill, int(tokenizer.encode_infix(["\n"])[0][-1])
+    infill = tokenizer.infill
     input_rows, output_rows = model.get_input_embeddings().weight, model.get_output_embeddings().weight
     for table in [input_rows] if output_rows is input_rows else [input_rows, output_rows]:
         with _gather(table):
@@ -78,6 +78,7 @@ def _start_rows(model: Any, tokenizer: DocumentTokenizer, new: Sequence[int]) ->
             if infill and infill.end in new:
                 table.data[infill.end] = table.data[tokenizer.eos_id]
             if infill and infill.middle in new:
+                line_feed = int(tokenizer.encode_infix(["\n"])[0][-1])
                 table.data[infill.middle] = (table.data[infill.middle] + table.data[line_feed]) / 2
 
 

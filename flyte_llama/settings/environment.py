@@ -172,7 +172,7 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         settings = Settings.model_validate({name: value for name, value in values.items() if value})
     except ValidationError as error:
         for problem in error.errors():
-            # A default that is made from an invalid setting is no problem of its own.
+            # Some defaults are computed from other settings. If one of those is invalid, only that one is listed.
             if problem["type"] != "default_factory_not_called":
                 reason = problem["msg"].removeprefix("Value error, ")
                 lines.append(f"{_variable(str(problem['loc'][0]))} = {problem['input']!r}: {reason}.")
@@ -225,7 +225,7 @@ def _flytekit_devices() -> dict[str, str]:
 
 
 def _unknown_variables(environment: Mapping[str, str]) -> list[str]:
-    """Return a line for each variable that begins like a setting and is none, such as a mistyped one."""
+    """Return a line for each variable that has the prefix of the settings and is no setting, such as a mistyped one."""
     known = [_variable(name) for name in Settings.model_fields if name != "image"]
     known = sorted([*known, *(PREFIX + name for name in OTHER_VARIABLES)])
     return [

@@ -1,4 +1,4 @@
-"""Folders in the bucket: listed, uploaded, downloaded and removed.
+"""Folders and files in the bucket: listed, uploaded, downloaded and removed.
 
 A bucket that does not answer is asked again for minutes, with growing pauses, since a training of days depends on it.
 A path is a URI of any file system that Flyte knows, or a local path.
@@ -6,6 +6,7 @@ A path is a URI of any file system that Flyte knows, or a local path.
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -39,7 +40,7 @@ def list_names(folder: str) -> list[str]:
         paths = files.ls(folder, detail=False)
     except FileNotFoundError:
         return []
-    except Exception as error:  # each store's client has classes of its own
+    except Exception as error:  # each store's client raises its own classes
         raise OSError(f"{folder}: could not be listed ({type(error).__name__}: {error})") from error
     names = {str(path).rstrip("/").rsplit("/", 1)[-1] for path in paths}
     # Some stores list the folder itself.
@@ -51,11 +52,6 @@ def upload_folder(folder: Path, target: str) -> None:
     _access().put_data(str(folder), target, is_multipart=True)
 
 
-def upload_file(file: Path, target: str) -> None:
-    """Upload a local file to `target`."""
-    _access().put_data(str(file), target)
-
-
 def download_folder(source: str, folder: Path) -> None:
     """Download everything in `source` to a local folder."""
     _access().get_data(source, str(folder), is_multipart=True)
@@ -64,6 +60,22 @@ def download_folder(source: str, folder: Path) -> None:
 def download_file(source: str, file: Path) -> None:
     """Download a file."""
     _access().get_data(source, str(file))
+
+
+def write_text(target: str, text: str) -> None:
+    """Write a file."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "text"
+        file.write_text(text, encoding="utf-8")
+        _access().put_data(str(file), target)
+
+
+def read_text(source: str) -> str:
+    """The text of a file."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "text"
+        download_file(source, file)
+        return file.read_text(encoding="utf-8")
 
 
 def remove(path: str) -> None:
@@ -78,7 +90,7 @@ def remove(path: str) -> None:
         files.rm(path, recursive=True)
     except FileNotFoundError:
         return
-    except Exception as error:  # each store's client has classes of its own
+    except Exception as error:  # each store's client raises its own classes
         raise OSError(f"{path}: could not be removed ({type(error).__name__}: {error})") from error
 
 

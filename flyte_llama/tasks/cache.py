@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
@@ -35,7 +34,7 @@ from pydantic import BaseModel
 from flyte_llama.errors import DataError
 from flyte_llama.progress import say
 from flyte_llama.storage import content_digest, verify
-from flyte_llama.tasks.bucket import BUCKET_ERRORS, list_names, try_for_minutes, upload_file
+from flyte_llama.tasks.bucket import BUCKET_ERRORS, list_names, try_for_minutes, write_text
 from flyte_llama.tasks.resources import SETTINGS
 from flyte_llama.workspace import record_unfinished, set_aside
 
@@ -164,12 +163,8 @@ def note_damage(uri: str, made_by: MadeBy) -> str:
     by_hand = "Start the run again with Flyte's option to overwrite cached outputs."
     if SETTINGS.cache is None:
         return by_hand
-    name = hashlib.sha256(uri.encode()).hexdigest()[:32]
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            note = Path(folder) / name
-            note.write_text(uri, encoding="utf-8")
-            upload_file(note, f"{_notes(made_by)}/{name}")
+        write_text(f"{_notes(made_by)}/{hashlib.sha256(uri.encode()).hexdigest()[:32]}", uri)
     except BUCKET_ERRORS:
         return by_hand
     return "Start the run again: it makes the folder anew."

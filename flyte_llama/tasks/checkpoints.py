@@ -5,7 +5,7 @@ same command, typed again, resumes from them. A command that changes the learnin
 that names the change, since starting again from step 0 would silently discard the earlier work. A run on new data gets
 a new folder. Checkpoints are removed when the model is complete.
 
-In a pod they are uploaded, each attempt to a folder of its own:
+In a pod, each attempt uploads them to its own folder:
 
     FLYTE_LLAMA_CACHE/checkpoints/RUN/ATTEMPT/   RUN is a digest of the fingerprint: any execution of the run finds it
     the folder that Flyte gives an attempt       without FLYTE_LLAMA_CACHE: the next attempt alone can read it
@@ -39,7 +39,7 @@ from flyte_llama.errors import DataError
 from flyte_llama.progress import say
 from flyte_llama.storage import verify
 from flyte_llama.tasks import bucket
-from flyte_llama.tasks.bucket import BUCKET_ERRORS, download_folder, list_names, remove, upload_file, upload_folder
+from flyte_llama.tasks.bucket import BUCKET_ERRORS, download_folder, list_names, remove, upload_folder, write_text
 from flyte_llama.tasks.folders import attempt_folders, output_folder_of
 from flyte_llama.tasks.resources import SETTINGS
 from flyte_llama.training.choice import NOTES, count_failed
@@ -140,7 +140,7 @@ class BucketCheckpoints:
                     continue
                 upload_folder(node / name, f"{target}/{name}")
                 if is_step:
-                    upload_file(_empty_file(), f"{target}/{name}{_WHOLE}")
+                    write_text(f"{target}/{name}{_WHOLE}", "")
             # A step is no longer whole before any of it is gone.
             for name in sorted(present, key=lambda name: not name.endswith(_WHOLE)):
                 step = name.removesuffix(_WHOLE)
@@ -223,7 +223,7 @@ def bucket_checkpoints(rows: FlyteDirectory, made_from: Mapping[str, str]) -> Bu
     own, previous = folders
     if SETTINGS.cache is None:
         return BucketCheckpoints(own, others=None, previous=previous)
-    # Each node has the parts of its own processes, so a run on other nodes cannot use them.
+    # A node uploads the parts of its processes, so a run on another number of nodes cannot use them.
     run = _digest(json.dumps({**made_from, "nodes": str(num_nodes())}, sort_keys=True))
     others = f"{SETTINGS.cache.rstrip('/')}/checkpoints/{run}"
     earlier = f"{others}/{_digest(previous)}" if previous is not None else None
@@ -287,12 +287,6 @@ def _download_older(found: Found, folder: Path) -> None:
 def _say_once(message: str) -> None:
     if is_first_of_node() and node_rank() == 0:
         say(message)
-
-
-def _empty_file() -> Path:
-    file = Path(tempfile.gettempdir()) / "empty"
-    file.touch()
-    return file
 
 
 def _digest(text: str) -> str:

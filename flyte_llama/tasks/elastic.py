@@ -50,12 +50,12 @@ _SECONDS_FOR_OUTPUTS = 3600.0
 """How long a pod waits for the outputs of rank 0, once the model is stored: rank 0 hashes it and writes a page."""
 
 _SECONDS_FOR_CAUSE = 45.0
-"""How long a pod that lost another one waits for the error of that one, which explains more than its own. Before that
-one can write it, torch may take 30 seconds to end its processes."""
+"""How long a pod that lost another pod waits for that pod's error, which explains more than its own. torch may take 30
+seconds to end the processes of a pod, and the pod writes its error after that."""
 
 
 class SystemFailure(Exception):  # noqa: N818  # as Flyte calls it
-    """The pod ends because of what happened to it or to another pod, not because of what it did."""
+    """The pod did nothing wrong: it was told to end, or the pods that it trained with are gone."""
 
 
 @dataclass
@@ -110,7 +110,7 @@ class LauncherTask(PytorchElasticFunctionTask):
                 # All pods may write to one file, so this one writes nothing.
                 raise IgnoreOutputs from None
             raise SystemFailure(error.message) from None
-        # The model is stored. A pod that is told to end now uses the time it is given to write the outputs.
+        # The model is stored. A pod that is told to end now still writes the outputs, in the time that is left.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         return result
 

@@ -17,13 +17,19 @@ from typing import Annotated, Any
 
 import flytekit
 from flytekit import FlyteDirectory, HashMethod
-from flytekit.exceptions.base import FlyteException
 from flytekit.exceptions.user import FlyteDataNotFoundException, FlyteRecoverableException
 
 from flyte_llama.errors import DataError, FlyteLlamaError
 from flyte_llama.progress import say
 from flyte_llama.storage import MANIFEST, content_digest, read_manifest, seal, verify
-from flyte_llama.tasks.bucket import BUCKET_ERRORS, download_folder, list_names, try_for_minutes, upload_folder
+from flyte_llama.tasks.bucket import (
+    BUCKET_ERRORS,
+    download_file,
+    download_folder,
+    list_names,
+    try_for_minutes,
+    upload_folder,
+)
 from flyte_llama.tasks.cache import CACHE, MadeBy, note_damage
 from flyte_llama.tasks.resources import SETTINGS
 from flyte_llama.workspace import keep_folder
@@ -46,7 +52,7 @@ def download(folder: FlyteDirectory, *, made_by: MadeBy = "data") -> Path:
         if output_folder_of(folder) is not None:
             raise DataError(f"{error} The same command makes it again.") from None
         raise DataError(f"{uri}: {error} {note_damage(uri, made_by)}") from None
-    except (FlyteException, OSError) as error:
+    except BUCKET_ERRORS as error:
         # The storage did not answer, or the disk is full. The folder may be whole.
         raise DataError(f"{uri}: could not be downloaded ({error}).", transient=True) from None
     return path
@@ -83,7 +89,7 @@ def keep_apart(folder: Path, *, made_from: FlyteDirectory) -> str:
     access = flytekit.FlyteContextManager.current_context().file_access
     try:
         return str(access.put_raw_data(str(folder), upload_prefix="")).rstrip("/")
-    except (FlyteException, OSError) as error:
+    except BUCKET_ERRORS as error:
         say(f"{folder}: could not be uploaded, so it is lost with this pod: {error}")
         return str(folder)
 
@@ -199,13 +205,13 @@ def fetch_manifest(folder: FlyteDirectory) -> FlyteDirectory:
     """
     if folder.remote_source is None:
         return folder
-    access, uri = flytekit.FlyteContextManager.current_context().file_access, str(folder.remote_source).rstrip("/")
+    uri = str(folder.remote_source).rstrip("/")
     Path(folder.path).mkdir(parents=True, exist_ok=True)
     try:
-        access.get_data(f"{uri}/{MANIFEST}", f"{folder.path}/{MANIFEST}")
+        download_file(f"{uri}/{MANIFEST}", Path(folder.path) / MANIFEST)
     except FlyteDataNotFoundException:
         pass
-    except (FlyteException, OSError) as error:
+    except BUCKET_ERRORS as error:
         raise DataError(f"{uri}/{MANIFEST}: could not be downloaded ({error}).", transient=True) from None
     return folder
 

@@ -8,7 +8,6 @@ itself, and notes its address in the folder that Flyte gives the attempt, which 
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,15 +17,7 @@ from flytekit.exceptions.user import FlyteDataNotFoundException
 
 from flyte_llama.errors import DataError
 from flyte_llama.progress import say
-from flyte_llama.storage import write_json
-from flyte_llama.tasks.bucket import (
-    download_file,
-    download_folder,
-    list_names,
-    try_for_minutes,
-    upload_file,
-    upload_folder,
-)
+from flyte_llama.tasks.bucket import download_folder, list_names, read_text, try_for_minutes, upload_folder, write_text
 from flyte_llama.tasks.folders import attempt_folders, new_folder, output_folder_of
 from flyte_llama.training import TrainingSummary
 from flyte_llama.training.export import find_model
@@ -57,10 +48,7 @@ def note_model(model: FlyteDirectory, *, made_from: Mapping[str, str], rows: Fly
     folders = attempt_folders(rows)
     if folders is None:
         return
-    with tempfile.TemporaryDirectory() as folder:
-        note, target = Path(folder) / _NOTE, f"{folders[0]}/{_NOTE}"
-        write_json(note, {"uri": str(model.remote_source), "made_from": dict(made_from)})
-        try_for_minutes(lambda: upload_file(note, target), f"{target}: could not be written")
+    _write_note(folders[0], json.dumps({"uri": str(model.remote_source), "made_from": dict(made_from)}))
 
 
 def pass_on_note(rows: FlyteDirectory) -> None:
@@ -71,13 +59,12 @@ def pass_on_note(rows: FlyteDirectory) -> None:
     Raises:
         DataError: transient, if the bucket does not answer for minutes.
     """
-    own, previous = attempt_folders(rows) or (None, None)
-    if previous is None or not _has_note(previous):
+    folders = attempt_folders(rows)
+    if folders is None or folders[1] is None:
         return
-    with tempfile.TemporaryDirectory() as folder:
-        note = Path(folder) / _NOTE
-        try_for_minutes(lambda: download_file(f"{previous}/{_NOTE}", note), f"{previous}/{_NOTE}: could not be read")
-        try_for_minutes(lambda: upload_file(note, f"{own}/{_NOTE}"), f"{own}/{_NOTE}: could not be written")
+    note = _read_note(folders[1])
+    if note is not None:
+        _write_note(folders[0], note)
 
 
 def find_noted_model(
@@ -89,13 +76,10 @@ def find_noted_model(
         DataError: transient, if the bucket does not answer for minutes.
     """
     folders = attempt_folders(rows)
-    if folders is None or not _has_note(folders[0]):
+    note = _read_note(folders[0]) if folders is not None else None
+    if note is None:
         return None
-    note_uri = f"{folders[0]}/{_NOTE}"
-    with tempfile.TemporaryDirectory() as folder:
-        note = Path(folder) / _NOTE
-        try_for_minutes(lambda: download_file(note_uri, note), f"{note_uri}: could not be read")
-        noted = json.loads(note.read_text(encoding="utf-8"))
+    noted = json.loads(note)
     if noted["made_from"] != dict(made_from):
         return None
     out = new_folder("model", made_from=rows)
@@ -112,5 +96,14 @@ def find_noted_model(
     return model, found[1]
 
 
-def _has_note(folder: str) -> bool:
-    return _NOTE in try_for_minutes(lambda: list_names(folder), f"{folder}: could not be listed")
+def _read_note(folder: str) -> str | None:
+    """The note in the folder of an attempt; None if there is none."""
+    uri = f"{folder}/{_NOTE}"
+    if _NOTE not in try_for_minutes(lambda: list_names(folder), f"{folder}: could not be listed"):
+        return None
+    return try_for_minutes(lambda: read_text(uri), f"{uri}: could not be read")
+
+
+def _write_note(folder: str, note: str) -> None:
+    uri = f"{folder}/{_NOTE}"
+    try_for_minutes(lambda: write_text(uri, note), f"{uri}: could not be written")

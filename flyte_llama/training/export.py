@@ -6,7 +6,6 @@ that fails the comparison is kept under another name, see `unverified`.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from flyte_llama.encoding import DocumentTokenizer
 from flyte_llama.errors import DataError, FlyteLlamaError, TrainingError
 from flyte_llama.inference import token_nats
 from flyte_llama.model import ADAPTER_FOLDER, copy_small_files, merge_adapter, torch_dtype
-from flyte_llama.model.adapters.files import ADAPTER_CONFIG, recorded_base
+from flyte_llama.model.adapters.files import ADAPTER_CONFIG, read_adapter_config, recorded_base
 from flyte_llama.model.adapters.folder import complete_adapter
 from flyte_llama.model.adapters.tensors import replaces_embeddings
 from flyte_llama.model.base import BASE_FILE, read_base
@@ -172,7 +171,7 @@ def save_adapter(model: Any, base: Path, folder: Path, *, state: dict[str, Any] 
     with_embeddings = earlier.is_dir() and replaces_embeddings(model, earlier)
     model.save_pretrained(folder, state_dict=state, save_embedding_layers=with_embeddings)
     # peft writes a set, such as that of the target modules, in any order: equal adapters should be equal files.
-    written = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+    written = read_adapter_config(folder, name=str(folder))
     sets = {name: sorted(value) for name, value in vars(config).items() if isinstance(value, set)}
     write_json(folder / ADAPTER_CONFIG, written | sets)
     complete_adapter(folder, base, pinned, in_4_bits=bool(getattr(model, "is_loaded_in_4bit", False)))
