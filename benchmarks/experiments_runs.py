@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from experiments_table import BASE, FACTS
+from experiments_table import BASE, FACTS, LINES
+from infilling import choose_lines, measure_costs
 
 from flyte_llama.config import (
     CompositionConfig,
@@ -25,6 +26,7 @@ from flyte_llama.documents import read_documents
 from flyte_llama.encoding import DocumentTokenizer, add_keys, write_epochs
 from flyte_llama.evaluation.measure import SCORES, measure_model
 from flyte_llama.evaluation.scores import read_scores, write_scores
+from flyte_llama.model import open_model
 from flyte_llama.plan import base_shape, choose_settings
 from flyte_llama.plan.choice import describe_pair
 from flyte_llama.training.devices import device_name, find_devices
@@ -35,6 +37,9 @@ ONE_BY_ONE = CompositionConfig()
 FULL = {"method": "full", "learning_rate": 5e-4}
 LORA = {"method": "lora", "lora": {"rank": 32, "alpha": 64}, "learning_rate": 1e-3}
 COMPLETION = CompletionConfig(lines=200, spans=50, max_new_tokens=48)
+NUM_LINES = 96
+"""Held-out lines that are measured left to right and as infillings."""
+
 PROBE_BYTES = 300_000
 """Of general code."""
 
@@ -64,6 +69,10 @@ GROUPS: list[dict[str, Experiment]] = [
     },
     {"lora 1e-3": Experiment(training=LORA)},
     {"2 epochs": Experiment(training={"epochs": 2})},
+    {
+        "no whole lines": Experiment(ObjectiveConfig(kind="fim", rate=0.5, line_share=0)),
+        "fim 0.9, 2 epochs": Experiment(ObjectiveConfig(kind="fim", rate=0.9), training={"epochs": 2}),
+    },
     {
         "neighbours": Experiment(composition=CompositionConfig(neighbours=True)),
         "path comments": Experiment(composition=CompositionConfig(path_comments=True)),
@@ -191,6 +200,9 @@ def measure(run: Run, model: Path, objective: ObjectiveConfig) -> None:
     facts = {name: fact for name, fact in manifest.items() if name not in ("files", "sha256_of_the_rest")}
     shutil.rmtree(run.folder / SCORES)
     write_scores(run.folder / SCORES, scores, **facts)
+    opened, tokenizer = open_model(model, precision="fp32")
+    costs = measure_costs(opened, tokenizer, choose_lines(read_documents(run.work / "heldout"), tokenizer, NUM_LINES))
+    (run.folder / LINES).write_text(json.dumps(costs._asdict(), indent=1) + "\n", encoding="utf-8")
 
 
 def log_to(file: Path) -> None:

@@ -23,6 +23,9 @@ BASE = "base"
 """The name of the run that measures the base without training it."""
 
 FACTS = "run.json"
+LINES = "lines.json"
+"""What single lines cost, see `infilling.LineCosts`."""
+
 COLUMNS = {
     "experiment": "name",
     "seed": "seed",
@@ -32,6 +35,10 @@ COLUMNS = {
     "infilled, PSM": PSM,
     "SPM": SPM,
     "ended": "ended",
+    "a line left to right": "line",
+    "in PSM": "line_psm",
+    "in SPM": "line_spm",
+    "its end": "line_end",
     "FlyteEval": "passed",
     "general code": "general",
     "tokens": "tokens",
@@ -74,6 +81,10 @@ def read_figures(folder: Path, base: Path, *, items: Path | None = None) -> dict
             exact, ended = sum(each.exact for each in spans), sum(each.stopped for each in spans)
             figures[layout] = {"exact": exact, "cases": len(spans), "ended": ended}
 
+    # what single lines cost left to right and as infillings
+    if (folder / LINES).is_file():
+        figures["costs"] = json.loads((folder / LINES).read_text(encoding="utf-8"))
+
     # FlyteEval: items that an answer passes, by layout
     if items and not (folder / GRADES).is_dir() and (answers := read_answers(folder / ANSWERS)):
         with open_observer() as observe:
@@ -108,6 +119,12 @@ def row_text(figures: Mapping[str, Any]) -> str:
     if PSM in figures:
         ended, cases = (figures[PSM][key] + figures[SPM][key] for key in ("ended", "cases"))
         cells["ended"] = f"{ended / cases:.0%}"
+    if costs := figures.get("costs"):
+        by_key = {"line": LEFT_TO_RIGHT, "line_psm": PSM, "line_spm": SPM}
+        bits = costs["bits_per_byte"]
+        cells |= {key: f"{bits[layout]:.3f}" for key, layout in by_key.items() if layout in bits}
+        if ends := costs["end_nats"]:
+            cells["line_end"] = f"{ends[PSM]:.1f}, {ends[SPM]:.1f}"
     if by_layout := figures.get("flyte_eval"):
         cells["passed"] = ", ".join(f"{each['passed']} of {each['items']}" for each in by_layout.values())
     if "num_tokens" in figures:

@@ -18,6 +18,7 @@ import argparse
 import math
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -74,39 +75,58 @@ def choose_lines(documents: Sequence[Document], tokenizer: DocumentTokenizer, co
     return lines[:count]
 
 
-def measure(folder: Path, lines: Sequence[Line]) -> list[str]:
-    """The figures of a model, as the cells of a table."""
+class LineCosts(NamedTuple):
+    """What held-out lines cost a model."""
+
+    bits_per_byte: dict[str, float]
+    """By how the lines are given: left to right, or by the layout of an infilling."""
+
+    end_nats: dict[str, float]
+    """Mean cost of the end-of-middle token after a line, in nats, by layout."""
+
+
+def measure_costs(model: Any, tokenizer: DocumentTokenizer, lines: Sequence[Line]) -> LineCosts:
+    """Measure what the lines cost: left to right, and as infillings if the model has tokens for them."""
     import torch
 
-    model, tokenizer = open_model(folder, precision="fp32")
     tokens = tokenizer.infill
-    if tokens is None:
-        raise SystemExit(f"{folder}: has no infill tokens")
     num_bytes = sum(len(line.wanted.encode()) for line in lines)
-    nats, end_nats = dict.fromkeys((LEFT_TO_RIGHT, PSM, SPM), 0.0), dict.fromkeys((PSM, SPM), 0.0)
+    nats, end_nats = defaultdict[str, float](float), defaultdict[str, float](float)
     for line in lines:
-        prompts = {
-            LEFT_TO_RIGHT: line.prefix_ids,
-            PSM: [tokens.prefix, *line.prefix_ids, tokens.suffix, *line.suffix_ids, tokens.middle],
-            SPM: [tokens.prefix, tokens.suffix, *line.suffix_ids, tokens.middle, *line.prefix_ids],
-        }
+        prompts = {LEFT_TO_RIGHT: line.prefix_ids}
+        if tokens is not None:
+            prompts[PSM] = [tokens.prefix, *line.prefix_ids, tokens.suffix, *line.suffix_ids, tokens.middle]
+            prompts[SPM] = [tokens.prefix, tokens.suffix, *line.suffix_ids, tokens.middle, *line.prefix_ids]
         for layout, prompt in prompts.items():
             start = tokenizer.start_id if layout == LEFT_TO_RIGHT else tokenizer.bos_id
             context = [*([] if start is None else [start]), *prompt]
-            ids = torch.tensor([[*context, *line.wanted_ids, tokens.end]], device=model.device)
+            text_ids = [*context, *line.wanted_ids, *([] if tokens is None else [tokens.end])]
+            ids = torch.tensor([text_ids], device=model.device)
             with torch.inference_mode():
                 logits = model(ids, use_cache=False).logits[0, len(context) - 1 : -1].float()
             costs = torch.nn.functional.cross_entropy(logits, ids[0, len(context) :], reduction="none")
-            nats[layout] += float(costs[:-1].sum())
+            nats[layout] += float(costs[: len(line.wanted_ids)].sum())
             if layout != LEFT_TO_RIGHT:
                 end_nats[layout] += float(costs[-1])
+    return LineCosts(
+        {layout: each / math.log(2) / num_bytes for layout, each in nats.items()},
+        {layout: each / len(lines) for layout, each in end_nats.items()},
+    )
+
+
+def measure(folder: Path, lines: Sequence[Line]) -> list[str]:
+    """The figures of a model, as the cells of a table."""
+    model, tokenizer = open_model(folder, precision="fp32")
+    if tokenizer.infill is None:
+        raise SystemExit(f"{folder}: has no infill tokens")
+    costs = measure_costs(model, tokenizer, lines)
     gaps = [Gap(line.prefix, line.suffix, layout) for layout in (PSM, SPM) for line in lines]
     limits = {"window": 1024, "max_new_tokens": NEW_TOKENS, "batch_tokens": 4096}
     written = fill_gaps(model, tokenizer, gaps, **limits, what="infilling held-out lines")
     halves = (written[: len(lines)], written[len(lines) :])
     return [
-        *(f"{nats[layout] / math.log(2) / num_bytes:.3f}" for layout in (LEFT_TO_RIGHT, PSM, SPM)),
-        *(f"{end_nats[layout] / len(lines):.2f}" for layout in (PSM, SPM)),
+        *(f"{costs.bits_per_byte[layout]:.3f}" for layout in (LEFT_TO_RIGHT, PSM, SPM)),
+        *(f"{costs.end_nats[layout]:.2f}" for layout in (PSM, SPM)),
         *(f"{np.mean([each.stopped for each in half]):.0%}" for half in halves),
         *(
             f"{np.mean([each.text.strip() == line.wanted.strip() for each, line in zip(half, lines, strict=True)]):.0%}"
