@@ -8,6 +8,11 @@ FLYTE_DOMAIN ?= development
 COMMIT := $(shell git describe --always --dirty --abbrev=12)
 VERSION ?= $(COMMIT)
 IMAGE ?= $(REGISTRY)/flyte-llama:$(COMMIT)
+# The image of the tasks without GPUs; empty registers them with IMAGE. Pyflyte reads it, as it reads the settings.
+export IMAGE_CPU ?=
+# The package index of torch's CPU builds, and the trackers in the images, such as "wandb mlflow-skinny tensorboard".
+TORCH_INDEX ?=
+REPORTERS ?=
 DOCKER_BUILD_ARGS ?=
 # Import the package from this checkout, also in the workers that Flyte starts.
 export PYTHONPATH := $(CURDIR)
@@ -16,7 +21,7 @@ BIN := .venv/bin
 RUN_STAMP := .venv/.installed
 TEST_STAMP := .venv/.installed-test
 
-.PHONY: run test check format bench faults package dry-run register image audit sbom requirements clean
+.PHONY: run test check format bench faults package dry-run register image image-cpu audit sbom requirements clean
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' \
@@ -68,7 +73,18 @@ register dry-run: $(RUN_STAMP)
 
 # DOCKER_BUILD_ARGS can choose other base images: see the top of the Dockerfile.
 image:
-	docker build $(DOCKER_BUILD_ARGS) --build-arg tag=$(IMAGE) --tag $(IMAGE) .
+	docker build --build-arg REPORTERS='$(REPORTERS)' $(DOCKER_BUILD_ARGS) --build-arg tag=$(IMAGE) --tag $(IMAGE) .
+
+# The same system as below the CUDA images, so that both images have the same Python.
+CPU_BASE := ubuntu:24.04
+CPU_BUILD_ARGS := BUILD_IMAGE=$(CPU_BASE) RUNTIME_IMAGE=$(CPU_BASE) REQUIREMENTS=requirements.txt \
+  TORCH_INDEX=$(TORCH_INDEX) DEEPSPEED_OPS= TRITON_COMPILER=
+CPU_TAG := $(or $(IMAGE_CPU),$(IMAGE)-cpu)
+image-cpu:
+	@[ -n '$(TORCH_INDEX)' ] || { echo "TORCH_INDEX is not set, and pip's plain index has torch with CUDA. Set it to the" \
+	  "address that the CPU choice on https://pytorch.org/get-started/locally/ shows." >&2; exit 2; }
+	docker build $(addprefix --build-arg ,$(CPU_BUILD_ARGS)) --build-arg REPORTERS='$(REPORTERS)' $(DOCKER_BUILD_ARGS) \
+	  --build-arg tag=$(CPU_TAG) --tag $(CPU_TAG) .
 
 AUDIT := .venv-audit
 $(AUDIT)/.installed: requirements-audit.txt
@@ -92,7 +108,7 @@ audit: $(AUDIT)/.installed
 	[ $$status -eq 1 ] || echo "No known vulnerability in $$(cat $(AUDIT)/pins-*.txt | wc -l) pinned packages."; \
 	exit $$status
 
-# The packages of the image, as CycloneDX JSON.
+# The packages of the image without trackers, as CycloneDX JSON.
 sbom: $(AUDIT)/.installed
 	@cat requirements.txt requirements-gpu.txt | PYTHONWARNINGS=ignore $(AUDIT)/bin/cyclonedx-py requirements \
 	  --pyproject pyproject.toml --output-reproducible --output-file sbom.json -
@@ -109,6 +125,8 @@ requirements: $(BIN)/python
 	  | grep -vxFf requirements.txt > requirements-test.txt
 	$(COMPILE) --extra local --extra gpu --constraint requirements.txt | $(PINS) \
 	  | grep -vxFf requirements.txt > requirements-gpu.txt
+	$(COMPILE) --extra local --extra reporters --constraint requirements.txt | $(PINS) \
+	  | grep -vxFf requirements.txt > requirements-reporters.txt
 	$(COMPILE) --extra local --extra examples --constraint requirements.txt | $(PINS) \
 	  | grep -vxFf requirements.txt > requirements-examples.txt
 	$(subst pyproject.toml,--group audit,$(COMPILE)) > requirements-audit.txt

@@ -44,7 +44,7 @@ from flyte_llama.plan.plan import disk_bytes
 from flyte_llama.progress import bytes_text
 from flyte_llama.report.repository import TOKEN_PROBLEM
 from flyte_llama.settings import read_settings
-from flyte_llama.sources import open_tree, pin
+from flyte_llama.sources import open_tree, pin, ssh_problems
 from flyte_llama.training.devices import machine_problems, memory_problems
 from flyte_llama.training.fine_tuning import reporter_problems
 
@@ -96,17 +96,18 @@ def preflight_problems(stages: Mapping[str, Any]) -> list[str]:
 
 def remote_problems(stages: Mapping[str, Any]) -> list[str]:
     """Return one line for each problem of a run on a cluster, where other machines read the sources and train."""
-    return language_problems(stages["composition"]) if "composition" in stages else []
+    problems = language_problems(stages["composition"]) if "composition" in stages else []
+    return problems + (source_problems(stages["corpus"], in_pods=True) if "corpus" in stages else [])
 
 
-def source_problems(corpus: CorpusConfig) -> list[str]:
-    """Return a line for each local repository, ref and installed package of the corpus that cannot be read."""
+def source_problems(corpus: CorpusConfig, *, in_pods: bool = False) -> list[str]:
+    """Return a line for each source of the corpus of which this machine, or a pod, knows that it cannot read it."""
     lists = {"train": corpus.train, "extensions": corpus.extensions, "heldout": corpus.heldout}
     return [
         problem
         for name, sources in lists.items()
         for index, source in enumerate(sources)
-        for problem in _source_problems(f"corpus.{name}[{index}]", source)
+        for problem in _source_problems(f"corpus.{name}[{index}]", source, in_pods=in_pods)
     ]
 
 
@@ -218,11 +219,10 @@ def room_problems(model: ModelConfig, training: TrainingConfig, output: Path) ->
     ]
 
 
-def _source_problems(key: str, source: SourceConfig) -> list[str]:
-    """Return a line if the source is on this machine and cannot be read."""
-    is_on_this_machine = is_package(source.url) or is_path(source.url) or source.url.startswith("file:")
-    if not is_on_this_machine:
-        return []
+def _source_problems(key: str, source: SourceConfig, *, in_pods: bool = False) -> list[str]:
+    """Return a line if the source is on this machine and cannot be read, or if ssh is needed and cannot start."""
+    if in_pods or not (is_package(source.url) or is_path(source.url) or source.url.startswith("file:")):
+        return [f"{key}.url = {source.url}: {problem}" for problem in ssh_problems(source.url, in_pods=in_pods)]
     try:
         pinned = pin(source, timeout_s=LOCAL_TIMEOUT_S)
         # A commit is taken as it is when it is pinned, so only opening it shows whether the repository has it.

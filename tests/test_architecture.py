@@ -40,7 +40,7 @@ ROOMS = [
 ]
 # `settings` looks up the accelerators that Flyte knows, and flyte_eval runs Flyte code.
 FLYTE_ROOMS = {"settings", "flyte_eval", "tasks", "workflows"}
-HEAVY = ["torch", "transformers", "datasets", "deepspeed", "peft", "accelerate"]
+HEAVY = ["torch", "transformers", "datasets", "deepspeed", "peft", "accelerate", "bitsandbytes", "liger_kernel"]
 # Flyte's Elastic imports torch as soon as it decorates a task. The others are imported only in functions that train.
 NEED_TORCH = {
     "flyte_llama.model.adapters.adapted_linear",

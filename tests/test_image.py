@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 import tarfile
 import zipfile
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,62 @@ def test_the_code_of_the_image_belongs_to_root_and_its_user_is_another():
     assert not any("--chown" in line or "--chmod" in line for line in copies)
     assert re.findall(r"chown \S+ (\S+)", last_stage) == ["/root"]
     assert re.findall(r"^USER (.*)", last_stage, re.MULTILINE) == ["1000"]
+
+
+def test_the_image_has_git_and_ssh():
+    last_stage = (ROOT / "Dockerfile").read_text(encoding="utf-8").rpartition("\nFROM ")[2]
+    assert re.findall(r"command -v (\w+) .*? echo ([\w -]+)\)", last_stage) == [
+        ("python3", "python3"),
+        ("git", "git ca-certificates"),
+        ("ssh", "openssh-client"),
+    ]
+
+
+def show_build(*words: str) -> list[str]:
+    """The command by which `make` builds an image, in words."""
+    command = ["make", "--dry-run", *words, "REGISTRY=r", "COMMIT=abc"]
+    return shlex.split(subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout)
+
+
+def test_the_image_without_cuda_has_the_pins_and_the_system_of_the_other_and_torchs_cpu_build():
+    words = show_build("image-cpu", "IMAGE_CPU=", "TORCH_INDEX=torch-index")
+    given = dict(word.split("=", 1) for option, word in pairwise(words) if option == "--build-arg")
+    dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    default = dict(re.findall(r'^ARG (\w+)="?(.*?)"?$', dockerfile, re.MULTILINE))
+    system = given["BUILD_IMAGE"]
+    assert default["BUILD_IMAGE"].endswith(f"-devel-{system.replace(':', '')}")
+    assert default["RUNTIME_IMAGE"].endswith(f"-runtime-{system.replace(':', '')}")
+    assert given == {
+        "BUILD_IMAGE": system,
+        "RUNTIME_IMAGE": system,
+        "REQUIREMENTS": default["REQUIREMENTS"].split()[0],
+        "TORCH_INDEX": "torch-index",
+        "DEEPSPEED_OPS": "",
+        "TRITON_COMPILER": "",
+        "REPORTERS": "",
+        "tag": "r/flyte-llama:abc-cpu",
+    }
+    assert given.keys() <= default.keys() | {"tag"}
+    assert words[-3:] == ["--tag", "r/flyte-llama:abc-cpu", "."]
+
+
+@pytest.mark.parametrize("target", ["image", "image-cpu"])
+def test_the_image_gets_the_trackers_that_are_named(target: str):
+    words = show_build(target, "REPORTERS=wandb tensorboard")
+    assert words[words.index("REPORTERS=wandb tensorboard") - 1] == "--build-arg"
+
+
+def test_every_tracker_is_pinned_together_with_the_packages_of_the_image():
+    pins = {name: read_pins(f"requirements{name}.txt") for name in ("", "-reporters")}
+    assert {"wandb", "mlflow-skinny", "tensorboard"} <= pins["-reporters"].keys()
+    both = pins[""].keys() & pins["-reporters"].keys()
+    assert {name: pins["-reporters"][name] for name in both} == {name: pins[""][name] for name in both}
+
+
+def read_pins(name: str) -> dict[str, str]:
+    """Package → its version, without the condition that it is for."""
+    lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
+    return dict(line.partition(" ;")[0].split("==") for line in lines)
 
 
 def test_code_that_is_sent_without_a_new_image_goes_over_a_copy_of_the_images_code(tmp_path: Path):

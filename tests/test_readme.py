@@ -18,7 +18,7 @@ from flyte_llama import settings
 from flyte_llama.cli import main as flyte_llama_command
 from flyte_llama.config import ExperimentConfig
 from flyte_llama.settings import PREFIX, Settings
-from flyte_llama.sources import GIT_TOKEN
+from flyte_llama.sources import GIT_TOKEN, SSH_KEY, SSH_KNOWN_HOSTS
 from flyte_llama.training.failures import DEBUG
 from tests.test_architecture import ROOMS
 
@@ -188,7 +188,9 @@ def test_the_page_about_the_code_names_the_file_of_a_name(name: str, link: str):
 
 def test_the_table_of_settings_matches_the_code():
     documented = {name: row for name, row in table_rows(str(settings.__doc__)).items() if name.isupper()}
-    assert set(documented) == {"IMAGE"} | {PREFIX + name.upper() for name in Settings.model_fields if name != "image"}
+    images = {"image", "image_cpu"}
+    named = {PREFIX + name.upper() for name in Settings.model_fields if name not in images}
+    assert set(documented) == named | {name.upper() for name in images}
     shown = table_rows(TEXTS["docs/cluster.md"].partition("## Settings")[2].partition("\n## ")[0])
     default_of = {name: row[-1].replace("`", "") for name, row in documented.items()}
     assert {name: shown[name][-1].replace("`", "") for name in documented} == default_of
@@ -201,7 +203,8 @@ def test_the_table_of_settings_has_every_variable_they_name():
 
 def test_the_variables_they_name_are_read():
     named = set(re.findall(rf"{PREFIX}([A-Z_]+)", EVERYTHING))
-    read = {PREFIX + name.upper() for name in Settings.model_fields} | {GIT_TOKEN, DEBUG}
+    read = {PREFIX + name.upper() for name in Settings.model_fields}
+    read |= {GIT_TOKEN, SSH_KEY, SSH_KNOWN_HOSTS, DEBUG}
     assert {PREFIX + name for name in named} <= read
 
 

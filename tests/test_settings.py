@@ -18,6 +18,12 @@ def test_defaults_follow_the_number_of_gpus():
     assert (settings.gpu_cpu, settings.gpu_memory, settings.image) == ("16", "200Gi", "r/i:t")
 
 
+def test_tasks_without_gpus_have_the_same_image_unless_it_is_set():
+    assert read_settings({"IMAGE": "r/i:t"}).image_cpu == "r/i:t"
+    assert read_settings({"IMAGE": "r/i:t", "IMAGE_CPU": ""}).image_cpu == "r/i:t"
+    assert read_settings({"IMAGE": "r/i:t", "IMAGE_CPU": "r/i:t-cpu"}).image_cpu == "r/i:t-cpu"
+
+
 def test_the_schedule_is_inactive_unless_the_environment_opts_in():
     assert not read_settings({}).activate_schedule
     assert read_settings({"FLYTE_LLAMA_ACTIVATE_SCHEDULE": "1"}).activate_schedule
@@ -87,19 +93,21 @@ def test_an_evaluation_gets_the_share_of_one_gpu_unless_it_is_set():
 def test_pods_read_every_setting_but_those_of_the_launch_plans_and_of_local_runs():
     fields = set(Settings.model_fields)
     passed = {name.removeprefix("FLYTE_LLAMA_").lower() for name in pod_environment(read_settings({}))}
+    images = {"image", "image_cpu"}
     launch_plans = {"refresh_config", "schedule", "activate_schedule"}
-    assert fields - passed == {"image", "output"} | launch_plans | {name for name in fields if "notify" in name}
+    assert fields - passed == {"output"} | images | launch_plans | {name for name in fields if "notify" in name}
 
 
 @pytest.mark.parametrize("name", [name for name in Settings.model_fields if name != "output"])
 def test_the_digest_changes_with_every_setting(name: str):
-    other = {"image": "r/i:t", "cache": "s3://b/k", "git_host": "x.org", "schedule": "1 1 * * *", "spot": "0"}
+    images = dict.fromkeys(("image", "image_cpu"), "r/i:t")
+    other = images | {"cache": "s3://b/k", "git_host": "x.org", "schedule": "1 1 * * *", "spot": "0"}
     other |= {
         "activate_schedule": "1",
         **dict.fromkeys(("notify_email", "notify_slack", "notify_pagerduty"), "a@b.org"),
     }
     memory = dict.fromkeys((each for each in Settings.model_fields if "memory" in each or "storage" in each), "9Gi")
-    variable = "IMAGE" if name == "image" else f"FLYTE_LLAMA_{name.upper()}"
+    variable = name.upper() if name in images else f"FLYTE_LLAMA_{name.upper()}"
     changed = read_settings({variable: (other | memory).get(name, "7")})
     assert settings_digest(changed) != settings_digest(read_settings({}))
     assert settings_digest(changed) == settings_digest(read_settings({variable: (other | memory).get(name, "7")}))
@@ -158,8 +166,9 @@ def test_a_bad_setting_ends_every_command_with_one_message_and_exit_code_2(monke
 
 
 def test_another_version_leaves_the_tag_of_the_image_alone():
-    command = ["make", "--dry-run", "image", "register", "COMMIT=abc", "VERSION=mine"]
+    command = ["make", "--dry-run", "image", "image-cpu", "register", "COMMIT=abc", "VERSION=mine", "IMAGE_CPU="]
     shown = subprocess.run(command, cwd=Path(__file__).parents[1], check=True, capture_output=True, text=True).stdout
+    assert "--tag localhost:30000/flyte-llama:abc-cpu ." in shown
     assert "--tag localhost:30000/flyte-llama:abc ." in shown
     assert "--image 'localhost:30000/flyte-llama:abc'" in shown
     assert "settings --version 'mine'" in shown

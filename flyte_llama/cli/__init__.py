@@ -22,7 +22,7 @@ from flyte_llama.cli.verify import verification_text
 from flyte_llama.config import load_config
 from flyte_llama.errors import ModelError
 from flyte_llama.plan import ACCELERATORS, model_shape
-from flyte_llama.preflight import preflight_problems, remote_problems
+from flyte_llama.preflight import language_problems, preflight_problems, remote_problems
 from flyte_llama.progress import escape_unknown_characters, exit_on_interrupt
 from flyte_llama.redaction import escape_invisible, mask_secrets
 from flyte_llama.report import report_table
@@ -178,7 +178,8 @@ def print_text(text: str) -> None:
 
 def _plan_problems(stages: Mapping[str, Any]) -> list[str]:
     """Return what a plan needs and this machine lacks: the config.json of a local model."""
-    problems, model = remote_problems(stages), stages.get("model")
+    problems = language_problems(stages["composition"]) if "composition" in stages else []
+    model = stages.get("model")
     try:
         if model and model.is_local:
             model_shape(model)

@@ -3,6 +3,7 @@
 | variable | meaning | default |
 |---|---|---|
 | IMAGE | container image of every task | the `--image` of `pyflyte` |
+| IMAGE_CPU | container image of the tasks without GPUs, if it is another one | IMAGE |
 | FLYTE_LLAMA_GPU | the GPU: a name of flytekit.extras.accelerators, or the value of the node label itself; `none` or an empty value: any node with GPUs | A100_80GB |
 | FLYTE_LLAMA_GPU_COUNT | GPUs, and so training processes, per node | 8 |
 | FLYTE_LLAMA_NODES | nodes that train together; more than 1 needs Kubeflow's training operator | 1 |
@@ -21,6 +22,7 @@
 | FLYTE_LLAMA_TRIAL_CONCURRENCY | trials of `sweep` and `tune_batch_size` that run at the same time | 1 |
 | FLYTE_LLAMA_SECRET_GROUP | Flyte secret group that has a hub token as `hf_token` | none: no secret is requested |
 | FLYTE_LLAMA_GIT_SECRET_GROUP | Flyte secret group that has a git token as `git_token` | none: no secret is requested |
+| FLYTE_LLAMA_SSH_SECRET_GROUP | Flyte secret group that has a private key for `git@` sources as `ssh_key`, and the keys of their hosts as `known_hosts` | none: no secret is requested |
 | FLYTE_LLAMA_GIT_HOST | the only host that receives the git token | github.com |
 | FLYTE_LLAMA_CACHE | bucket folder where pods keep checkpoints, the results of files, and notes of damage, between runs | none |
 | FLYTE_LLAMA_REFRESH_CONFIG | configuration in `configs/` that the weekly refresh runs, by its name | code_llama_7b_lora |

@@ -18,7 +18,7 @@ from flyte_llama.settings.cron import check_cron
 from flyte_llama.settings.quantities import bytes_quantity, cpu_quantity, parse_bytes, parse_millicpus
 
 PREFIX = "FLYTE_LLAMA_"
-OTHER_VARIABLES = ("DEBUG", "GIT_TOKEN")
+OTHER_VARIABLES = ("DEBUG", "GIT_TOKEN", "SSH_KEY", "SSH_KNOWN_HOSTS")
 """Further variables with the prefix, which are read where they are needed."""
 
 NO_GPU_LABEL = "none"
@@ -27,6 +27,7 @@ NO_GPU_LABEL = "none"
 # Read at registration only; all others reach the pods, also those that no task reads yet.
 _NOT_IN_PODS = {
     "image",
+    "image_cpu",
     "output",
     "refresh_config",
     "schedule",
@@ -90,6 +91,7 @@ class Settings(Frozen):
     """The settings above, validated; each field is the variable's name in lower case, without the prefix."""
 
     image: str | None = None
+    image_cpu: str | None = Field(default_factory=lambda data: data["image"])
     gpu: str = "A100_80GB"
     gpu_count: Count = 8
     nodes: Count = 1
@@ -112,6 +114,7 @@ class Settings(Frozen):
     trial_concurrency: Count = 1
     secret_group: str | None = None
     git_secret_group: str | None = None
+    ssh_secret_group: str | None = None
     git_host: str = "github.com"
     cache: str | None = None
     refresh_config: str = "code_llama_7b_lora"
@@ -205,7 +208,7 @@ def settings_digest(settings: Settings) -> str:
 
 def _variable(name: str) -> str:
     """The variable of a field."""
-    return "IMAGE" if name == "image" else PREFIX + name.upper()
+    return name.upper() if name in ("image", "image_cpu") else PREFIX + name.upper()
 
 
 def _text(value: Any) -> str:
@@ -226,7 +229,7 @@ def _flytekit_devices() -> dict[str, str]:
 
 def _unknown_variables(environment: Mapping[str, str]) -> list[str]:
     """Return a line for each variable that has the prefix of the settings and is no setting, such as a mistyped one."""
-    known = [_variable(name) for name in Settings.model_fields if name != "image"]
+    known = [_variable(name) for name in Settings.model_fields]
     known = sorted([*known, *(PREFIX + name for name in OTHER_VARIABLES)])
     return [
         f"{name}: no setting has this name. {hint(name.upper(), known, otherwise='Unset it.')}"

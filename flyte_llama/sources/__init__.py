@@ -12,18 +12,23 @@ files are worth reading.
 from flyte_llama.sources.credential import GIT_HOST, GIT_TOKEN
 from flyte_llama.sources.entry import Entry, PinnedSource, Tree
 from flyte_llama.sources.history import History, RootCommits, first_commits, read_history
+from flyte_llama.sources.ssh import SSH_KEY, SSH_KNOWN_HOSTS, is_ssh, ssh_problems
 from flyte_llama.sources.tree import open_tree, pin
 
 __all__ = [
     "GIT_HOST",
     "GIT_TOKEN",
+    "SSH_KEY",
+    "SSH_KNOWN_HOSTS",
     "Entry",
     "History",
     "PinnedSource",
     "RootCommits",
     "Tree",
     "first_commits",
+    "is_ssh",
     "open_tree",
     "pin",
     "read_history",
+    "ssh_problems",
 ]

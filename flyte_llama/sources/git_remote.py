@@ -16,6 +16,7 @@ from flyte_llama.redaction import mask_emails_in_path, mask_secrets
 from flyte_llama.sources.credential import GIT_HOST, GIT_TOKEN, credential_for, mask_token, sends_token
 from flyte_llama.sources.entry import PinnedSource
 from flyte_llama.sources.git_process import GitResult, make_printable, run_git
+from flyte_llama.sources.ssh import explain_ssh, ssh_environment
 
 LIST_TIMEOUT_S = 120
 FETCH_TIMEOUT_S = 3600
@@ -26,9 +27,9 @@ _PINNED_REF = "refs/flyte-llama/pinned"
 _REMOTE = "flyte-llama"
 # Messages of git and of curl, which it uses. Any other failure, such as a missing repository, would recur on a retry.
 _TRANSIENT = re.compile(
-    r"timeout|timed out|too slow|could not resolve|temporary failure|failed to connect|connection (refused|reset)|"
-    r"unreachable|no route to host|returned error: (408|429|5\d\d)|early eof|unexpected disconnect|hung up|"
-    r"rpc failed; curl (?!22)|ssl_error_syscall|recv error",
+    r"timeout|timed out|too slow|could not resolve|temporary failure|failed to connect|"
+    r"connection (refused|reset|closed)|unreachable|no route to host|returned error: (408|429|5\d\d)|"
+    r"early eof|unexpected disconnect|hung up|rpc failed; curl (?!22)|ssl_error_syscall|recv error",
     re.IGNORECASE,
 )
 # git often adds "the remote hung up" to a failure with another reason, which a retry does not remove.
@@ -38,7 +39,9 @@ _LASTING = re.compile(
     re.IGNORECASE,
 )
 _ADVICE = re.compile(
-    r"(?:^|\n)fatal: Could not read from remote repository\.\s*Please make sure you have .*$", re.DOTALL
+    r"(?:^|\n)fatal: Could not read from remote repository\.\s*Please make sure you have .*$|"
+    r"@{20,}.*(?=Host key for .* has changed)",  # ssh's warning that is longer than its reason
+    re.DOTALL,
 )
 _NUM_NEAREST, _NUM_COMPARED = 10, 20_000
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -138,14 +141,16 @@ def git_error(url: str, result: GitResult) -> SourceError:
             "It holds a malformed object. If you trust it, run "
             f"git config --global fetch.fsck.{kind[1]} ignore; its files are never checked out."
         )
+    elif remedy := explain_ssh(message):
+        hint = remedy
     elif result.status == 127 and "not found" in message:
         hint = "Install git, or use only package: sources."
     elif re.search("no space left|out of diskspace|disk quota exceeded", message, re.IGNORECASE):
         hint = "Free space on the disk, or set TMPDIR to a larger one."
+    # git's advice for a remote repository says less than the line before it, and follows every failure of ssh.
+    message = _ADVICE.sub("", message).rstrip(".\n") or message.rstrip(".")
     killed = result.timed_out or result.status == -9
     transient = killed or (_TRANSIENT.search(message) is not None and _LASTING.search(message) is None)
-    # git's advice for a remote repository says less than the line before it.
-    message = _ADVICE.sub("", message).rstrip(".\n") or message.rstrip(".")
     return SourceError(f"{url}: git cannot read it: {message}. {hint}", transient=transient)
 
 
@@ -189,34 +194,36 @@ def _fetch_one(
     # Give the URL a remote's name: git records by name which remotes left objects out (partial clone).
     settings = (f"remote.{_REMOTE}.url={url}", *config, *credential.config)
     switches = ("--no-tags", "--no-recurse-submodules", "--no-write-fetch-head", "--no-auto-maintenance")
-    _, result = run_git(
-        "fetch",
-        *options,
-        *switches,
-        "--",
-        _REMOTE,
-        f"+{name}:{_PINNED_REF}",
-        folder=folder,
-        timeout_s=timeout_s,
-        config=settings,
-        environment=credential.environment,
-        stop_at=stop_at,
-    )
+    with ssh_environment(url) as ssh:
+        _, result = run_git(
+            "fetch",
+            *options,
+            *switches,
+            "--",
+            _REMOTE,
+            f"+{name}:{_PINNED_REF}",
+            folder=folder,
+            timeout_s=timeout_s,
+            config=settings,
+            environment=credential.environment | ssh,
+            stop_at=stop_at,
+        )
     return result
 
 
 def _list_refs(url: str, timeout_s: float) -> dict[str, str]:
     """Return ref → object id as the remote lists them, with a key `HEAD -> BRANCH` for the branch that HEAD names."""
     credential = credential_for(url)
-    listed, result = run_git(
-        "ls-remote",
-        "--symref",
-        "--",
-        url,
-        timeout_s=timeout_s,
-        config=credential.config,
-        environment=credential.environment,
-    )
+    with ssh_environment(url) as ssh:
+        listed, result = run_git(
+            "ls-remote",
+            "--symref",
+            "--",
+            url,
+            timeout_s=timeout_s,
+            config=credential.config,
+            environment=credential.environment | ssh,
+        )
     if result.status:
         raise git_error(url, result)
     refs = {}

@@ -20,7 +20,7 @@ from flyte_llama.settings import (
     pod_environment,
     read_settings,
 )
-from flyte_llama.sources import GIT_TOKEN
+from flyte_llama.sources import GIT_TOKEN, SSH_KEY, SSH_KNOWN_HOSTS
 
 SETTINGS = read_settings()
 
@@ -33,7 +33,8 @@ def _pod(
     The environment gives the pod the settings of registration, so `SETTINGS` is the same there.
     """
     resources = Resources(cpu=cpu, mem=memory, ephemeral_storage=storage, gpu=str(gpus) if gpus else None)
-    pod: dict[str, Any] = {"container_image": SETTINGS.image, "requests": resources, "limits": resources}
+    image = SETTINGS.image if gpus else SETTINGS.image_cpu
+    pod: dict[str, Any] = {"container_image": image, "requests": resources, "limits": resources}
     pod |= {"timeout": timedelta(hours=hours), "environment": pod_environment(SETTINGS) | variables}
     if gpus:
         # Ranks and data loaders exchange tensors in /dev/shm, which has only 64 MB in a pod by default.
@@ -78,11 +79,20 @@ if SETTINGS.grace_seconds is not None:
 HUB_TOKEN = "HF_TOKEN"  # noqa: S105  # the name of a variable
 
 
-def _secret(group: str | None, key: str, variable: str) -> list[Secret] | None:
-    """The `secret_requests` of `@task`; None if no group is configured."""
-    env = Secret.MountType.ENV_VAR
-    return [Secret(group=group, key=key, env_var=variable, mount_requirement=env)] if group else None
+def _secret(
+    group: str | None, key: str, variable: str, mount: Secret.MountType = Secret.MountType.ENV_VAR
+) -> list[Secret]:
+    """The `secret_requests` of `@task`; empty if no group is configured.
+
+    Args:
+        variable: It holds the secret, or the path of its file if `mount` is FILE.
+    """
+    return [Secret(group=group, key=key, env_var=variable, mount_requirement=mount)] if group else []
 
 
 HUB_SECRETS = _secret(SETTINGS.secret_group, "hf_token", HUB_TOKEN)
-GIT_SECRETS = _secret(SETTINGS.git_secret_group, "git_token", GIT_TOKEN)
+GIT_SECRETS = [
+    *_secret(SETTINGS.git_secret_group, "git_token", GIT_TOKEN),
+    *_secret(SETTINGS.ssh_secret_group, "ssh_key", SSH_KEY, Secret.MountType.FILE),
+    *_secret(SETTINGS.ssh_secret_group, "known_hosts", SSH_KNOWN_HOSTS, Secret.MountType.FILE),
+]

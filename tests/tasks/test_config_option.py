@@ -59,6 +59,16 @@ def test_this_machine_is_checked_only_before_a_local_run():
     assert convert(value, remote=True).corpus.train[0].url == "/nowhere"
 
 
+def test_a_source_by_ssh_is_refused_before_a_remote_run_whose_pods_get_no_key(monkeypatch: pytest.MonkeyPatch):
+    value = '{"corpus": {"train": [{"url": "git@example.com:o/r"}], "heldout": [{"url": "package:click"}]}}'
+    with pytest.raises(
+        ConfigError, match=r"git@example\.com:o/r: pods get no key for ssh\. Set FLYTE_LLAMA_SSH_SECRET"
+    ):
+        convert(value, remote=True)
+    monkeypatch.setenv("FLYTE_LLAMA_SSH_SECRET_GROUP", "git-ssh")
+    assert convert(value, remote=True).corpus.train[0].url == "git@example.com:o/r"
+
+
 def test_other_inputs_are_converted_as_before():
     read_config_option()
     assert JsonParamType(list[int]).convert("[8, 16]", None, None) == [8, 16]

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from flyteidl.core.execution_pb2 import WorkflowExecution
 from flyteidl.plugins.kubeflow.pytorch_pb2 import DistributedPyTorchTrainingTask
+from flytekit import Secret
 from flytekit.models.concurrency import ConcurrencyLimitBehavior
 from flytekit.models.task import TaskSpec
 from google.protobuf.json_format import ParseDict
@@ -108,6 +109,7 @@ def chosen(tmp_path_factory: pytest.TempPathFactory) -> Registered:
 
 
 CHOSEN = {
+    "IMAGE_CPU": "registry.example.com/flyte-llama:test-cpu",
     "FLYTE_LLAMA_GPU": "nvidia-h100-mega-80gb",
     "FLYTE_LLAMA_GPU_COUNT": "4",
     "FLYTE_LLAMA_NODES": "3",
@@ -122,6 +124,7 @@ CHOSEN = {
     "FLYTE_LLAMA_TRIAL_CONCURRENCY": "2",
     "FLYTE_LLAMA_SECRET_GROUP": "hub",
     "FLYTE_LLAMA_GIT_SECRET_GROUP": "git",
+    "FLYTE_LLAMA_SSH_SECRET_GROUP": "ssh",
     "FLYTE_LLAMA_GIT_HOST": "git.example.com",
     "FLYTE_LLAMA_CACHE": "s3://bucket/kept",
     "FLYTE_LLAMA_REFRESH_CONFIG": "smollm2_135m",
@@ -135,7 +138,7 @@ CHOSEN = {
 
 def test_every_pod_reads_the_settings_of_registration(registered: Registered, chosen: Registered):
     elsewhere = {"FLYTE_LLAMA_CACHE": "s3://image/cache", "FLYTE_LLAMA_NODES": "9"}
-    at_registration = {"activate_schedule", "schedule", "refresh_config"}
+    at_registration = {"image_cpu", "activate_schedule", "schedule", "refresh_config"}
     at_registration |= {"notify_email", "notify_slack", "notify_pagerduty"}
     for package, environment in ((registered, {}), (chosen, CHOSEN)):
         settings = read_settings(environment).model_dump(exclude=at_registration)
@@ -157,6 +160,12 @@ def test_the_settings_decide_what_pods_ask_for(chosen: Registered):
     assert asked["read_source"] == ("1500m", "3584Mi", None, None, 1.5)
     accelerators = {spec.template.extended_resources.gpu_accelerator.device for spec in with_gpus(chosen)}
     assert accelerators == {"nvidia-h100-mega-80gb"}
+
+
+def test_every_task_without_gpus_has_the_image_for_them_and_all_others_have_the_one_with_cuda(chosen: Registered):
+    images = {re.sub("_[0-9a-f]{32}.*", "", name): spec.template.container.image for name, spec in chosen.tasks.items()}
+    tag = "registry.example.com/flyte-llama:test"
+    assert images == {name: tag if gpu else f"{tag}-cpu" for name, (_, gpu, *_) in TASKS.items()}
 
 
 def with_gpus(package: Registered) -> list[TaskSpec]:
@@ -269,7 +278,17 @@ def test_secrets_go_to_the_tasks_that_need_them(chosen: Registered):
     hub += ["fine_tune", "fine_tune_on_nodes", "evaluate", "map_evaluate", "publish"]
     hub += ["try_batch_size", "map_try_batch_size", "try_point", "map_try_point"]
     expected = {(name, "git", "git_token", "FLYTE_LLAMA_GIT_TOKEN") for name in git}
+    for key, variable in (("ssh_key", "FLYTE_LLAMA_SSH_KEY"), ("known_hosts", "FLYTE_LLAMA_SSH_KNOWN_HOSTS")):
+        expected |= {(name, "ssh", key, variable) for name in git}
     assert secrets == expected | {(name, "hub", "hf_token", "HF_TOKEN") for name in hub}
+
+
+def test_the_key_of_ssh_is_mounted_as_a_file(chosen: Registered):
+    mounts = {
+        secret.key: secret.mount_requirement for secret in chosen.tasks["pin_sources"].template.security_context.secrets
+    }
+    file, variable = Secret.MountType.FILE, Secret.MountType.ENV_VAR
+    assert mounts == {"git_token": variable, "ssh_key": file, "known_hosts": file}
 
 
 @pytest.mark.slow
