@@ -21,7 +21,7 @@ BIN := .venv/bin
 RUN_STAMP := .venv/.installed
 TEST_STAMP := .venv/.installed-test
 
-.PHONY: run test check format bench faults package dry-run register image image-cpu audit sbom requirements clean
+.PHONY: run test check format bench faults package dry-run register launch image image-cpu audit sbom requirements clean
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' \
@@ -70,6 +70,13 @@ register dry-run: $(RUN_STAMP)
 	@version=$$(IMAGE='$(IMAGE)' $(BIN)/flyte-llama settings --version '$(VERSION)') || exit 2; set -x; \
 	$(BIN)/pyflyte register $(if $(filter dry-run,$@),--dry-run) --copy none --version "$$version" --image '$(IMAGE)' \
 	  --project '$(FLYTE_PROJECT)' --domain '$(FLYTE_DOMAIN)' flyte_llama
+
+# `--copy all` sends the files of the checkout, so edits need no new image: the one of the commit is taken.
+launch: COMMIT := $(patsubst %-dirty,%,$(COMMIT))
+launch: $(RUN_STAMP)
+	$(BIN)/flyte-llama check --remote --config $(CONFIG)
+	IMAGE='$(IMAGE)' $(BIN)/pyflyte run --remote --copy all --image '$(IMAGE)' \
+	  --project '$(FLYTE_PROJECT)' --domain '$(FLYTE_DOMAIN)' flyte_llama/workflows.py train_flyte_llama --config $(CONFIG)
 
 # DOCKER_BUILD_ARGS can choose other base images: see the top of the Dockerfile.
 image:

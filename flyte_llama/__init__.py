@@ -18,6 +18,7 @@ The line, from the YAML to the report. Each step is a folder, and imports only f
     evaluation   scores, completions and answers of a model; comparisons with intervals
     report       the typed report and its forms; publishing
     tasks        the steps as Flyte tasks
+    cluster      what a run needs of a cluster, asked of it
     cli          the command `flyte-llama`
 
 `errors`, `progress` and `storage` serve all of them. `preflight` checks a run before it

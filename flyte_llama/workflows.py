@@ -31,6 +31,7 @@ from flyte_llama.tasks.config_option import read_config_option
 from flyte_llama.tasks.data import Corpus, build_corpus, encode, pin_model, pin_sources, prepare_base, read_source
 from flyte_llama.tasks.failure import report_run_failure
 from flyte_llama.tasks.notifications import NOTIFICATIONS
+from flyte_llama.tasks.registration import count_settings, sort_upstream_nodes
 from flyte_llama.tasks.reporting import publish, report
 from flyte_llama.tasks.resources import READER, SETTINGS
 from flyte_llama.tasks.run import RunParts, start_run
@@ -280,6 +281,9 @@ def make_weekly_refresh(configs: Mapping[str, ExperimentConfig]) -> LaunchPlan |
 
 
 read_config_option()
+count_settings()
+for each in (train_flyte_llama, tune_batch_size, sweep):
+    sort_upstream_nodes(each)
 SHIPPED = load_usable(shipped_configs())
 
 launch_plans = {

@@ -35,11 +35,12 @@ ROOMS = [
     "preflight",
     "tasks",
     "workflows",
+    "cluster",
     "cli",
     "__main__",
 ]
-# `settings` looks up the accelerators that Flyte knows, and flyte_eval runs Flyte code.
-FLYTE_ROOMS = {"settings", "flyte_eval", "tasks", "workflows"}
+# `settings` looks up the accelerators that Flyte knows, flyte_eval runs Flyte code, and `cluster` asks a Flyte cluster.
+FLYTE_ROOMS = {"settings", "flyte_eval", "tasks", "workflows", "cluster"}
 HEAVY = ["torch", "transformers", "datasets", "deepspeed", "peft", "accelerate", "bitsandbytes", "liger_kernel"]
 # Flyte's Elastic imports torch as soon as it decorates a task. The others are imported only in functions that train.
 NEED_TORCH = {

@@ -11,6 +11,7 @@ import flyte_llama
 from flyte_llama.cli import main
 from flyte_llama.errors import ConfigError
 from flyte_llama.settings import Settings, pod_environment, read_settings, settings_digest
+from tests.conftest import MakeRepo, git
 
 
 def test_defaults_follow_the_number_of_gpus():
@@ -173,6 +174,19 @@ def test_another_version_leaves_the_tag_of_the_image_alone():
     assert "--image 'localhost:30000/flyte-llama:abc'" in shown
     assert "settings --version 'mine'" in shown
     assert 'register  --copy none --version "$version"' in shown
+
+
+def test_a_launch_takes_the_image_of_the_commit_also_if_files_differ_from_it(make_repo: MakeRepo):
+    makefile = (Path(__file__).parents[1] / "Makefile").read_text()
+    repo = make_repo("checkout", {"Makefile": makefile, "requirements.txt": "", "pyproject.toml": ""})
+    (repo / "requirements.txt").write_text("click\n")
+    shown = {}
+    for target in ("register", "launch"):
+        command = ["make", "--dry-run", target, "REGISTRY=r.example.com"]
+        shown[target] = subprocess.run(command, cwd=repo, check=True, capture_output=True, text=True).stdout
+    commit = git(repo, "rev-parse", "--short=12", "HEAD")
+    assert f"--image 'r.example.com/flyte-llama:{commit}-dirty'" in shown["register"]
+    assert f"--image 'r.example.com/flyte-llama:{commit}'" in shown["launch"]
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ import click
 from flyte_llama import __version__
 from flyte_llama.cli.clean import items_table
 from flyte_llama.cli.describe import describe_config
+from flyte_llama.cli.doctor import find_all
 from flyte_llama.cli.evaluate import input_problems, run_evaluation
 from flyte_llama.cli.plan import make_plan_from_settings, plan_text
 from flyte_llama.cli.verify import verification_text
@@ -111,6 +112,25 @@ def print_settings(version: str | None) -> None:
     """Print the settings that a registration would send, from FLYTE_LLAMA_… variables; exit code 2 if one is wrong."""
     settings = read_settings()
     print_text(settings_text(settings) if version is None else f"{version}-{settings_digest(settings)}")
+
+
+@main.command("doctor")
+@click.option("--config", type=click.Path(), help="A YAML file, as in configs/, to check too.")
+@click.option("--project", envvar="FLYTE_PROJECT", default="flytesnacks", show_default=True, show_envvar=True)
+@click.option("--domain", envvar="FLYTE_DOMAIN", default="development", show_default=True, show_envvar=True)
+@click.pass_context
+def print_findings(context: click.Context, config: str | None, project: str, domain: str) -> None:
+    """Look for what a run on the cluster needs: one line each, `ok` or what to do.
+
+    Nothing is created or changed. `look` is what cannot be told from here; with `FAIL`, a run would fail, and the exit
+    code is 2. IMAGE and REGISTRY choose the image, as for `make`.
+    """
+    states = []
+    for finding in find_all(config, project, domain):
+        print_text(str(finding))
+        states.append(finding.state)
+    if "FAIL" in states:
+        context.exit(2)
 
 
 @main.command("evaluate")

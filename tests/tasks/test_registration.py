@@ -312,33 +312,18 @@ def test_a_bad_setting_ends_registration_with_one_message_and_exit_code_2(
     assert not package.exists()
 
 
+def test_every_node_lists_the_nodes_before_it_in_the_same_order_each_time(registered: Registered):
+    # Flyte takes another order for other content, and refuses it under the same version.
+    for workflow in registered.workflows.values():
+        for node in workflow.template.nodes:
+            assert node.upstream_node_ids == sorted(node.upstream_node_ids)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "command",
-    [
-        ["--pkgs", "flyte_llama", "package", "--force", "--image", "registry.example.com/x:1", "--output", "{out}"],
-        [
-            "register",
-            "--dry-run",
-            "--copy",
-            "none",
-            "--version",
-            "v1",
-            "--image",
-            "registry.example.com/x:1",
-            "-p",
-            "p",
-            "-d",
-            "d",
-            "flyte_llama",
-        ],
-    ],
-    ids=["package", "register"],
-)
-def test_pyflyte_packages_and_registers_without_a_cluster(command: list[str], tmp_path: Path):
-    arguments = [argument.format(out=tmp_path / "package.tgz") for argument in command]
-    pyflyte = Path(sys.executable).with_name("pyflyte")
-    done = subprocess.run([pyflyte, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=300)
+def test_pyflyte_packages_without_a_cluster(tmp_path: Path):
+    pyflyte, package = Path(sys.executable).with_name("pyflyte"), tmp_path / "package.tgz"
+    command = [pyflyte, "--pkgs", "flyte_llama", "package", "--image", "r/x:1", "--output", str(package)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "flyte_llama.weekly_refresh" in done.stdout
     assert "flyte_llama.tasks.training.fine_tune" in done.stdout
