@@ -13,6 +13,7 @@ The line, from the YAML to the report. Each step is a folder, and imports only f
     model        the base model: pinned, loaded, made trainable
     plan         memory, time and cost of a run, before it runs
     inference    a model runs forward: ids in, nats or ids out
+    trackers     wandb, mlflow and tensorboard: one run for each training
     training     packed rows → fine-tuned model
     flyte_eval   held-out Flyte functions, written again by the model and run in a sandbox
     evaluation   scores, completions and answers of a model; comparisons with intervals

@@ -45,8 +45,8 @@ from flyte_llama.progress import bytes_text
 from flyte_llama.report.repository import TOKEN_PROBLEM
 from flyte_llama.settings import read_settings
 from flyte_llama.sources import open_tree, pin, ssh_problems
+from flyte_llama.trackers import tracker_problems
 from flyte_llama.training.devices import machine_problems, memory_problems
-from flyte_llama.training.fine_tuning import reporter_problems
 
 LOCAL_TIMEOUT_S = 60
 """Seconds that git may take to read a repository on this machine."""
@@ -81,7 +81,7 @@ def preflight_problems(stages: Mapping[str, Any]) -> list[str]:
     if evaluation:
         problems += evaluation_problems(evaluation, corpus)
     if training:
-        problems += reporter_problems(training) + machine_problems(training)
+        problems += tracker_problems(training) + machine_problems(training)
     if publish:
         problems += publish_problems(publish)
     try:

@@ -195,6 +195,7 @@ def train_flyte_llama(config: ExperimentConfig) -> TrainingResult:
         heldout=corpus.heldout,
         training=parts.training,
         generation=parts.training_generation,
+        configuration=parts.configuration,
     )
     tuned_parts, tuned_scores = score_models([tuned.model], suite, items, parts, made_by="training")
 

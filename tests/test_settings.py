@@ -61,6 +61,17 @@ def test_every_bad_variable_is_named():
             "is not the name of a host. Write it like git.example.com, without https:// and port.",
         ),
         ("CACHE", "bucket/kept", "is no address of a folder. Write it like s3://bucket/flyte-llama."),
+        (
+            "MLFLOW_TRACKING_URI",
+            "sqlite:///x.db",
+            "is not the address of a server. Write it like https://mlflow.example.com.",
+        ),
+        (
+            "TRACKER_KEYS",
+            "wandb_api_key,mlflow_token",
+            "has an entry that is not a key of a tracker. Keys: wandb_api_key, mlflow_tracking_token, "
+            "mlflow_tracking_username, mlflow_tracking_password.",
+        ),
         ("NOTIFY_EMAIL", "a@x.org,b", "'b' is not an e-mail address. Write them like a@example.com,b@example.com."),
     ],
 )
@@ -99,6 +110,22 @@ def test_pods_read_every_setting_but_those_of_the_launch_plans_and_of_local_runs
     assert fields - passed == {"output"} | images | launch_plans | {name for name in fields if "notify" in name}
 
 
+def test_pods_have_what_trackers_read_under_the_names_that_these_read():
+    settings = {"FLYTE_LLAMA_WANDB_PROJECT": "llama", "FLYTE_LLAMA_MLFLOW_TRACKING_URI": "https://mlflow.example.com"}
+    passed = pod_environment(read_settings(settings))
+    assert passed["WANDB_PROJECT"] == "llama"
+    assert passed["MLFLOW_TRACKING_URI"] == "https://mlflow.example.com"
+    # Set to nothing, it would be an invalid address to wandb.
+    assert "WANDB_BASE_URL" not in passed
+
+
+def test_a_password_in_the_address_of_a_tracker_is_refused_without_repeating_it():
+    with pytest.raises(ConfigError) as raised:
+        read_settings({"FLYTE_LLAMA_MLFLOW_TRACKING_URI": "https://user:hunter2secret@mlflow.example.com"})
+    assert "may hold a password" in raised.value.message
+    assert "hunter2secret" not in raised.value.message
+
+
 @pytest.mark.parametrize("name", [name for name in Settings.model_fields if name != "output"])
 def test_the_digest_changes_with_every_setting(name: str):
     images = dict.fromkeys(("image", "image_cpu"), "r/i:t")
@@ -107,6 +134,7 @@ def test_the_digest_changes_with_every_setting(name: str):
         "activate_schedule": "1",
         **dict.fromkeys(("notify_email", "notify_slack", "notify_pagerduty"), "a@b.org"),
     }
+    other |= {"tracker_keys": "wandb_api_key", **dict.fromkeys(("wandb_base_url", "mlflow_tracking_uri"), "http://x")}
     memory = dict.fromkeys((each for each in Settings.model_fields if "memory" in each or "storage" in each), "9Gi")
     variable = name.upper() if name in images else f"FLYTE_LLAMA_{name.upper()}"
     changed = read_settings({variable: (other | memory).get(name, "7")})

@@ -143,8 +143,8 @@ class TrainingConfig(StageConfig):
 
     log_every_steps: int = Field(10, ge=1, le=100_000_000)
     report_to: list[Literal["wandb", "mlflow", "tensorboard"]] = Field(default_factory=list)
-    """Trackers that also receive the training curves, through the integrations of transformers' Trainer. Each needs its
-    package and environment variables."""
+    """Trackers that receive the training curve, and after the evaluation the held-out figures. Each needs its package
+    and environment variables."""
 
     seed: int = Field(0, ge=0, le=MAX_SEED)
     """Seed of the row order, of dropout and of the initial weights of new adapters."""

@@ -24,6 +24,13 @@
 | FLYTE_LLAMA_GIT_SECRET_GROUP | Flyte secret group that has a git token as `git_token` | none: no secret is requested |
 | FLYTE_LLAMA_SSH_SECRET_GROUP | Flyte secret group that has a private key for `git@` sources as `ssh_key`, and the keys of their hosts as `known_hosts` | none: no secret is requested |
 | FLYTE_LLAMA_GIT_HOST | the only host that receives the git token | github.com |
+| FLYTE_LLAMA_TRACKER_SECRET_GROUP | Flyte secret group that has keys of trackers, see FLYTE_LLAMA_TRACKER_KEYS | none: no secret is requested |
+| FLYTE_LLAMA_TRACKER_KEYS | the keys that this group has, with commas between them: `wandb_api_key`, `mlflow_tracking_token`, `mlflow_tracking_username`, `mlflow_tracking_password` | none |
+| FLYTE_LLAMA_WANDB_BASE_URL | address of your wandb server | the public one |
+| FLYTE_LLAMA_WANDB_ENTITY | wandb user or team that the runs belong to | the owner of the key |
+| FLYTE_LLAMA_WANDB_PROJECT | wandb project of the runs | flyte-llama |
+| FLYTE_LLAMA_MLFLOW_TRACKING_URI | address of your mlflow server | none |
+| FLYTE_LLAMA_MLFLOW_EXPERIMENT_NAME | mlflow experiment of the runs | flyte-llama |
 | FLYTE_LLAMA_CACHE | bucket folder where pods keep checkpoints, the results of files, and notes of damage, between runs | none |
 | FLYTE_LLAMA_REFRESH_CONFIG | configuration in `configs/` that the weekly refresh runs, by its name | code_llama_7b_lora |
 | FLYTE_LLAMA_SCHEDULE | schedule of the weekly refresh, five-field cron, UTC | 0 6 * * 1 |

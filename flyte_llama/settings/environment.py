@@ -14,6 +14,7 @@ from pydantic import BeforeValidator, Field, ValidationError, field_validator
 from flyte_llama.config import Frozen
 from flyte_llama.config.stage import hint
 from flyte_llama.errors import ConfigError
+from flyte_llama.redaction import may_hold_password
 from flyte_llama.settings.cron import check_cron
 from flyte_llama.settings.quantities import bytes_quantity, cpu_quantity, parse_bytes, parse_millicpus
 
@@ -36,6 +37,17 @@ _NOT_IN_PODS = {
     "notify_slack",
     "notify_pagerduty",
 }
+TRACKER_KEYS = ("wandb_api_key", "mlflow_tracking_token", "mlflow_tracking_username", "mlflow_tracking_password")
+"""The keys of trackers that a secret group may have. Each reaches a pod as the variable of its upper-case name."""
+
+# What the trackers' libraries read under their own names.
+_OF_TRACKERS = (
+    "wandb_base_url",
+    "wandb_entity",
+    "wandb_project",
+    "mlflow_tracking_uri",
+    "mlflow_experiment_name",
+)
 # Kubernetes gives every pod such variables for a service that is called flyte-llama or flyte-llama-….
 _SERVICE = re.compile(rf"{PREFIX}(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_\w+)?)")
 _SWITCH = {"1": True, "true": True, "0": False, "false": False}
@@ -79,12 +91,30 @@ def _addresses(value: Any) -> tuple[str, ...]:
     return addresses
 
 
+def _tracker_keys(value: Any) -> tuple[str, ...]:
+    keys = tuple(key.strip() for key in value.split(",")) if isinstance(value, str) else tuple(value)
+    for key in keys:
+        if key not in TRACKER_KEYS:
+            raise ValueError(f"has an entry that is not a key of a tracker. Keys: {', '.join(TRACKER_KEYS)}")
+    return keys
+
+
+def _server(value: Any) -> str:
+    if may_hold_password(str(value)):
+        raise ValueError("may hold a password, which every pod would show. Put it into the secret group")
+    if not re.fullmatch(r"https?://[^\s/]+\S*", str(value)):
+        raise ValueError("is not the address of a server. Write it like https://mlflow.example.com")
+    return str(value)
+
+
 Count = Annotated[int, BeforeValidator(_count)]
 Hours = Annotated[float, BeforeValidator(_hours)]
 Switch = Annotated[bool, BeforeValidator(_switch)]
 Cpus = Annotated[str, BeforeValidator(_cpus)]
 Amount = Annotated[str, BeforeValidator(_amount)]
 Addresses = Annotated[tuple[str, ...], BeforeValidator(_addresses)]
+Keys = Annotated[tuple[str, ...], BeforeValidator(_tracker_keys)]
+Server = Annotated[str, BeforeValidator(_server)]
 
 
 class Settings(Frozen):
@@ -116,6 +146,13 @@ class Settings(Frozen):
     git_secret_group: str | None = None
     ssh_secret_group: str | None = None
     git_host: str = "github.com"
+    tracker_secret_group: str | None = None
+    tracker_keys: Keys = ()
+    wandb_base_url: Server | None = None
+    wandb_entity: str | None = None
+    wandb_project: str | None = None
+    mlflow_tracking_uri: Server | None = None
+    mlflow_experiment_name: str | None = None
     cache: str | None = None
     refresh_config: str = "code_llama_7b_lora"
     schedule: str = "0 6 * * 1"
@@ -185,8 +222,12 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
 
 
 def pod_environment(settings: Settings) -> dict[str, str]:
-    """The variables that give a pod these settings, whatever its image sets: `read_settings` reads them there."""
-    return {_variable(name): _text(value) for name, value in settings if name not in _NOT_IN_PODS}
+    """The variables that give a pod these settings, whatever its image sets: `read_settings` reads them there.
+
+    Those of trackers are also under the names that the trackers read.
+    """
+    variables = {_variable(name): _text(value) for name, value in settings if name not in _NOT_IN_PODS}
+    return variables | {name.upper(): value for name in _OF_TRACKERS if (value := getattr(settings, name)) is not None}
 
 
 def settings_text(settings: Settings) -> str:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from flytekit import Deck, FlyteDirectory, FlyteFile, task
 
-from flyte_llama.config import EvaluationConfig, ExperimentConfig, PublishConfig
+from flyte_llama.config import EvaluationConfig, ExperimentConfig, PublishConfig, write_config
 from flyte_llama.corpus import CorpusCard
 from flyte_llama.evaluation import measured_model
 from flyte_llama.model import PinnedModel
@@ -22,10 +22,13 @@ from flyte_llama.report import (
     report_table,
     write_files,
 )
+from flyte_llama.report.figures import list_figures
 from flyte_llama.report.publish import Verdict, judge, passes_gate, publish_model
 from flyte_llama.tasks.cache import CACHE
 from flyte_llama.tasks.folders import download, local_output, new_folder, newest_if_cached, retry_network_errors
-from flyte_llama.tasks.resources import HUB_SECRETS, HUB_TOKEN, SMALL, UPLOADER
+from flyte_llama.tasks.resources import HUB_SECRETS, HUB_TOKEN, SMALL, TRACKER_SECRETS, UPLOADER
+from flyte_llama.tasks.tracking import make_tracking
+from flyte_llama.trackers import record_figures
 from flyte_llama.training import TrainingSummary
 from flyte_llama.workspace import finish_run, new_run_folder
 
@@ -38,7 +41,7 @@ class Report(NamedTuple):
 
 
 # No task has Flyte's own decks: those of inputs and outputs would show text of repositories unescaped.
-@task(**SMALL, retries=1, enable_deck=True, deck_fields=())
+@task(**SMALL, retries=1, enable_deck=True, deck_fields=(), secret_requests=TRACKER_SECRETS or None)
 def report(
     config: ExperimentConfig,
     base_scores: list[FlyteDirectory],
@@ -54,6 +57,8 @@ def report(
     started: str,
 ) -> Report:
     """The figures as a typed report, a page and a deck. Not cached, so that every run ends with a report.
+
+    The trackers get them too, in the run that has the curve of the training.
 
     Args:
         published_scores: Scores of the published model; an empty list if the configuration names none.
@@ -88,6 +93,12 @@ def report(
         f"\n{report_table(result)}\n\nmodel:    {_address(model)}\nheld out: {_address(heldout)}\n"
         f"report:   {folder / 'report.html'}\ndataset:  {folder / 'dataset.html'}"
     )
+
+    # send the figures to the trackers, unless an earlier run has sent the same ones
+    tracking = make_tracking(config.training, write_config(config))
+    if tracking is not None and training.tracker_run is not None and unchanged is None:
+        figures = list_figures(result, judge(result, config.publish, published=config.evaluation.published))
+        record_figures(tracking, training.tracker_run, figures, step=training.exported_step)
     returned = ("report.html", "MODEL_CARD.md", "DATASET_CARD.md")
     return Report(result, *(FlyteFile(str(folder / name)) for name in returned))
 

@@ -96,3 +96,8 @@ GIT_SECRETS = [
     *_secret(SETTINGS.ssh_secret_group, "ssh_key", SSH_KEY, Secret.MountType.FILE),
     *_secret(SETTINGS.ssh_secret_group, "known_hosts", SSH_KNOWN_HOSTS, Secret.MountType.FILE),
 ]
+# A pod that requests a key which the group does not have never starts, so only those that it has are requested.
+TRACKER_SECRETS = [
+    secret for key in SETTINGS.tracker_keys for secret in _secret(SETTINGS.tracker_secret_group, key, key.upper())
+]
+TRAINING_SECRETS = [*HUB_SECRETS, *TRACKER_SECRETS]

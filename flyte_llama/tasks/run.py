@@ -19,6 +19,7 @@ from flyte_llama.config import (
     ObjectiveConfig,
     PublishConfig,
     TrainingConfig,
+    write_config,
 )
 from flyte_llama.config.problems import report_problems
 from flyte_llama.errors import PublishError
@@ -28,7 +29,8 @@ from flyte_llama.progress import INTERRUPTED, escape_unknown_characters, exit_on
 from flyte_llama.report.repository import check_publishing
 from flyte_llama.tasks.cache import CACHE, Hashed, read_generation
 from flyte_llama.tasks.folders import local_output, retry_network_errors
-from flyte_llama.tasks.resources import HUB_SECRETS, HUB_TOKEN, SMALL
+from flyte_llama.tasks.resources import HUB_SECRETS, HUB_TOKEN, SETTINGS, SMALL
+from flyte_llama.trackers import pod_tracker_problems
 from flyte_llama.workspace import open_output
 
 SWEEP_VALIDATION_SHARE = 0.05
@@ -41,10 +43,11 @@ class RunParts(NamedTuple):
     Each has a content hash, see `cache`: a run from the console, the command line or a schedule has the same keys.
     The generations count the damaged folders that earlier runs found; see `cache`. `machine` describes the machine of
     `start_run`, for FlyteEval: what it could not run there is run again where it can be. `started` is the time, in ISO
-    8601; only the report reads it.
+    8601; only the report reads it. `configuration` is the whole as YAML, for trackers.
     """
 
     config: ExperimentConfig
+    configuration: str
     started: str
     corpus: Hashed[CorpusConfig]
     documents: Hashed[DocumentsConfig]
@@ -86,9 +89,9 @@ def start_run(config: ExperimentConfig, validate: bool = False) -> RunParts:
         exit_on_interrupt(INTERRUPTED)
         open_output(output)
         CACHE.run_name = config.name or "run"
-        problems = preflight_problems(dict(config))
-        if problems:
-            raise report_problems(problems)
+    problems = pod_tracker_problems(config.training, SETTINGS) if output is None else preflight_problems(dict(config))
+    if problems:
+        raise report_problems(problems)
     if config.publish.repository is not None:
         with retry_network_errors():
             published = config.evaluation.published_model
@@ -104,6 +107,7 @@ def start_run(config: ExperimentConfig, validate: bool = False) -> RunParts:
         training = training.model_copy(update={"validation_share": SWEEP_VALIDATION_SHARE})
     return RunParts(
         config=config,
+        configuration=write_config(config),
         started=started.isoformat(),
         corpus=config.corpus,
         documents=config.corpus.documents,

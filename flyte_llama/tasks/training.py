@@ -20,8 +20,9 @@ from flyte_llama.report import training_page
 from flyte_llama.tasks.checkpoints import bucket_checkpoints, checkpoint_folder
 from flyte_llama.tasks.elastic import Launcher
 from flyte_llama.tasks.folders import Folder, download, keep_apart, new_folder, stored_folders, upload
-from flyte_llama.tasks.resources import ALL_GPUS, HUB_SECRETS, SETTINGS
+from flyte_llama.tasks.resources import ALL_GPUS, SETTINGS, TRAINING_SECRETS
 from flyte_llama.tasks.stored_model import find_noted_model, note_model, pass_on_note, store_model
+from flyte_llama.tasks.tracking import make_tracking
 from flyte_llama.training import TrainingSummary
 from flyte_llama.training import fine_tune as train
 from flyte_llama.training.checkpoints import VERSION
@@ -46,7 +47,8 @@ class FineTuned(NamedTuple):
 PROCESSES = max(1, torch.cuda.device_count())
 # A process that was killed is noticed before others fail for want of it, so the message names the cause.
 SECONDS_BETWEEN_LOOKS = 0.1
-CACHE = Cache(version=VERSION, serialize=True)
+# Only trackers get to know the whole configuration. As a part of the key, its name alone would start a training.
+CACHE = Cache(version=VERSION, serialize=True, ignored_inputs=("configuration",))
 
 
 @task(
@@ -57,17 +59,25 @@ CACHE = Cache(version=VERSION, serialize=True)
     retries=3,
     enable_deck=True,
     deck_fields=(),
-    secret_requests=HUB_SECRETS,
+    secret_requests=TRAINING_SECRETS,
     cache=CACHE,
 )
 def fine_tune(
-    base: FlyteDirectory, rows: FlyteDirectory, heldout: FlyteDirectory, training: TrainingConfig, generation: str
+    base: FlyteDirectory,
+    rows: FlyteDirectory,
+    heldout: FlyteDirectory,
+    training: TrainingConfig,
+    generation: str,
+    configuration: str = "",
 ) -> FineTuned:
     """The fine-tuned model in the hub's format. Runs in every process; Flyte takes the result of rank 0.
 
     When a pod is taken away, the next attempt resumes from the checkpoint of the last step.
+
+    Args:
+        configuration: The whole configuration as YAML, for trackers.
     """
-    return _fine_tune(base, rows, heldout, training)
+    return _fine_tune(base, rows, heldout, training, configuration)
 
 
 @task(
@@ -84,18 +94,23 @@ def fine_tune(
     retries=3,
     enable_deck=True,
     deck_fields=(),
-    secret_requests=HUB_SECRETS,
+    secret_requests=TRAINING_SECRETS,
     cache=CACHE,
 )
 def fine_tune_on_nodes(
-    base: FlyteDirectory, rows: FlyteDirectory, heldout: FlyteDirectory, training: TrainingConfig, generation: str
+    base: FlyteDirectory,
+    rows: FlyteDirectory,
+    heldout: FlyteDirectory,
+    training: TrainingConfig,
+    generation: str,
+    configuration: str = "",
 ) -> FineTuned:
     """`fine_tune` on FLYTE_LLAMA_NODES nodes, as a PyTorchJob of Kubeflow's operator. Each node writes checkpoints."""
-    return _fine_tune(base, rows, heldout, training)
+    return _fine_tune(base, rows, heldout, training, configuration)
 
 
 def _fine_tune(
-    base: FlyteDirectory, rows: FlyteDirectory, heldout: FlyteDirectory, training: TrainingConfig
+    base: FlyteDirectory, rows: FlyteDirectory, heldout: FlyteDirectory, training: TrainingConfig, configuration: str
 ) -> FineTuned:
     """Download the inputs once per node, train, and return the model with its summary.
 
@@ -134,6 +149,7 @@ def _fine_tune(
                 checkpoints=checkpoints,
                 upload=in_bucket.upload if in_bucket is not None else None,
                 keep_unverified=lambda folder: keep_apart(folder, made_from=rows),
+                tracking=make_tracking(training, configuration, made_from=rows),
             )
             # Here and not by Flyte, which would upload it when this pod's processes have ended and other pods too.
             model = on_first_rank_however_long(lambda: store_model(upload(out, made_from=rows), rows=rows))

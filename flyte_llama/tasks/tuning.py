@@ -11,7 +11,8 @@ from flyte_llama.progress import say
 from flyte_llama.report import batch_table, collect_versions, sweep_table, trials_page
 from flyte_llama.tasks.cache import CACHE, Hashed
 from flyte_llama.tasks.folders import download, local_output, new_folder, retry_network_errors
-from flyte_llama.tasks.resources import ALL_GPUS, HUB_SECRETS, SETTINGS, SMALL
+from flyte_llama.tasks.resources import ALL_GPUS, HUB_SECRETS, SETTINGS, SMALL, TRAINING_SECRETS
+from flyte_llama.tasks.tracking import make_tracking
 from flyte_llama.tasks.training import PROCESSES
 from flyte_llama.training.trials import (
     BatchTrial,
@@ -73,11 +74,18 @@ def sweep_configs(
     return sweep_points(training, learning_rates, ranks)
 
 
-@task(**ALL_GPUS, retries=3, secret_requests=HUB_SECRETS, cache=Cache(version="3", serialize=True))
+@task(**ALL_GPUS, retries=3, secret_requests=TRAINING_SECRETS, cache=Cache(version="3", serialize=True))
 def try_point(training: TrainingConfig, base: FlyteDirectory, rows: FlyteDirectory) -> SweepTrial:
     """One run of a sweep and its validation loss. A map task: one pod per pair."""
     with retry_network_errors():
-        return try_one_point(download(base), download(rows), training, new_folder("trial"), num_processes=PROCESSES)
+        return try_one_point(
+            download(base),
+            download(rows),
+            training,
+            new_folder("trial"),
+            num_processes=PROCESSES,
+            tracking=make_tracking(training, ""),
+        )
 
 
 @task(**SMALL, retries=1, enable_deck=True, deck_fields=())

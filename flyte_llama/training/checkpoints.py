@@ -58,6 +58,8 @@ class Checkpoints:
         self.unsealed = folder / UNSEALED
         self.chosen: dict[str, Any] = {}
         """What the run took for `auto`; sealed with each checkpoint, so that a resumed run can keep it."""
+        self.run_id: str | None = None
+        """The run of this training in trackers; sealed with each checkpoint, so that a resumed run goes on with it."""
         self._made_from = dict(made_from)
         self._keep = keep
 
@@ -114,7 +116,7 @@ class Checkpoints:
             best: A step whose checkpoint stays, however old it is.
         """
         source, target = self.unsealed_folder(step), self.sealed_folder(step)
-        seal(source, step=step, made_from=self._made_from, chosen=self.chosen)
+        seal(source, step=step, made_from=self._made_from, chosen=self.chosen, run_id=self.run_id)
         if target.exists():
             self._remove(target)
         source.rename(target)
@@ -226,6 +228,14 @@ def read_fingerprint(folder: Path) -> dict[str, str]:
         return dict(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["made_from"])
     except (OSError, ValueError, LookupError, TypeError):
         return {}
+
+
+def read_run_id(checkpoint: Path | None) -> str | None:
+    """The run in trackers that a checkpoint, whose manifest is verified, belongs to; None if it has none."""
+    if checkpoint is None:
+        return None
+    run_id: str | None = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8")).get("run_id")
+    return run_id
 
 
 def list_changes(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:

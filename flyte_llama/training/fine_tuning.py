@@ -12,7 +12,6 @@ text.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,8 @@ from flyte_llama.model import load_trainable_model
 from flyte_llama.plan import base_shape, refuse_if_too_large
 from flyte_llama.plan.deepspeed import make_deepspeed_config
 from flyte_llama.progress import say
-from flyte_llama.training.checkpoints import UNSEALED, Checkpoints
+from flyte_llama.trackers import Tracking, new_run_id, package_problems
+from flyte_llama.training.checkpoints import UNSEALED, Checkpoints, read_run_id
 from flyte_llama.training.choice import Chooser, facts_to_seal, read_failed
 from flyte_llama.training.devices import device_name, find_devices, precision_problems
 from flyte_llama.training.export import export_model, seal_model
@@ -40,9 +40,6 @@ from flyte_llama.training.node_checkpoints import (
 from flyte_llama.training.processes import Interrupted, Interruption, on_each_node, on_first_rank
 from flyte_llama.training.summary import TrainingSummary
 
-# The packages that can serve a `report_to` name, where the name itself is not the package.
-_REPORTERS = {"tensorboard": ("tensorboard", "tensorboardX")}
-
 
 def fine_tune(
     base: Path,
@@ -54,6 +51,7 @@ def fine_tune(
     checkpoints: Path,
     upload: Upload | None = None,
     keep_unverified: Callable[[Path], str] | None = None,
+    tracking: Tracking | None = None,
 ) -> TrainingSummary:
     """Train on packed rows and write the model to `out` in the hub's format, with its tokenizer.
 
@@ -69,6 +67,7 @@ def fine_tune(
         upload: Called with the folder of the checkpoint that the run resumes from, and of each one that it seals.
         keep_unverified: Called with the folder of a model that failed its verification. Moves it to where it survives,
             and returns the new place. By default it stays next to `out`, see `unverified`.
+        tracking: The run in the trackers of `training.report_to`; None reports to none.
 
     Raises:
         ChoiceTooLarge: if the GPU ran out of memory with what the run chose for `auto`; it is noted beside the
@@ -85,6 +84,7 @@ def fine_tune(
     from transformers import TrainingArguments, set_seed
 
     from flyte_llama.training.batches import OrderedRows, row_order
+    from flyte_llama.training.tracking import CurveCallback, close_trackers, make_trackers, open_trackers
     from flyte_llama.training.trainer import PackedTrainer
     from flyte_llama.training.validation import open_validation
 
@@ -92,7 +92,7 @@ def fine_tune(
     for problem in [
         *batch_problems(training, num_processes),
         *precision_problems(training),
-        *reporter_problems(training),
+        *package_problems(training),
     ]:
         raise TrainingError(problem)
 
@@ -107,6 +107,11 @@ def fine_tune(
     curve, sealed = open_curve(checkpoints), Checkpoints(folder, made_from=made_from, keep=training.keep_checkpoints)
     node_checkpoints = NodeCheckpoints(sealed, curve, upload, keep_best=keep_best)
     resume_from = node_checkpoints.resume()
+
+    # Name the run in the trackers: as before if it resumes, so that its curves go on.
+    run_id = on_first_rank(lambda: read_run_id(resume_from) or (new_run_id(tracking, made_from) if tracking else None))
+    sealed.run_id = run_id
+    trackers = make_trackers(tracking, run_id)
 
     # Choose what is `auto`, the same for all processes, and refuse a run that cannot fit.
     shape, devices = base_shape(base, training), find_devices(training, num_processes=num_processes, try_kernels=True)
@@ -145,7 +150,7 @@ def fine_tune(
         args=arguments,
         rows=OrderedRows(rows, order),
         validation=validation,
-        callbacks=[make_step_log(curve, totals, peak_flops=peak_flops)],
+        callbacks=[make_step_log(curve, totals, peak_flops=peak_flops), CurveCallback(trackers)],
         checkpoints=node_checkpoints,
         checkpoint_every_steps=training.checkpoint_every_steps,
         checkpoint_last_step=out is not None,
@@ -166,14 +171,17 @@ def fine_tune(
             say(f"training {num_trainable:,} of {num_parameters:,} parameters on {arguments.device}; {kernels}")
             if resume_from is not None:
                 say(f"resuming after step {node_checkpoints.last} of {steps}, from {resume_from}")
+        open_trackers(trackers, resumed_after=first_step)
         try:
             result = trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
         except Exception as error:
             num_done = trainer.state.global_step - first_step
             explained = chooser.note_failure(error, resolved, num_steps=num_done, node=folder, upload=upload)
+            close_trackers(trackers, succeeded=False)
             if explained is None:
                 raise
             raise explained from error
+        close_trackers(trackers, succeeded=True)
         model.config.use_cache = use_cache
     if interruption.requested:
         raise Interrupted("interrupted after the last step; the same command goes on from there")
@@ -201,6 +209,7 @@ def fine_tune(
         losses=curve.points,
         flops=totals.flops(steps=result.global_step),
         verified=[],
+        tracker_run=run_id,
     )
     if out is None:
         return summary
@@ -256,19 +265,10 @@ def trainer_arguments(training: ResolvedTraining, *, num_steps: int, output: Pat
         "logging_nan_inf_filter": False,
         "disable_tqdm": True,
         "save_strategy": "no",  # PackedTrainer decides when to save
-        "report_to": list(training.report_to) or "none",
+        "report_to": "none",  # see `CurveCallback`
         "remove_unused_columns": False,
         "seed": training.seed,
     }
-
-
-def reporter_problems(training: TrainingConfig) -> list[str]:
-    """One message for each name in `report_to` whose package is not installed here."""
-    return [
-        f"training.report_to = '{name}': the package is not installed. pip install {name}"
-        for name in training.report_to
-        if not any(find_spec(package) for package in _REPORTERS.get(name, (name,)))
-    ]
 
 
 def _count_weights(parameters: Iterable[Any]) -> int:

@@ -34,6 +34,7 @@ from typing import Any, TypeVar
 from flyte_llama.config import Frozen, TrainingConfig
 from flyte_llama.errors import FlyteLlamaError
 from flyte_llama.progress import INTERRUPTED, say
+from flyte_llama.trackers import Tracking
 from flyte_llama.training.choice import ChoiceTooLarge
 from flyte_llama.training.failures import forget_failures, launch_error, wants_tracebacks
 from flyte_llama.training.fine_tuning import fine_tune
@@ -59,6 +60,8 @@ class TrainingJob(Frozen):
     training: TrainingConfig
     out: Path | None = None
     """Folder for the model; None writes no model. The written model is not verified."""
+
+    tracking: Tracking | None = None
 
 
 def launch_training(job: TrainingJob, folder: Path, *, num_processes: int = 1) -> TrainingSummary:
@@ -141,7 +144,9 @@ def _run(
 def _train(job: TrainingJob, checkpoints: Path) -> TrainingSummary:
     """Run one process of a job."""
     with process_group():
-        summary = fine_tune(job.base, job.rows, job.out, job.training, heldout=[], checkpoints=checkpoints)
+        summary = fine_tune(
+            job.base, job.rows, job.out, job.training, heldout=[], checkpoints=checkpoints, tracking=job.tracking
+        )
         remove_checkpoints(checkpoints, group_fingerprint(job.base, job.rows, job.training))
         return summary
 

@@ -224,6 +224,8 @@ def make_step_log(
                 time=datetime.now(UTC).isoformat(timespec="milliseconds"),
             )
             curve.add(point)
+            # The callbacks of trackers come after this one, and send what is in `logs`.
+            logs |= {name: getattr(point, name) for name in ("tokens_per_s", "mfu") if getattr(point, name) is not None}
             if not state.is_world_process_zero:
                 return
 

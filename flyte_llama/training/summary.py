@@ -56,6 +56,8 @@ class TrainingSummary(Frozen):
 
     losses: list[LossPoint]
     verified: list[VerifiedArtefact]
+    tracker_run: str | None = None
+    """Id of the run in the trackers of `training.report_to`; None without trackers."""
 
     @property
     def validation_loss(self) -> float | None:

@@ -13,6 +13,7 @@ from flyte_llama.config import Frozen, TrainingConfig, batch_problems
 from flyte_llama.errors import ConfigError, OutOfMemoryError
 from flyte_llama.plan import Accelerator, Devices, ModelShape, choose_settings, refuse_if_too_large
 from flyte_llama.progress import say
+from flyte_llama.trackers import Tracking
 from flyte_llama.training.launch import TrainingJob, launch_training
 
 TRIAL_STEPS = 4
@@ -145,12 +146,21 @@ def sweep_points(
     return points
 
 
-def try_point(base: Path, rows: Path, training: TrainingConfig, folder: Path, *, num_processes: int) -> SweepTrial:
+def try_point(
+    base: Path,
+    rows: Path,
+    training: TrainingConfig,
+    folder: Path,
+    *,
+    num_processes: int,
+    tracking: Tracking | None = None,
+) -> SweepTrial:
     """Train with this configuration, and return the validation loss. No model is written.
 
     Args:
         rows: The packed rows, with those of a validation part.
         folder: For the files of the run.
+        tracking: The run in the trackers of `training.report_to`; None reports to none.
 
     Raises:
         ConfigError: if `training.validation_share` is 0.
@@ -160,7 +170,8 @@ def try_point(base: Path, rows: Path, training: TrainingConfig, folder: Path, *,
     rank = 0 if training.method == "full" else training.lora.rank
     say(f"trying learning_rate {training.learning_rate:g}, {f'rank {rank}' if rank else 'all weights'}")
     trial = training.model_copy(update={"checkpoint_every_steps": 0})
-    summary = launch_training(TrainingJob(base=base, rows=rows, training=trial), folder, num_processes=num_processes)
+    job = TrainingJob(base=base, rows=rows, training=trial, tracking=tracking)
+    summary = launch_training(job, folder, num_processes=num_processes)
     if summary.validation_loss is None:
         raise ConfigError("a sweep compares runs by their validation loss. Set training.validation_share above 0.")
     return SweepTrial(

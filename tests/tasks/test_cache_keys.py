@@ -95,15 +95,17 @@ def from_console(config: literals_pb2.Literal) -> literals_pb2.Literal:
 
 
 def cached_nodes(registered: Registered) -> Iterator[tuple[str, list[literals_pb2.Binding]]]:
-    """The name and the bindings of each node of the workflows whose task is cached."""
-    cached = {spec.template.id.name for spec in registered.tasks.values() if spec.template.metadata.discoverable}
+    """The name and the bindings of each node of the workflows whose task is cached, without inputs that it ignores."""
+    templates = {spec.template.id.name: spec.template for spec in registered.tasks.values()}
+    cached = {name: template.metadata for name, template in templates.items() if template.metadata.discoverable}
     for workflow in registered.workflows.values():
         for node in workflow.template.to_flyte_idl().nodes:
             node: workflow_pb2.Node
             task = node.array_node.node.task_node if node.HasField("array_node") else node.task_node
             if task.reference_id.name in cached:
                 name = re.sub("^map_|_[0-9a-f]{32}.*", "", task.reference_id.name.rpartition(".")[2])
-                yield name, list(node.inputs)
+                ignored = cached[task.reference_id.name].cache_ignore_input_vars
+                yield name, [each for each in node.inputs if each.var not in ignored]
 
 
 def promises(binding: literals_pb2.BindingData) -> list[literals_pb2.BindingData]:

@@ -126,6 +126,8 @@ CHOSEN = {
     "FLYTE_LLAMA_GIT_SECRET_GROUP": "git",
     "FLYTE_LLAMA_SSH_SECRET_GROUP": "ssh",
     "FLYTE_LLAMA_GIT_HOST": "git.example.com",
+    "FLYTE_LLAMA_TRACKER_SECRET_GROUP": "trackers",
+    "FLYTE_LLAMA_TRACKER_KEYS": "wandb_api_key, mlflow_tracking_token",
     "FLYTE_LLAMA_CACHE": "s3://bucket/kept",
     "FLYTE_LLAMA_REFRESH_CONFIG": "smollm2_135m",
     "FLYTE_LLAMA_SCHEDULE": "30 4 * * sat",
@@ -277,10 +279,14 @@ def test_secrets_go_to_the_tasks_that_need_them(chosen: Registered):
     hub = ["start_run", "pin_model", "pin_published", "prepare_base", "prepare_published", "map_prepare_published"]
     hub += ["fine_tune", "fine_tune_on_nodes", "evaluate", "map_evaluate", "publish"]
     hub += ["try_batch_size", "map_try_batch_size", "try_point", "map_try_point"]
+    reporting = ["fine_tune", "fine_tune_on_nodes", "try_point", "map_try_point", "report"]
     expected = {(name, "git", "git_token", "FLYTE_LLAMA_GIT_TOKEN") for name in git}
     for key, variable in (("ssh_key", "FLYTE_LLAMA_SSH_KEY"), ("known_hosts", "FLYTE_LLAMA_SSH_KNOWN_HOSTS")):
         expected |= {(name, "ssh", key, variable) for name in git}
-    assert secrets == expected | {(name, "hub", "hf_token", "HF_TOKEN") for name in hub}
+    expected |= {(name, "hub", "hf_token", "HF_TOKEN") for name in hub}
+    for key in ("wandb_api_key", "mlflow_tracking_token"):
+        expected |= {(name, "trackers", key, key.upper()) for name in reporting}
+    assert secrets == expected
 
 
 def test_the_key_of_ssh_is_mounted_as_a_file(chosen: Registered):

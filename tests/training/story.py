@@ -20,6 +20,7 @@ import torch
 
 from flyte_llama.config import TrainingConfig
 from flyte_llama.errors import FlyteLlamaError
+from flyte_llama.trackers import Tracking
 from flyte_llama.training import fine_tune
 from flyte_llama.training.processes import process_group
 
@@ -64,7 +65,10 @@ if __name__ == "__main__":
             with plant(run.get("fault")):
                 try:
                     training = TrainingConfig(**run["settings"])
-                    fine_tune(base, rows, out, training, heldout=[], checkpoints=Path(run["checkpoints"]))
+                    # It needs no tracker to have a name for them.
+                    tracking = Tracking(trackers=[], name="story", tags={}, config={}, folder=out)
+                    checkpoints = Path(run["checkpoints"])
+                    fine_tune(base, rows, out, training, heldout=[], checkpoints=checkpoints, tracking=tracking)
                 except FlyteLlamaError as error:
                     name = "error.txt" if rank == 0 else f"{rank}-error.txt"
                     (out / name).write_text(f"{type(error).__name__}: {error.message}")

@@ -10,6 +10,7 @@ import pytest
 
 from flyte_llama.storage import content_digest, read_manifest
 from flyte_llama.training import TrainingSummary
+from flyte_llama.training.checkpoints import read_run_id
 from flyte_llama.training.metrics import METRICS
 from tests.training.runs import SETTINGS, digest, launch_runs, launch_runs_on_two_nodes, summary, write_packed_rows
 
@@ -147,6 +148,10 @@ def test_an_interrupted_run_comes_out_the_same_whatever_the_zero_stage(
     assert done.returncode == 0, done.stderr[-3000:]
     assert "resuming after step 3 of 4" in done.stderr
     assert_same(out, whole)
+    # In trackers it is one run, and another than that of the undisturbed one.
+    checkpoints = out.parent.glob("checkpoints/node-0/step-?")
+    assert {read_run_id(checkpoint) for checkpoint in checkpoints} == {summary(out).tracker_run}
+    assert summary(out).tracker_run != summary(whole).tracker_run
 
 
 def test_nodes_with_separate_disks_resume_from_the_newest_step_that_is_whole_on_all(

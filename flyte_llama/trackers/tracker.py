@@ -1,0 +1,82 @@
+"""A tracker that never ends a run: its first error is one line, and from then on it is left alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TypeVar
+
+from flyte_llama.progress import say
+from flyte_llama.settings.environment import TRACKER_KEYS
+from flyte_llama.trackers.clients import CLIENTS, Client
+from flyte_llama.trackers.run import Figures, Tracking
+
+T = TypeVar("T")
+
+
+class Tracker:
+    """One tracker and the run of a training in it."""
+
+    def __init__(self, name: str, tracking: Tracking, run_id: str) -> None:
+        """Refer to the run; nothing is opened yet.
+
+        Args:
+            name: `wandb`, `mlflow` or `tensorboard`.
+        """
+        self.name = name
+        self.client: Client = CLIENTS[name](tracking, run_id)
+        self._is_open = False
+        self._has_failed = False
+
+    def attempt(self, work: Callable[[], T]) -> T | None:
+        """Return the result of `work`; None if it raises, or if anything did before."""
+        if self._has_failed:
+            return None
+        try:
+            return work()
+        except Exception as error:  # each library raises its own classes
+            self._has_failed = True
+            say(f"{self.name}: {_reason(error)}. The run goes on without it.")
+            if self._is_open:
+                with suppress(Exception):
+                    self.client.close(succeeded=False)
+            return None
+
+    def open(self, *, resumed_after: int | None) -> None:
+        """Open the run, and print where it can be seen."""
+
+        def work() -> None:
+            shown = self.client.open(resumed_after=resumed_after)
+            self._is_open = True
+            say(f"{self.name}: {shown}")
+
+        self.attempt(work)
+
+    def close(self, *, succeeded: bool) -> None:
+        """Close the run, if it is open."""
+        if self._is_open:
+            self._is_open = False
+            self.attempt(lambda: self.client.close(succeeded=succeeded))
+
+
+def record_figures(tracking: Tracking, run_id: str, figures: Figures, *, step: int) -> None:
+    """Add figures to the run of a training that has ended, in each of its trackers.
+
+    Args:
+        step: The step whose weights the figures are about.
+    """
+    for name in tracking.trackers:
+        tracker = Tracker(name, tracking, run_id)
+        tracker.open(resumed_after=None)
+        tracker.attempt(lambda: tracker.client.write(figures, step=step))  # noqa: B023  # called at once
+        tracker.close(succeeded=True)
+
+
+def _reason(error: Exception) -> str:
+    """The first line of an error, without the keys of trackers."""
+    text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    for key in TRACKER_KEYS:
+        if value := os.environ.get(key.upper()):
+            text = text.replace(value, "(key)")
+    return text.rstrip(".")
