@@ -1,11 +1,14 @@
 """The filter rules against labels made independently of them: the bytes that each layer catches or loses.
 
-    python benchmarks/rules.py
+    python benchmarks/rules.py [--labels flyte] [--only REPOSITORY …]
 
-Reads the nine Flyte repositories at the commits of tests/documents/labels/commits.tsv, from GitHub or a mirror named by
-git's `insteadOf`. Caught is the share that a layer drops of the bytes labelled generated, lock or vendored; lost is its
-share of the bytes labelled hand-written. Both are printed for each layer alone, and together with the layers above it.
-Then lists missed and lost files, largest first: 12 of each, or every one with --all.
+`--labels` is a folder of tests/documents/labels: `flyte` has the nine Flyte repositories, `tuning` five others that the
+rules were written with, and `held` five that were looked at only afterwards. Reads them at the commits of their
+commits.tsv, from GitHub or a mirror named by git's `insteadOf`.
+
+Caught is the share that a layer drops of the bytes labelled generated, lock or vendored; lost is its share of the bytes
+labelled hand-written. Both are printed for each layer alone, and together with the layers above it. Then lists missed
+and lost files, largest first: 12 of each, or every one with --all.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from __future__ import annotations
 import argparse
 import csv
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,9 +45,9 @@ class LabelledFile(NamedTuple):
     """Another reason to drop the file, such as its type or an empty text; otherwise an empty string."""
 
 
-def read_table(name: str) -> list[dict[str, str]]:
-    """The rows of a file in `tests/documents/labels`."""
-    with (LABELS / name).open(encoding="utf-8", newline="") as file:
+def read_table(labels: str, name: str) -> list[dict[str, str]]:
+    """The rows of a file in a folder of `tests/documents/labels`."""
+    with (LABELS / labels / name).open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
 
 
@@ -55,26 +59,30 @@ def apply_layers(tree: Tree, facts: SourceFilters, entry: Entry, path: str, labe
     # A `str` is the reason to drop the file; otherwise the text is there.
     text = file_text(tree.read(entry).data, language) if language else "binary" if is_binary(entry.path) else "type"
     if not isinstance(text, str):
-        reasons["header"] = header_reason(text.text)
+        reasons["header"] = header_reason(text.text, text.language)
         reasons["output"] = output_reason(text.text, text.language)
-        reasons["statistics"] = statistics_reason(text.text, kind)
+        reasons["statistics"] = statistics_reason(text.text, kind, text.language)
     layers = {layer: reason for layer, reason in reasons.items() if reason}
     return LabelledFile(path, label, entry.num_bytes, layers, text if isinstance(text, str) else "")
 
 
-def label_files() -> list[LabelledFile]:
-    """Every file of the nine repositories with its label and the layers that drop it."""
-    labels = {(row["repository"], row["path"]): row["label"] for row in read_table("paths.tsv")}
+def label_files(labels_name: str, only: Collection[str]) -> list[LabelledFile]:
+    """Every labelled file of the repositories, with the layers that drop it."""
+    labels = {(row["repository"], row["path"]): row["label"] for row in read_table(labels_name, "paths.tsv")}
     files = []
-    for row in read_table("commits.tsv"):
-        url = f"https://github.com/flyteorg/{row['repository']}"
+    for row in read_table(labels_name, "commits.tsv"):
+        name = row["repository"]
+        if only and name not in only:
+            continue
+        url = f"https://github.com/{name if '/' in name else f'flyteorg/{name}'}"
         pinned = pin(SourceConfig(url=url, ref=row["commit"], accept_unknown_licence=True))
         with open_tree(pinned) as tree:
             entries = list(tree.entries())
             facts = SourceFilters(pinned, tree, entries, DocumentsConfig())
             for entry in entries:
-                key = (row["repository"], entry.path)
-                files.append(apply_layers(tree, facts, entry, "/".join(key), labels[key]))
+                # Links and submodules have no label.
+                if label := labels.get((name, entry.path)):
+                    files.append(apply_layers(tree, facts, entry, f"{name}/{entry.path}", label))
     return files
 
 
@@ -87,8 +95,11 @@ def share(files: list[LabelledFile], layers: tuple[str, ...]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--all", action="store_true", help="list every missed or lost file")
-    limit = None if parser.parse_args().all else 12
-    files = label_files()
+    parser.add_argument("--labels", choices=sorted(folder.name for folder in LABELS.iterdir()), default="flyte")
+    parser.add_argument("--only", nargs="+", default=[], metavar="REPOSITORY")
+    arguments = parser.parse_args()
+    limit = None if arguments.all else 12
+    files = label_files(arguments.labels, arguments.only)
     bad = [file for file in files if file.label in NOT_FOR_TRAINING]
     good = [file for file in files if file.label == "hand-written"]
     print(f"{len(files):,} files; generated, lock or vendored: {sum(file.num_bytes for file in bad):,} bytes; ", end="")

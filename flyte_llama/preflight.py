@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from flyte_llama.config import (
-    CompositionConfig,
     CorpusConfig,
     EvaluationConfig,
     ModelConfig,
@@ -62,7 +61,6 @@ def preflight_problems(stages: Mapping[str, Any]) -> list[str]:
             absent.
     """
     corpus: CorpusConfig | None = stages.get("corpus")
-    composition: CompositionConfig | None = stages.get("composition")
     model: ModelConfig | None = stages.get("model")
     objective: ObjectiveConfig | None = stages.get("objective")
     training: TrainingConfig | None = stages.get("training")
@@ -71,8 +69,7 @@ def preflight_problems(stages: Mapping[str, Any]) -> list[str]:
     problems: list[str] = []
     if corpus:
         problems += source_problems(corpus)
-    if composition:
-        problems += language_problems(composition)
+    problems += language_problems(stages)
     if model:
         found = model_problems(model, training, evaluation) or adapting_problems(model, training)
         if not found and objective and training:
@@ -96,7 +93,7 @@ def preflight_problems(stages: Mapping[str, Any]) -> list[str]:
 
 def remote_problems(stages: Mapping[str, Any]) -> list[str]:
     """Return one line for each problem of a run on a cluster, where other machines read the sources and train."""
-    problems = language_problems(stages["composition"]) if "composition" in stages else []
+    problems = language_problems(stages)
     return problems + (source_problems(stages["corpus"], in_pods=True) if "corpus" in stages else [])
 
 
@@ -111,13 +108,15 @@ def source_problems(corpus: CorpusConfig, *, in_pods: bool = False) -> list[str]
     ]
 
 
-def language_problems(composition: CompositionConfig) -> list[str]:
-    """Return a line for each language that no document has."""
-    known = f"Languages: {', '.join(sorted(KNOWN_LANGUAGES))}."
+def language_problems(stages: Mapping[str, Any]) -> list[str]:
+    """Return a line for each language with a weight that no document has."""
+    corpus, composition = stages.get("corpus"), stages.get("composition")
+    languages = KNOWN_LANGUAGES | set(corpus.documents.languages.values() if corpus else ())
+    known = f"Languages: {', '.join(sorted(languages))}."
     return [
         f"composition.language_weights: {language!r} is not a known language. "
-        f"{hint(language, KNOWN_LANGUAGES, otherwise=known)}"
-        for language in sorted(composition.language_weights.keys() - KNOWN_LANGUAGES)
+        f"{hint(language, languages, otherwise=known)}"
+        for language in sorted((composition.language_weights if composition else {}).keys() - languages)
     ]
 
 

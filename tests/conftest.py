@@ -122,6 +122,7 @@ def source_count(documents: Sequence[Document], **changes: Any) -> SourceCount:
         "entries": total,
         "documents": total,
         "skipped": {},
+        "unread": {},
         "redacted": {},
     }
     return SourceCount(**(facts | changes))

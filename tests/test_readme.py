@@ -17,6 +17,7 @@ import yaml
 from flyte_llama import settings
 from flyte_llama.cli import main as flyte_llama_command
 from flyte_llama.config import ExperimentConfig
+from flyte_llama.documents.languages import LANGUAGES, files_of
 from flyte_llama.settings import PREFIX, Settings
 from flyte_llama.sources import GIT_TOKEN, SSH_KEY, SSH_KNOWN_HOSTS
 from flyte_llama.training.failures import DEBUG
@@ -184,6 +185,15 @@ def test_the_table_of_rooms_matches_the_package():
 )
 def test_the_page_about_the_code_names_the_file_of_a_name(name: str, link: str):
     assert re.search(rf"\b{name}\b", (ROOT / "docs" / link).read_text(encoding="utf-8"))
+
+
+def test_the_table_of_languages_matches_the_code():
+    shown = table_rows(TEXTS["docs/your-repositories.md"].partition("## Languages")[2].partition("\n## ")[0])
+    listed = {name: (entry.kind, " ".join(f"`{file}`" for file in files_of(name))) for name, entry in LANGUAGES.items()}
+    assert {
+        name: (kind, f"`{files}`") for name, (kind, files) in shown.items() if name in listed and listed[name][1]
+    } == {name: row for name, row in listed.items() if row[1]}
+    assert set(listed) <= set(shown)
 
 
 def test_the_table_of_settings_matches_the_code():

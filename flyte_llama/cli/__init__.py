@@ -198,8 +198,7 @@ def print_text(text: str) -> None:
 
 def _plan_problems(stages: Mapping[str, Any]) -> list[str]:
     """Return what a plan needs and this machine lacks: the config.json of a local model."""
-    problems = language_problems(stages["composition"]) if "composition" in stages else []
-    model = stages.get("model")
+    problems, model = language_problems(stages), stages.get("model")
     try:
         if model and model.is_local:
             model_shape(model)

@@ -99,6 +99,10 @@ class DocumentsConfig(StageConfig):
     """Repositories and paths that are never read: `owner/name` in any case, or `owner/name:pattern` with a pattern of
     .gitignore. `package:NAME` also counts as a repository."""
 
+    languages: dict[str, str] = Field(default_factory=dict)
+    """Suffix, such as `.abap`, or file name → language, for files that are not read otherwise, or as another language.
+    docs/your-repositories.md lists what is read without it."""
+
     redact_people: bool = True
     """Replace e-mail addresses and public IP addresses with placeholders. Access tokens are always replaced."""
 
@@ -118,6 +122,16 @@ class DocumentsConfig(StageConfig):
         if problems:
             raise ValueError(". It ".join(problems))
         return lines
+
+    @field_validator("languages")
+    @classmethod
+    def _languages_of_files(cls, languages: dict[str, str]) -> dict[str, str]:
+        for file, language in languages.items():
+            if "/" in file or not file.strip("."):
+                raise ValueError(f"has the key {file!r}. Write a suffix, such as .abap, or the name of a file")
+            if not re.fullmatch(r"[a-z][a-z0-9+#.-]{0,30}", language):
+                raise ValueError(f"has the language {language!r}. Write it in lower case, without blanks")
+        return {file.lower(): language for file, language in languages.items()}
 
     @field_validator("licences")
     @classmethod

@@ -1,15 +1,16 @@
 """Folders of documents, one for each source → a train folder, a held-out folder and the corpus card.
 
 `pin_sources` pins the sources of both sides; each is then read by itself (`documents.read_source`) before the corpus is
-built. The split is by repository, never by chunk. Next to its documents each folder has `dropped.parquet`: the text
-left out, and the document kept in its place. The held-out folder also has `strata.parquet`: how much of each document
+built. The split is by repository, never by chunk. Next to its documents each folder has `dropped.parquet`, the text
+left out, and the document kept in its place, and `left_out.parquet`, the files that never became documents, each with
+its reason. The held-out folder also has `strata.parquet`: how much of each document
 was in train, and whether it is newer than the base model.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, time
 from pathlib import Path
@@ -21,7 +22,15 @@ from flyte_llama.config import CorpusConfig
 from flyte_llama.corpus.card import CorpusCard, count_leakage, count_side, explain_losses, name_sources
 from flyte_llama.corpus.deduplication import DroppedDocument, deduplicate, deduplicate_pieces
 from flyte_llama.corpus.leakage import Coverage, RemovedSpan, remove_leaks
-from flyte_llama.documents import Document, SourceCount, open_documents, write_documents
+from flyte_llama.documents import (
+    LEFT_OUT_TABLE,
+    Document,
+    SourceCount,
+    join_left_out,
+    largest_by_reason,
+    open_documents,
+    write_documents,
+)
 from flyte_llama.errors import CorpusError
 from flyte_llama.progress import say, track
 from flyte_llama.sources import PinnedSource, RootCommits, pin
@@ -40,6 +49,7 @@ class _Side(NamedTuple):
     """One for each source."""
 
     documents: list[Document]
+    folders: list[Path]
 
 
 def pin_sources(config: CorpusConfig, *, released: str) -> list[PinnedSource]:
@@ -76,7 +86,7 @@ def build_corpus(
     """
     # read the documents of each side
     held_out = set(heldout_urls)
-    train_side, heldout_side = _Side([], [], []), _Side([], [], [])
+    train_side, heldout_side = _Side([], [], [], []), _Side([], [], [], [])
     for folder in track(source_folders, what="building corpus", total=len(source_folders)):
         documents, manifest = open_documents(folder)
         count = SourceCount.model_validate(manifest["source"])
@@ -84,6 +94,7 @@ def build_corpus(
         side.sources.append(count)
         side.roots.append(RootCommits.model_validate(manifest.get("roots", {})))
         side.documents.extend(documents)
+        side.folders.append(folder)
     _check_histories(train_side, heldout_side)
     # Drop copies on each side, then leaks from train. Deduplicate again, since the cut can leave equal pieces.
     heldout_kept, heldout_dropped = deduplicate(heldout_side.documents, config.deduplication)
@@ -101,13 +112,33 @@ def build_corpus(
     steps = {"exact": True, "lineage": config.deduplication.lineage, "near": config.deduplication.near > 0}
     passed = tuple(step for step, was_taken in steps.items() if was_taken)
     train_dropped += pieces_dropped
-    _write_side(train, left, train_dropped, removal.removed, passed=(*passed, "leakage"))
-    strata = _make_strata_table(removal.coverage, freshness)
-    _write_side(heldout, heldout_kept, heldout_dropped, [], passed=passed, strata=strata)
+    dropped = _make_dropped_table(train_dropped, removal.removed)
+    train_tables = {DROPPED_TABLE: dropped, LEFT_OUT_TABLE: join_left_out(train_side.folders)}
+    _write_side(train, left, train_tables, passed=(*passed, "leakage"))
+    heldout_tables = {
+        DROPPED_TABLE: _make_dropped_table(heldout_dropped, []),
+        LEFT_OUT_TABLE: join_left_out(heldout_side.folders),
+        STRATA_TABLE: _make_strata_table(removal.coverage, freshness),
+    }
+    _write_side(heldout, heldout_kept, heldout_tables, passed=passed)
     names = name_sources([*train_side.sources, *heldout_side.sources])
     return CorpusCard(
-        train=count_side(train_side.sources, train_side.documents, train_dropped, left, names=names),
-        heldout=count_side(heldout_side.sources, heldout_side.documents, heldout_dropped, heldout_kept, names=names),
+        train=count_side(
+            train_side.sources,
+            train_side.documents,
+            train_dropped,
+            left,
+            names=names,
+            left_out=largest_by_reason(train_tables[LEFT_OUT_TABLE]),
+        ),
+        heldout=count_side(
+            heldout_side.sources,
+            heldout_side.documents,
+            heldout_dropped,
+            heldout_kept,
+            names=names,
+            left_out=largest_by_reason(heldout_tables[LEFT_OUT_TABLE]),
+        ),
         leakage=count_leakage(
             config.leakage.num_words,
             train_kept,
@@ -157,7 +188,11 @@ def _check_losses(
     leaked = Counter(document.url for document in kept if (document.url, document.path) not in files_left)
     if not left:
         losses = explain_losses(side.sources, dropped, num_leaked=leaked.total())
-        remedy = "hold out repositories that share less text with it" if leaked else "loosen corpus.documents"
+        remedy = "loosen corpus.documents"
+        if any(source.unread for source in side.sources):
+            remedy = "name more types in corpus.documents.languages"
+        if leaked:
+            remedy = "hold out repositories that share less text with it"
         raise CorpusError(f"0 {name} documents are left. {losses}. Add sources to corpus.{name}, or {remedy}.")
     for source in side.sources:
         if source.url not in urls_left:
@@ -229,15 +264,8 @@ def _make_dropped_table(dropped: Sequence[DroppedDocument], spans: Sequence[Remo
 
 
 def _write_side(
-    folder: Path,
-    documents: Iterable[Document],
-    dropped: Sequence[DroppedDocument],
-    spans: Sequence[RemovedSpan],
-    *,
-    passed: tuple[str, ...],
-    strata: pa.Table | None = None,
+    folder: Path, documents: Iterable[Document], tables: Mapping[str, pa.Table], *, passed: tuple[str, ...]
 ) -> None:
-    tables = {DROPPED_TABLE: _make_dropped_table(dropped, spans)} | ({STRATA_TABLE: strata} if strata else {})
     num_rows = {name: write_unsealed_table(folder, name, table) for name, table in tables.items()}
     left = (replace(document, filters=(*document.filters, *passed), signature=b"") for document in documents)
     write_documents(folder, left, other_tables=num_rows)

@@ -14,13 +14,13 @@ from flyte_llama.config import Frozen
 from flyte_llama.config.source_url import distinct_names
 from flyte_llama.corpus.deduplication import DroppedDocument
 from flyte_llama.corpus.leakage import LeakRemoval
-from flyte_llama.documents import Amount, Document, SourceCount, sum_amounts
+from flyte_llama.documents import Amount, Document, LeftOutFile, SourceCount, sum_amounts
 
 # Step → drop reasons in the documents' manifests that it groups; a reason not listed here is a step by itself.
 _STEPS = {
     "not a regular file": ("symlink", "submodule", "mode"),
     "opted out, or unprintable name": ("opt_out", "name"),
-    "generated, vendored, lock, minified": ("generated", "vendored", "lock", "minified"),
+    "generated, vendored, lock, minified, encoded": ("generated", "vendored", "lock", "minified", "encoded"),
     "binary, empty, unreadable": ("binary", "empty", "lfs_pointer", "encoding", "notebook"),
     "fixtures": ("fixture",),
     "other types": ("type",),
@@ -63,6 +63,9 @@ class SideCount(Frozen):
 
     lengths: list[int]
     """Number of documents of 1 byte, 2 to 3, 4 to 7 bytes, and so on to the longest."""
+
+    left_out: dict[str, list[LeftOutFile]]
+    """Reason → the largest files left out for it; `left_out.parquet` has all of them."""
 
     @property
     def by_language(self) -> dict[str, Amount]:
@@ -126,6 +129,7 @@ def count_side(
     left: Sequence[Document],
     *,
     names: Mapping[str, str],
+    left_out: Mapping[str, list[LeftOutFile]],
 ) -> SideCount:
     """Count one side: the documents as read, as dropped, and as left in the end.
 
@@ -147,6 +151,7 @@ def count_side(
         by_kind=_by_size((document.kind, _amount(document)) for document in left),
         by_licence=_by_size((document.licence, _amount(document)) for document in left),
         lengths=[lengths[bits] for bits in range(max(lengths, default=-1) + 1)],
+        left_out=dict(left_out),
     )
 
 
@@ -215,6 +220,10 @@ def explain_losses(sources: Iterable[SourceCount], dropped: Iterable[DroppedDocu
     lost.update(_COPIES[drop.reason] for drop in dropped)
     lost["held-out text alone"] += num_leaked
     counts = [f"{count:,} {name}" for name, count in lost.most_common() if count]
+    unread = sum((Counter(source.unread) for source in sources), Counter[str]())
+    if unread:
+        named = ", ".join(name for name, _ in unread.most_common(5))
+        counts = [f"{text} ({named})" if text.endswith(" other types") else text for text in counts]
     num_files = sum(source.entries.files for source in sources)
     return f"{num_files:,} file{'s' * (num_files != 1)} seen: " + ("; ".join(counts) or "none left out")
 

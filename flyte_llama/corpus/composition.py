@@ -17,28 +17,12 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from flyte_llama.config import CompositionConfig
-from flyte_llama.documents import Document, draw
+from flyte_llama.documents import Document, comment_line, draw
 from flyte_llama.errors import CorpusError
 from flyte_llama.storage import write_unsealed_table
 
 ORIGINS_TABLE = "origins.parquet"
 _TEST_NAME = re.compile(r"^test_(?P<py>.+)\.py$|^(?P<go>.+)_test\.(?:go|py)$|^(?P<ts>.+)\.(?:test|spec)\.[jt]sx?$")
-# Language → format of a comment line; other languages use `# {}`.
-_COMMENTS = {
-    **dict.fromkeys(("markdown", "html", "vue", "svelte"), "<!-- {} -->"),
-    **dict.fromkeys(("sql", "haskell", "lua"), "-- {}"),
-    **dict.fromkeys(("template", "helm"), "{{{{/* {} */}}}}"),
-    **dict.fromkeys(("css", "scss", "less"), "/* {} */"),
-    "batch": "REM {}",
-    "restructuredtext": ".. {}",
-    **dict.fromkeys(
-        (
-            *("go", "go-mod", "typescript", "javascript", "protobuf", "rust", "java", "kotlin", "scala", "groovy"),
-            *("c", "c++", "c#", "cuda", "swift", "php", "asciidoc"),
-        ),
-        "// {}",
-    ),
-}
 
 
 class Origin(NamedTuple):
@@ -201,7 +185,7 @@ def _join(group: Sequence[Document], *, path_comments: bool) -> Text:
     for document in group:
         lead = "\n" if pieces and not pieces[-1].endswith("\n") else ""
         if path_comments:
-            lead += _COMMENTS.get(document.language, "# {}").format(f"{document.repository}/{document.path}") + "\n"
+            lead += comment_line(document.language, f"{document.repository}/{document.path}") + "\n"
         pieces.append(lead)
         origins.append(Origin(document, len("".join(pieces).encode())))
         pieces.append(document.text)

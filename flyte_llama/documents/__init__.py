@@ -22,16 +22,22 @@ from flyte_llama.documents.document import (
     sum_amounts,
     write_documents,
 )
-from flyte_llama.documents.languages import KNOWN_LANGUAGES
+from flyte_llama.documents.languages import KNOWN_LANGUAGES, comment_line
+from flyte_llama.documents.left_out import LEFT_OUT_TABLE, LeftOutFile, join_left_out, largest_by_reason
 from flyte_llama.documents.read import read_source, write_source
 
 __all__ = [
     "KNOWN_LANGUAGES",
+    "LEFT_OUT_TABLE",
     "Amount",
     "Document",
     "DocumentId",
+    "LeftOutFile",
     "SourceCount",
+    "comment_line",
     "draw",
+    "join_left_out",
+    "largest_by_reason",
     "open_documents",
     "read_documents",
     "read_documents_in_batches",

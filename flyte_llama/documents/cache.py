@@ -29,7 +29,7 @@ from flyte_llama.storage import seal, verify
 
 # The rooms and the libraries that decide a document's text.
 _ROOMS = ("documents", "redaction")
-_LIBRARIES = ("charset-normalizer", "identify", "jupytext", "nbformat", "packaging", "pathspec", "rensa")
+_LIBRARIES = ("chardet", "identify", "jupytext", "nbformat", "packaging", "pathspec", "rensa")
 
 _SCHEMA = pa.schema(
     {

@@ -168,6 +168,9 @@ class SourceCount(Frozen):
     skipped: dict[str, Amount]
     """Reason → the files left out for it."""
 
+    unread: dict[str, int]
+    """Suffix, or name without one → number of files left out because of their type; the most frequent ones."""
+
     redacted: dict[str, int]
     """Detector → number of placeholders that it put in."""
 

@@ -7,7 +7,7 @@ before its bytes are read, `text_reason` after its text is known. What the text 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from posixpath import basename, dirname
+from posixpath import basename, dirname, join, normpath
 
 from pathspec import GitIgnoreSpec
 
@@ -15,7 +15,7 @@ from flyte_llama.config import DocumentsConfig
 from flyte_llama.config.corpus import OPT_OUT_LINE
 from flyte_llama.config.source_url import is_package
 from flyte_llama.documents.generated import ATTRIBUTES, name_reason, parse_attributes, path_reason
-from flyte_llama.documents.languages import is_binary, kind_of, language_of
+from flyte_llama.documents.languages import is_binary, kind_of, language_of, may_be_script, script_language
 from flyte_llama.documents.licences import Licences, is_permissive, states_licence
 from flyte_llama.documents.text import NOTEBOOK
 from flyte_llama.errors import SourceError
@@ -28,6 +28,7 @@ _MAX_METADATA_BYTES = 200_000
 _MAX_LICENCE_TEXTS = 2000
 # A notebook may be this many times larger than other files: most of it is outputs, which are dropped.
 _NOTEBOOK_FACTOR = 20
+_GENERATED_LIST = ".openapi-generator/FILES"
 # Index pages, such as Sphinx's, are written by hand even if the pages they list are generated.
 _INDEX_PAGES = ("index.rst", "index.md")
 
@@ -46,8 +47,9 @@ class SourceFilters:
         paths = [entry.path for entry in entries] if has_attributes else []
         self._attributes = tree.attributes(paths, tuple(ATTRIBUTES)) if paths else {}
         self._charts = {dirname(entry.path) for entry in small if basename(entry.path) == "Chart.yaml"}
-        self._languages: dict[str, str | None] = {}
+        self._languages = self._scripts(tree, entries)
         self._allowed: dict[str, bool] = {}
+        self._generated = _listed_as_generated(tree, small)
         self._opt_outs = _opt_out_patterns(pinned.name, config.opt_out)
         self._accept_unknown = pinned.accept_unknown_licence
         of_package = is_package(pinned.url)
@@ -90,7 +92,7 @@ class SourceFilters:
     def language(self, path: str) -> str | None:
         """Return the language by the path and the tree's Helm charts; None for types that are left out."""
         if path not in self._languages:
-            self._languages[path] = language_of(path, self._charts)
+            self._languages[path] = language_of(path, self._charts, self._config.languages)
         return self._languages[path]
 
     def licence(self, path: str) -> str:
@@ -104,7 +106,7 @@ class SourceFilters:
 
     def path_reason(self, path: str) -> str | None:
         """Return the reason to drop a file for its path, unless `.gitattributes` denies that reason, or None."""
-        reason = path_reason(path)
+        reason = "generated" if path in self._generated else path_reason(path)
         denied = reason is not None and self._attribute_flags(path).get(reason) is False
         return None if denied else _unless_index_page(path, reason)
 
@@ -115,6 +117,17 @@ class SourceFilters:
         """
         is_masked = self._config.redact_people and mask_emails_in_path(path) != path
         return "secret_path" if is_masked or contains_secret(path) else None
+
+    def _scripts(self, tree: Tree, entries: Iterable[Entry]) -> dict[str, str | None]:
+        """Return path → language of the files without a suffix that begin with a shebang line."""
+        return {
+            entry.path: script_language(tree.read(entry).data)
+            for entry in entries
+            if entry.mode in REGULAR_MODES
+            and may_be_script(entry.path)
+            and entry.num_bytes <= _MAX_METADATA_BYTES
+            and language_of(entry.path, self._charts, self._config.languages) is None
+        }
 
     def _attribute_flags(self, path: str) -> dict[str, bool]:
         return parse_attributes(self._attributes.get(path, {}))
@@ -150,6 +163,17 @@ def _licence_texts(pinned: PinnedSource, tree: Tree, entries: Iterable[Entry]) -
             by_key[entry.key] = tree.read(entry).data.decode("utf-8", "replace")
         by_path[entry.path] = by_key[entry.key]
     return by_path
+
+
+def _listed_as_generated(tree: Tree, entries: Iterable[Entry]) -> set[str]:
+    """Return the paths of all files that openapi-generator lists as its own: pages and models often have no header."""
+    paths: set[str] = set()
+    for entry in entries:
+        if entry.path.endswith(_GENERATED_LIST):
+            folder = dirname(dirname(entry.path))
+            lines = tree.read(entry).data.decode("utf-8", "replace").split("\n")
+            paths |= {normpath(join(folder, line.strip())) for line in lines if line.strip()}
+    return paths
 
 
 def _unless_index_page(path: str, reason: str | None) -> str | None:

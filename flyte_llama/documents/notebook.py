@@ -7,18 +7,45 @@ does not change its text. Nothing here runs a notebook or checks its code.
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from dataclasses import dataclass
 from typing import Any
 
+from flyte_llama.documents.languages import LANGUAGES, comment_line, language_of
+
 # Images stored in the cell, not linked. A Markdown image leaves its alternative text, the other two forms nothing.
 _MARKDOWN_IMAGE = re.compile(r"!\[([^\]\[]*)\]\(\s*(?:attachment:|data:)[^()\s]*(?:\s+\"[^\"]*\")?\s*\)")
 _IMAGE_DEFINITION = re.compile(r"^[ ]{0,3}\[[^\]\[]+\]:\s*<?(?:attachment:|data:)\S*.*$\n?", re.MULTILINE)
-_HTML_IMAGE = re.compile(r"<img\b[^<>]*>", re.IGNORECASE)
-_EMBEDDED = re.compile(r"\bsrc\s*=\s*[\"']?\s*(?:attachment:|data:)", re.IGNORECASE)
+_HTML_IMAGE = re.compile(r"<(?:img|video|audio|source|embed|iframe|object)\b[^<>]*>", re.IGNORECASE)
+_EMBEDDED = re.compile(r"\b(?:src|data|href)\s*=\s*[\"']?\s*(?:attachment:|data:)", re.IGNORECASE)
 _MAX_CELLS = 2000
-_LANGUAGE_NAME = re.compile(r"[a-z][a-z0-9+#. -]{0,30}")
+# What kernels call a language, without a version.
+_KERNELS = {
+    **dict.fromkeys(("ipython", "pyspark", "sparkpython", "pypy", "xpython", "xeus-python", "py", "sage"), "python"),
+    **dict.fromkeys(("ir", "sparkr", "xr", "rsrc"), "r"),
+    **dict.fromkeys(("spark", "almond", "apache_toree_scala"), "scala"),
+    **dict.fromkeys(("sparksql", "postgres", "xsqlite", "sqlite", "mysql"), "sql"),
+    **dict.fromkeys(("cling-cpp", "xcpp", "cpp", "c++src"), "c++"),
+    **dict.fromkeys((".net-csharp", "csharp", "cs", "csrc"), "c#"),
+    **dict.fromkeys((".net-fsharp", "fsharp", "fs"), "f#"),
+    **dict.fromkeys(("sh", "zsh", "bash", "calysto_bash"), "shell"),
+    **dict.fromkeys(("js", "node", "jslab", "node_nteract"), "javascript"),
+    **dict.fromkeys(("ts", "deno", "tslab"), "typescript"),
+    ".net-powershell": "powershell",
+    "ijava": "java",
+    "gophernotes": "go",
+    "gonb": "go",
+    "evcxr": "rust",
+    "iruby": "ruby",
+    "ihaskell": "haskell",
+    "ijulia": "julia",
+    "scheme": "lisp",
+    "calysto_scheme": "lisp",
+}
+# Language → jupytext's name for it.
+_JUPYTEXT_NAMES = {"r": "R", "shell": "bash", "c#": "csharp", "f#": "fsharp", "lisp": "scheme"}
 _ERRORS = (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError)
 
 
@@ -36,23 +63,24 @@ def notebook_text(data: bytes) -> Notebook:
 
     Raises:
         ValueError: if the file is not a notebook of nbformat 3 or 4, is damaged or far too long, or is in a language
-            that jupytext does not write. The message never quotes the file.
+            that is not known here. The message never quotes the file.
     """
     import jupytext
     from nbformat import from_dict
 
     content = _read(data)
-    metadata = _language_metadata(content.get("metadata"))
+    language = _language(content.get("metadata"))
     cells = [cell for cell in map(_clean_cell, content["cells"]) if cell["source"].strip()]
     if len(cells) > _MAX_CELLS:
         raise ValueError(f"a notebook with more than {_MAX_CELLS:,} cells, more than anyone writes")
     if not cells:
-        return Notebook("", _language(metadata))
-    # Without this, jupytext writes a header that names its version.
-    filters = {"notebook_metadata_filter": "-all"}
-    notebook = from_dict(
-        {"nbformat": 4, "nbformat_minor": 4, "metadata": metadata | {"jupytext": filters}, "cells": cells}
-    )
+        return Notebook("", language)
+    # Without the filter, jupytext writes a header that names its version.
+    metadata = {
+        "kernelspec": {"language": _writable_language(language)},
+        "jupytext": {"notebook_metadata_filter": "-all"},
+    }
+    notebook = from_dict({"nbformat": 4, "nbformat_minor": 4, "metadata": metadata, "cells": cells})
     try:
         text = jupytext.writes(notebook, fmt="auto:percent")
     except _ERRORS:
@@ -60,7 +88,7 @@ def notebook_text(data: bytes) -> Notebook:
     # JSON can escape half of a surrogate pair, which UTF-8 cannot encode.
     if not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text):
         raise ValueError("a damaged notebook: its text is not Unicode")
-    return Notebook(text, _language(metadata))
+    return Notebook(text, language)
 
 
 def _read(data: bytes) -> Any:
@@ -107,25 +135,54 @@ def _without_images(markdown: str) -> str:
     return _HTML_IMAGE.sub(lambda image: "" if _EMBEDDED.search(image[0]) else image[0], markdown)
 
 
-def _language_metadata(metadata: Any) -> dict[str, dict[str, str]]:
-    """Return the metadata that names the language; jupytext chooses the comment syntax by it."""
+def _language(metadata: Any) -> str:
+    """Return the language of a notebook in lower case, such as `python` or `c++`; python if it states none.
+
+    Raises:
+        ValueError: if it states one that is not known here.
+    """
     stated = metadata if isinstance(metadata, dict) else {}
     kernel, info = (
         value if isinstance(value, dict) else {} for value in map(stated.get, ("kernelspec", "language_info"))
     )
-    language = kernel.get("language") or info.get("name")
-    if not isinstance(language, str):
-        name = str(kernel.get("name", ""))
-        language = "R" if name == "ir" else "julia" if name.startswith("julia") else "python"
-    suffix = info.get("file_extension")
-    known = {"file_extension": suffix} if isinstance(suffix, str) and suffix else {}
-    return {"kernelspec": {"language": "python" if language == "ipython" else language}, "language_info": known}
+    mode = info.get("codemirror_mode")
+    mode = mode.get("name") if isinstance(mode, dict) else mode
+    mimetype = str(info.get("mimetype", "")).removeprefix("text/").removeprefix("x-")
+    names = [
+        *(kernel.get("language"), info.get("name"), info.get("pygments_lexer"), mimetype, mode),
+        *(info.get("file_extension"), kernel.get("name")),
+    ]
+    given = [name for name in names if isinstance(name, str) and name.strip()]
+    known = next((language for language in map(_known_language, given) if language), None)
+    if known is None and given:
+        raise ValueError("a notebook in a language that is not known here")
+    return known or "python"
 
 
-def _language(metadata: dict[str, dict[str, str]]) -> str:
-    """Return the language's name in lower case, without a version."""
+def _known_language(name: str) -> str | None:
+    """Return the language that a kernel calls `name`, or None."""
+    if name.startswith(".") and (language := language_of(f"a{name}")):
+        return language
     # Kernels add a version to the name, as in python3 and C++17.
-    name = metadata["kernelspec"]["language"].lower().rstrip("0123456789.")
-    if not _LANGUAGE_NAME.fullmatch(name):
-        raise ValueError("a notebook with an invalid language name")
-    return name
+    plain = name.lower().strip().rstrip("0123456789. -")
+    for prefix in ("conda-env-", "conda-root-"):
+        plain = plain.removeprefix(prefix)
+    plain = _KERNELS.get(plain.removesuffix("kernel"), plain)
+    return plain if plain in LANGUAGES or plain in _jupytext_languages() else None
+
+
+@functools.cache
+def _jupytext_languages() -> frozenset[str]:
+    from jupytext.languages import _SCRIPT_EXTENSIONS
+
+    return frozenset(extension["language"].lower() for extension in _SCRIPT_EXTENSIONS.values())
+
+
+def _writable_language(language: str) -> str:
+    """Return a language that jupytext can write, with comments like those of `language`."""
+    same = _JUPYTEXT_NAMES.get(language, language)
+    if same.lower() in _jupytext_languages():
+        return same
+    return {"//": "java", "--": "haskell", "%": "matlab", ";;": "clojure"}.get(
+        comment_line(language, "").strip(), "tcl"
+    )

@@ -10,12 +10,14 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from posixpath import basename, splitext
 
 from flyte_llama.config import DocumentsConfig
 from flyte_llama.documents.cache import FilteredTextCache, cache_roots, cached_roots
 from flyte_llama.documents.document import TABLE, Amount, Document, SourceCount, sum_amounts, write_unsealed_documents
 from flyte_llama.documents.filters import SourceFilters
 from flyte_llama.documents.languages import kind_of
+from flyte_llama.documents.left_out import LARGEST, LeftOutFile, shown_paths, write_left_out
 from flyte_llama.documents.text import filter_text
 from flyte_llama.errors import SourceError
 from flyte_llama.progress import track
@@ -69,9 +71,10 @@ def write_source(
     with open_tree(pinned) as tree:
         reader = SourceReader(pinned, tree, config, cache=cache, dates=history.first_commits if history else {})
         num_documents = write_unsealed_documents(folder, reader)
+    left_out = write_left_out(folder, reader.left_out, url=pinned.url)
     roots = history.roots if history else cached_roots(cache_folder, pinned) or read_history(pinned).roots
     cache_roots(cache_folder, pinned, roots)
-    seal(folder, {TABLE: num_documents}, source=reader.count.model_dump(), roots=roots.model_dump())
+    seal(folder, {TABLE: num_documents, **left_out}, source=reader.count.model_dump(), roots=roots.model_dump())
     return reader.count
 
 
@@ -104,7 +107,8 @@ class SourceReader:
     """
 
     count: SourceCount
-    """Set once all documents are read."""
+    left_out: list[LeftOutFile]
+    """Both are set once all documents are read."""
 
     def __init__(
         self,
@@ -125,6 +129,7 @@ class SourceReader:
         filters = SourceFilters(pinned, tree, entries, config)
         committed = tree.committed
         skipped: defaultdict[str, Amount] = defaultdict(Amount)
+        left_out: list[LeftOutFile] = []
         redacted = Counter[str]()
         total_kept, num_chars = Amount(), 0
         for entry in track(entries, what=f"reading {pinned.name}", total=len(entries)):
@@ -148,6 +153,8 @@ class SourceReader:
                 reason = filtered.reason or filters.text_reason(num_bytes, licence)
             if reason is not None:
                 skipped[reason] += amount
+                file = LeftOutFile(repository=pinned.name, path=entry.path, num_bytes=entry.num_bytes, reason=reason)
+                left_out.append(file)
                 continue
 
             # keep the file as one document
@@ -179,6 +186,9 @@ class SourceReader:
                 text=filtered.text,
             )
         cache.save()
+        self.left_out = shown_paths(left_out)
+        types = [file.path for file in self.left_out if file.reason == "type"]
+        unread = Counter(splitext(path)[1] or basename(path) for path in types)
         self.count = SourceCount(
             repository=pinned.name,
             url=pinned.url,
@@ -190,5 +200,6 @@ class SourceReader:
             entries=sum_amounts(Amount(files=1, num_bytes=entry.num_bytes) for entry in entries),
             documents=total_kept,
             skipped=dict(sorted(skipped.items())),
+            unread=dict(unread.most_common(LARGEST)),
             redacted=dict(sorted(redacted.items())),
         )

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import codecs
 import io
+import re
 import tokenize
+import unicodedata
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -33,9 +35,23 @@ _MARKS = {
     codecs.BOM_UTF16_BE: "utf-16-be",
 }
 # A few bytes can fit any of a hundred code pages; source code is written in these.
-_GUESSES = ["cp1252", "cp1251", "koi8_r", "shift_jis", "euc_jp", "euc_kr", "gb18030", "big5"]
+_GUESSES = [
+    *("cp1252", "cp1250", "cp1251", "koi8-r", "cp1253", "cp1254", "cp1255", "cp1256", "cp874"),
+    *("cp932", "euc-jp", "gb18030", "big5", "cp949"),
+]
+_WESTERN = "cp1252"
+_HIGH_RUN = re.compile(rb"([A-Za-z]?)([\x80-\xff]+)([A-Za-z]?)")
+# Signs that people put into code, alone or beside a number: a legacy encoding of another script has them in words.
+_SIGNS = frozenset("©®°±µ§«»·½¼¾£¥×÷²³¹¶ªº€…‘’“”•–—™¢¬´¨¦\xa0".encode(_WESTERN))  # noqa: RUF001  # these signs
+# From À on, without six letters of Icelandic, which are Turkish ones in its encoding.
+_LONE_LETTERS = frozenset(range(0xC0, 0x100)) - frozenset("ÐÝÞðýþ".encode(_WESTERN))
+_MAX_LONE_LETTERS = 2
+_CONTROLS = bytes({*range(32), 127} - {*b"\t\n\f\r\x1b"})
+_MAX_CONTROL_SHARE = 0.01
+_ASCII = bytes(range(128))
+_MAX_BEYOND_SHARE = 0.98
+_MIN_LETTER_SHARE = 0.7
 _GUESS_HEAD_BYTES = 100_000
-_MIN_ASCII_SHARE = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +108,10 @@ def filter_text(
     file = file_text(data, language)
     if isinstance(file, str):
         return FilteredText(file)
-    generated = None if is_written else header_reason(file.text) or output_reason(file.text, file.language)
-    reason = generated or statistics_reason(file.text, kind)
+    generated = None
+    if not is_written:
+        generated = header_reason(file.text, file.language) or output_reason(file.text, file.language)
+    reason = generated or statistics_reason(file.text, kind, file.language)
     if reason:
         return FilteredText(reason)
     redacted = redact(file.text, people=redact_people)
@@ -163,11 +181,37 @@ def _decode_as_declared(data: bytes, language: str) -> Decoded | None:
 
 def _decode_by_guess(data: bytes) -> Decoded | None:
     """Decode with the encoding of `_GUESSES` that fits best, if any does."""
-    from charset_normalizer import from_bytes
+    import chardet
 
-    # Source files are mostly ASCII in any encoding. Random bytes are not, yet some code page would fit them.
+    # Some code page fits any bytes, but text has line ends, and hardly any control characters.
     head = data[:_GUESS_HEAD_BYTES]
-    if sum(byte < 128 for byte in head) < _MIN_ASCII_SHARE * len(head):
+    num_beyond = len(head.translate(None, _ASCII))
+    num_controls = len(head) - len(head.translate(None, _CONTROLS))
+    if num_beyond > _MAX_BEYOND_SHARE * len(head) or num_controls > _MAX_CONTROL_SHARE * len(head):
         return None
-    best = from_bytes(head, cp_isolation=_GUESSES).best()
-    return _decode(data, best.encoding, 0) if best else None
+    if _is_western(head):
+        return _decode(data, _WESTERN, 0)
+    # Only these lines tell the encoding.
+    lines = b"\n".join(line for line in head.split(b"\n") if not line.isascii())
+    found = chardet.detect(lines, prefer_superset=True, compat_names=False, include_encodings=_GUESSES)["encoding"]
+    decoded = _decode(data, found, 0) if found else None
+    return decoded if decoded and _is_in_words(decoded.text) else None
+
+
+def _is_in_words(text: str) -> bool:
+    """Whether the characters beyond ASCII are letters and marks, with few signs between them."""
+    beyond = [char for char in text[:_GUESS_HEAD_BYTES] if not char.isascii()]
+    return sum(unicodedata.category(char)[0] in "LM" for char in beyond) > _MIN_LETTER_SHARE * len(beyond)
+
+
+def _is_western(data: bytes) -> bool:
+    """Whether all bytes beyond ASCII are lone signs, such as ° and ©, or one or two lone letters, as in a name."""
+    num_letters = 0
+    for before, run, after in _HIGH_RUN.findall(data):
+        if len(run) > 1:
+            return False
+        if run[0] not in _SIGNS or (before and after):
+            num_letters += 1
+            if run[0] not in _LONE_LETTERS or num_letters > _MAX_LONE_LETTERS:
+                return False
+    return True

@@ -84,7 +84,8 @@ def test_each_text_left_out_is_recorded_with_the_document_kept_instead(tmp_path:
     near = pq.read_table(tmp_path / "heldout/dropped.parquet").to_pylist()
     assert [(row["reason"], row["path"], row["kept_path"]) for row in near] == [("near", "z.py", "y.py")]
     assert near[0]["jaccard"] > 0.7
-    assert set(verify(tmp_path / "heldout")["files"]) == {"documents.parquet", "dropped.parquet", "strata.parquet"}
+    tables = {"documents.parquet", "dropped.parquet", "left_out.parquet", "strata.parquet"}
+    assert set(verify(tmp_path / "heldout")["files"]) == tables
 
 
 def test_every_heldout_document_has_its_stratum(tmp_path: Path):
@@ -146,8 +147,8 @@ def test_an_empty_train_side_counts_what_each_reason_took(tmp_path: Path):
     with pytest.raises(CorpusError) as caught:
         build(tmp_path, only_leaks)
     assert caught.value.message == (
-        "0 train documents are left. 4 files seen: 2 generated, vendored, lock, minified; 1 exact copies; 1 held-out "
-        "text alone. Add sources to corpus.train, or hold out repositories that share less text with it."
+        "0 train documents are left. 4 files seen: 2 generated, vendored, lock, minified, encoded; 1 exact copies; "
+        "1 held-out text alone. Add sources to corpus.train, or hold out repositories that share less text with it."
     )
 
 
@@ -157,14 +158,16 @@ def test_a_side_that_the_filters_empty_counts_the_files_of_each_filter(tmp_path:
     for name, url in urls.items():
         kept = [] if name == side else [document(long(1), url=url)]
         skipped = {"type": Amount(files=180, num_bytes=9), "not_permitted": Amount(files=30), "kind": Amount(files=4)}
-        count = source_count([document(long(1), url=url)], skipped=skipped, entries=Amount(files=214 + len(kept)))
+        unread = {".abap": 150, ".prg": 30} if name == side else {}
+        entries = Amount(files=214 + len(kept))
+        count = source_count([document(long(1), url=url)], skipped=skipped, unread=unread, entries=entries)
         write_documents(tmp_path / name, kept, source=count.model_dump())
     sides = {"train": tmp_path / "built/train", "heldout": tmp_path / "built/heldout"}
     with pytest.raises(CorpusError) as caught:
         build_corpus([tmp_path / name for name in urls], [HELDOUT], CONFIG, released=RELEASED, **sides)
     assert caught.value.message == (
-        f"0 {side} documents are left. 214 files seen: 180 other types; 30 licence not allowed; 4 kinds not selected. "
-        f"Add sources to corpus.{side}, or loosen corpus.documents."
+        f"0 {side} documents are left. 214 files seen: 180 other types (.abap, .prg); 30 licence not allowed; 4 kinds "
+        f"not selected. Add sources to corpus.{side}, or name more types in corpus.documents.languages."
     )
 
 

@@ -7,7 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flyte_llama.documents.generated import path_reason
-from flyte_llama.documents.languages import KNOWN_LANGUAGES, is_binary, kind_of, language_of
+from flyte_llama.documents.languages import (
+    KNOWN_LANGUAGES,
+    is_binary,
+    kind_of,
+    language_of,
+    may_be_script,
+    script_language,
+)
 
 
 @pytest.mark.parametrize(
@@ -34,6 +41,21 @@ from flyte_llama.documents.languages import KNOWN_LANGUAGES, is_binary, kind_of,
         ("notebooks/a.ipynb", "notebook", "source"),
         ("hooks/pre-push", "shell", "source"),
         (".gitignore", "ignore-list", "config"),
+        ("lib/main.dart", "dart", "source"),
+        ("lib/a.ex", "elixir", "source"),
+        ("contracts/Token.sol", "solidity", "source"),
+        ("src/A.fs", "f#", "source"),
+        ("fast.pyx", "cython", "source"),
+        ("src/main.zig", "zig", "source"),
+        ("flake.nix", "nix", "source"),
+        ("Justfile", "just", "config"),
+        ("meson.build", "meson", "config"),
+        ("pom.xml", "xml", "config"),
+        ("README", "text", "docs"),
+        ("src/test/java/ATest.java", "java", "test"),
+        ("src/CarTests.cs", "c#", "test"),
+        ("lib/a_spec.rb", "ruby", "test"),
+        ("Latest.java", "java", "source"),
     ],
 )
 def test_language_and_kind_go_by_the_path(path: str, language: str, kind: str):
@@ -41,10 +63,35 @@ def test_language_and_kind_go_by_the_path(path: str, language: str, kind: str):
     assert (language_of(path), kind_of(path, language)) == (language, kind)
 
 
-@pytest.mark.parametrize("path", ["a.png", "a.csv", "LICENSE", "a.json", "Notes.in", "no_suffix"])
+@pytest.mark.parametrize("path", ["a.png", "a.csv", "LICENSE", "a.json", "Notes.in", "no_suffix", "a.svg", "a.resx"])
 def test_other_types_have_no_language(path: str):
     assert language_of(path) is None
     assert is_binary(path) is path.endswith(".png")
+
+
+def test_a_setting_takes_more_files():
+    assert language_of("src/a.ABAP", more={".abap": "abap"}) == "abap"
+    assert language_of("build/Rules", more={"rules": "makefile"}) == "makefile"
+    assert language_of("a.py", more={".py": "cython"}) == "cython"
+
+
+@pytest.mark.parametrize(
+    ("data", "language"),
+    [
+        (b"#!/usr/bin/env python3\nx", "python"),
+        (b"#!/bin/bash -e\nls", "shell"),
+        (b"#!/usr/bin/env -S deno run\n", "javascript"),
+        (b"#!/usr/bin/Rscript\n", "r"),
+        (b"#!/opt/unknown\n", None),
+        (b"no script", None),
+        (b"\xff\xfe\x00", None),
+        (b"", None),
+    ],
+)
+def test_a_script_without_a_suffix_is_known_by_its_first_line(data: bytes, language: str | None):
+    assert script_language(data) == language
+    assert may_be_script("bin/run")
+    assert not may_be_script("bin/run.txt")
 
 
 def test_templates_are_helm_only_inside_a_chart():

@@ -136,7 +136,7 @@ def test_the_language_decides_the_comments(metadata: dict[str, Any], language: s
         (notebook(cell("SECRET", "x")), "cell"),
         (notebook(cell("markdown", {"SECRET": 1})), "cell"),
         (notebook(code("x"), kernelspec={"language": "SECRET"}), "language"),
-        (notebook(code("x"), language_info={"name": "\nSECRET", "file_extension": ".py"}), "language"),
+        (notebook(code("x"), language_info={"name": "\nSECRET", "file_extension": ".x"}), "language"),
         (notebook(code("SECRET \ud800")), "Unicode"),
         (notebook(code("x"), language_info={"file_extension": ".SECRET"}), "language"),
     ],

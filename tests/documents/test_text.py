@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flyte_llama.documents.text import Decoded, decode_text
@@ -15,6 +15,7 @@ JAPANESE = "# このモジュールはファイルを読み込み、その内容
 GERMAN = "# Die Größe überprüfen, bevor für jede Datei gezählt wird: schön, daß es geht.\nx = 1\nprint(x)\n"
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_whatever_is_decoded_encodes_to_the_same_bytes(data: bytes):
     decoded = decode_text(data, "python")
@@ -49,6 +50,38 @@ def test_a_byte_order_mark_names_the_encoding_and_is_not_text(mark: bytes, encod
 )
 def test_text_of_older_encodings_is_read(text: str, encoding: str):
     decoded = decode_text(text.encode(encoding), "go")
+    assert isinstance(decoded, Decoded)
+    assert decoded.text == text
+
+
+@pytest.mark.parametrize(
+    "sign", ["25 °C", "5 µs", "© 2019", "± 0.5 mm", "§ 4", "«x»", "a · b", "½", "naïve", "José", "Müller"]
+)
+def test_a_lone_sign_or_name_in_code_is_western(sign: str):
+    text = f"int wait = 5; // {sign}\n" + "static int unused_value = 42;\n" * 60
+    assert decode_text(text.encode("cp1252"), "c") == Decoded(text, "cp1252", 0)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "sentence"),
+    [
+        ("cp1250", "Zkontroluje, zda byl soubor úspěšně načten."),
+        ("cp1250", "Zwraca listę elementów posortowaną według ważności."),
+        ("cp1251", "Проверава да ли је датотека учитана."),  # noqa: RUF001
+        ("koi8-r", "Удаляет все записи старше трёх дней."),
+        ("cp1253", "Ελέγχει αν το αρχείο φορτώθηκε σωστά."),  # noqa: RUF001
+        ("cp1254", "Dosyanın doğru yüklenip yüklenmediğini denetler."),  # noqa: RUF001
+        ("cp1255", "בודק אם הקובץ נטען כראוי."),
+        ("cp1256", "يتحقق من تحميل الملف بشكل صحيح."),
+        ("cp874", "ตรวจสอบว่าไฟล์ถูกโหลดอย่างถูกต้อง"),
+        ("gb18030", "检查文件是否已正确加载。"),
+        ("big5", "檢查檔案是否已正確載入。"),
+        ("cp949", "파일이 올바르게 읽혔는지 확인한다."),
+    ],
+)
+def test_a_comment_of_any_script_is_read_in_its_legacy_encoding(encoding: str, sentence: str):
+    text = f"/* {sentence} */\nint main(void)\n{{\n    return 0;\n}}\n"
+    decoded = decode_text(text.encode(encoding), "c")
     assert isinstance(decoded, Decoded)
     assert decoded.text == text
 

@@ -12,7 +12,7 @@ import yaml
 
 from flyte_llama.config import CorpusConfig, SourceConfig
 from flyte_llama.corpus import CorpusCard, build_corpus
-from flyte_llama.documents import Amount, write_documents
+from flyte_llama.documents import Amount, LeftOutFile, write_documents
 from flyte_llama.report import dataset_page
 from flyte_llama.report.dataset import dataset_card
 from tests.conftest import document, lines_of, source_count, words_of
@@ -85,7 +85,7 @@ def test_the_funnel_leads_from_all_files_to_the_tables_rows(
     steps = {row[0]: [parse_number(cell) for cell in row[1:]] for row in rows_of(dataset_card(card), heading, "step")}
     num_bytes = sum(len(document.text.encode()) for document in READ[url])
     assert steps["files"] == [0, 0, len(READ[url]) + 5, num_bytes + 1311]
-    assert steps["generated, vendored, lock, minified"][:2] == [3, 1234]
+    assert steps["generated, vendored, lock, minified, encoded"][:2] == [3, 1234]
     assert steps["other types"] == [2, 77, len(READ[url]), num_bytes]
     left = pq.read_table(tmp_path / folder / "documents.parquet").to_pylist()
     last = list(steps.values())[-1]
@@ -128,3 +128,11 @@ def test_the_page_is_well_formed_escapes_names_and_draws_every_length(card: Corp
     assert drawn == Counter(map(str, lengths))
     assert sum(lengths) == card.train.documents.files + card.heldout.documents.files
     assert "http" not in page.replace("https://example.com", "")
+
+
+def test_the_page_names_the_largest_files_left_out_by_reason(card: CorpusCard):
+    files = {"type": [LeftOutFile(repository="o/r", path="<b>.bin", num_bytes=4_096, reason="type")]}
+    page = dataset_page(card.model_copy(update={"train": card.train.model_copy(update={"left_out": files})}))
+    assert "<summary>type</summary>" in page
+    assert "<code>o/r/&lt;b&gt;.bin</code>" in page
+    assert "the largest files left out" not in dataset_page(card)
