@@ -18,9 +18,9 @@ from flyte_llama.sources.ssh import ssh_environment, ssh_problems
 from tests.conftest import MakeRepo
 
 URL = "git@git.example.com:o/r.git"
-KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\r\nb3Blbg==\r\n-----END OPENSSH PRIVATE KEY-----"
+PLAIN_KEY = "-----BEGIN OPENSSH " + "PRIVATE KEY-----\nb3Blbg==\n-----END OPENSSH " + "PRIVATE KEY-----\n"
+KEY = PLAIN_KEY.rstrip("\n").replace("\n", "\r\n")
 HOSTS = "git.example.com ssh-ed25519 AAAA\n"
-PLAIN_KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3Blbg==\n-----END OPENSSH PRIVATE KEY-----\n"
 
 
 @pytest.fixture
