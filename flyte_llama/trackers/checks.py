@@ -65,9 +65,7 @@ def pod_tracker_problems(training: TrainingConfig, settings: Settings) -> list[s
             "FLYTE_LLAMA_CACHE, a bucket folder; they go to tensorboard/ in it."
         )
     missing = [line.partition(" pip install")[0] for line in package_problems(training)]
-    return problems + [
-        f"{line} Build the image with it: make image REPORTERS=…, see docs/cluster.md." for line in missing
-    ]
+    return problems + [f"{line} Build the images with it: REPORTERS in docs/cluster.md." for line in missing]
 
 
 def _has_wandb_key(environment: Mapping[str, str]) -> bool:

@@ -53,12 +53,16 @@ class WandbClient:
         self._tracking, self._run_id = tracking, run_id
 
     def open(self, *, resumed_after: int | None) -> str:
-        for name, value in (("WANDB_SILENT", "true"), ("WANDB_CONSOLE", "off")):
+        folder = self._tracking.wandb_folder
+        folder.mkdir(parents=True, exist_ok=True)
+        defaults = {"WANDB_SILENT": "true", "WANDB_CONSOLE": "off"}
+        if self._tracking.execution:
+            # Without a folder for it, as where HOME cannot be written, its log goes to the pod's.
+            defaults["WANDB_CACHE_DIR"] = str(folder / "cache")
+        for name, value in defaults.items():
             os.environ.setdefault(name, value)
         import wandb
 
-        folder = self._tracking.wandb_folder
-        folder.mkdir(parents=True, exist_ok=True)
         self._run = wandb.init(
             project=os.environ.get("WANDB_PROJECT") or PROJECT,
             id=self._run_id,

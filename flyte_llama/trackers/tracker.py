@@ -1,8 +1,9 @@
-"""A tracker that never ends a run: its first error is one line, and from then on it is left alone."""
+"""A tracker that never ends a run: its first error is one line, and from then on it is left alone, or asked rarely."""
 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
@@ -13,6 +14,8 @@ from flyte_llama.trackers.clients import CLIENTS, Client
 from flyte_llama.trackers.run import Figures, Tracking
 
 T = TypeVar("T")
+_PAUSE_S = 1800.0
+"""Seconds without a line of the curve after one that could not be sent: to find out may take half a minute."""
 
 
 class Tracker:
@@ -28,6 +31,8 @@ class Tracker:
         self.client: Client = CLIENTS[name](tracking, run_id)
         self._is_open = False
         self._has_failed = False
+        self._paused_until = 0.0
+        self._said_pause = False
 
     def attempt(self, work: Callable[[], T]) -> T | None:
         """Return the result of `work`; None if it raises, or if anything did before."""
@@ -42,6 +47,18 @@ class Tracker:
                 with suppress(Exception):
                     self.client.close(succeeded=False)
             return None
+
+    def attempt_line(self, work: Callable[[], object]) -> None:
+        """Call `work`, which sends a part of the curve. If it raises, the next half hour of the curve is left out."""
+        if self._has_failed or time.monotonic() < self._paused_until:
+            return
+        try:
+            work()
+        except Exception as error:  # each library raises its own classes
+            self._paused_until = time.monotonic() + _PAUSE_S
+            if not self._said_pause:
+                say(f"{self.name}: {_reason(error)}. The run goes on; trying again every {_PAUSE_S / 60:.0f} minutes.")
+            self._said_pause = True
 
     def open(self, *, resumed_after: int | None) -> None:
         """Open the run, and print where it can be seen."""

@@ -5,7 +5,7 @@ transformers' own callbacks send it: see `trackers`, which opens the runs that t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -28,20 +28,19 @@ class CurveCallback(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         for tracker in self._trackers:
-            self._inner[tracker.name] = tracker.attempt(tracker.client.make_callback)
-        self._pass_on(lambda inner: inner.on_train_begin(args, state, control, **kwargs))
+            inner: Any = tracker.attempt(tracker.client.make_callback)
+            self._inner[tracker.name] = inner
+            tracker.attempt(lambda: inner.on_train_begin(args, state, control, **kwargs))  # noqa: B023  # called at once
 
     def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if "loss" in kwargs["logs"]:
-            self._pass_on(lambda inner: inner.on_log(args, state, control, **kwargs))
+            for tracker in self._trackers:
+                inner = self._inner[tracker.name]
+                tracker.attempt_line(lambda: inner.on_log(args, state, control, **kwargs))  # noqa: B023  # called at once
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         for tracker in self._trackers:
-            tracker.attempt(tracker.client.save)
-
-    def _pass_on(self, event: Callable[[Any], Any]) -> None:
-        for tracker in self._trackers:
-            tracker.attempt(lambda: event(self._inner[tracker.name]))  # noqa: B023  # called at once
+            tracker.attempt_line(tracker.client.save)
 
 
 def make_trackers(tracking: Tracking | None, run_id: str | None) -> list[Tracker]:

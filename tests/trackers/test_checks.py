@@ -66,4 +66,4 @@ def test_a_key_without_its_group_reaches_no_pod():
 def test_a_package_that_the_image_lacks_is_named(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(checks, "find_spec", lambda name: None if name == "wandb" else name)
     (problem,) = pod_tracker_problems(ALL, read_settings(GIVEN))
-    assert problem.startswith("training.report_to = 'wandb': the package is not installed. Build the image with it")
+    assert problem.startswith("training.report_to = 'wandb': the package is not installed. Build the images with it")

@@ -197,3 +197,11 @@ def test_a_data_folder_on_another_disk_gets_a_copy(tmp_path, monkeypatch):
     verify(kept, strict=True)
     assert not folder.exists()
     assert list((tmp_path / "data").iterdir()) == [kept]
+
+
+def test_what_trackers_wrote_is_left_to_the_user(tmp_path, temporary):
+    open_output(tmp_path)
+    (tmp_path / "trackers" / "tensorboard").mkdir(parents=True)
+    (tmp_path / "trackers" / "tensorboard" / "events").write_text("x")
+    assert removable(tmp_path) == set()
+    assert [item.path.name for item in stored_items(tmp_path)] == ["tensorboard"]
