@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from flyte_llama.redaction.detector import Detector, is_password, value_is
+from flyte_llama.redaction.detector import Detector
+from flyte_llama.redaction.values import is_password, value_is
 
 # White space; in a message also as an escape.
 _GAP = r"(?:\s|\\[nrt]){1,8}"
@@ -24,7 +25,12 @@ _JOINED = r"""(?![\s=,"'])"""
 _WORD = r"(?![\w-])"
 _VALUE = r"""(?P<value>[^\s"'`,;|&()<>\[\]\\]{2,512})"""
 _PROGRAM_WORD = re.compile(r"[A-Za-z_./-]*")
-_REGISTRY_CLIENTS = ["docker", "podman", "buildah", "skopeo", "nerdctl", "oras", "registry", "auth"]
+_NETRC = re.compile(
+    rf"(?:machine[ \t]+[\w.:-]{{1,255}}{_GAP}|default {{1,8}})"
+    rf"(?:(?:login|account){_GAP}[^\s\\]{{1,128}}{_GAP}){{0,2}}\Z"
+)
+_MAX_NETRC = 600
+_REGISTRY_CLIENTS = ["docker", "podman", "buildah", "skopeo", "nerdctl", "oras", "registry", "auth", "az"]
 
 
 def _is_argument(value: str) -> bool:
@@ -38,6 +44,11 @@ def _is_no_word(value: str) -> bool:
 
 def _is_user_password(match: re.Match[str]) -> bool:
     return is_password(match["value"]) and match["value"] != match["user"]
+
+
+def _is_netrc_password(match: re.Match[str]) -> bool:
+    before = match.string[max(match.start() - _MAX_NETRC, 0) : match.start()]
+    return is_password(match["value"]) and _NETRC.search(before) is not None
 
 
 def _command(
@@ -73,13 +84,21 @@ COMMANDS = (
         literals=["login"],
     ),
     _command("ldap(?:search|modify|add|delete|passwd|whoami)", "-w", literals=["ldap"]),
-    _command("openssl", rf"-pass(?:in|out)?{_TO_VALUE}pass:{_JOINED}"),
+    Detector(
+        "command_password",
+        (b"pass:",),
+        re.compile(
+            rf"(?:(?<=-pass )|(?<=-passin )|(?<=-passout )|(?<=-passin\W{{3}})|(?<=-passout\W{{3}}))pass:{_VALUE}"
+        ),
+        value_is(_is_argument),
+        positional=True,
+    ),
     # An option of any program.
     Detector(
         "command_password",
         (b"passw", b"passphrase", b"token", b"secret", b"api_key", b"apikey"),
         re.compile(
-            r"(?<=-)(?i:password|passwd|passphrase|token|secret(?:[_-]key)?|api[_-]?key)(?:=| {1,4})"
+            r"(?<=-)(?<![cx]srf-)(?i:password|passwd|passphrase|token|secret(?:[_-]key)?|api[_-]?key)(?:=| {1,4})"
             rf"""["']?{_VALUE}"""
         ),
         value_is(_is_no_word),
@@ -87,7 +106,7 @@ COMMANDS = (
     # A variable that holds nothing but a password.
     Detector(
         "variable_password",
-        (b"passw", b"pwd=", b"passphrase", b"auth", b"sshpass"),
+        (b"passw", b"pwd=", b"passphrase", b"auth=", b"sshpass"),
         re.compile(
             r"""(?:PASSWORD|PASSWD|(?<=[A-Z]_)PWD|PASSPHRASE|(?<=REDISCLI_)AUTH|SSHPASS)=\\?["']?"""
             r"""(?P<value>[^\s"'`\\;|&()<>{}\[\],$]{3,256})(?=\\?["'\s;&]|\\[nrt]|\Z)"""
@@ -98,19 +117,14 @@ COMMANDS = (
     # The file .netrc of git, curl and ftp, in any order of its fields (everything.curl.dev, "netrc").
     Detector(
         "netrc_password",
-        (b"machine ", b"login"),
-        re.compile(
-            rf"(?:machine[ \t]+[\w.:-]{{1,255}}{_GAP}|(?<=default )(?=login))"
-            rf"(?:(?:login|account){_GAP}[^\s\\]{{1,128}}{_GAP}){{0,2}}"
-            r"""password(?:\s|\\[nrt]){1,8}(?P<value>[^\s"'`\\]{1,256})"""
-        ),
-        value_is(is_password),
-        positional=True,
+        (b"password",),
+        re.compile(r"""password(?:\s|\\[nrt]){1,8}(?P<value>[^\s"'`\\]{1,256})"""),
+        _is_netrc_password,
     ),
     # The file .npmrc, and `npm config set`.
     Detector(
         "npm_token",
-        (b"auth", b"passw"),
+        (b"auth", b"password"),
         re.compile(
             r"""(?:(?<![A-Za-z0-9]_)(?<=_)auth(?:Token|(?==))|(?<=:_)password)[\s=:"']{1,4}(?P<value>[^\s"'`,;\\]{6,512})""",
             re.ASCII,

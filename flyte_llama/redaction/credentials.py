@@ -12,15 +12,12 @@ import base64
 import binascii
 import re
 
-from flyte_llama.redaction.detector import Detector, is_password, is_random, is_token, value_is
+from flyte_llama.redaction.detector import Detector
+from flyte_llama.redaction.named_values import KEY_PREFIX, NO_SECRET
+from flyte_llama.redaction.values import is_password, is_random, is_strong_password, is_token, value_is
 
-# How the fixed, published keys of the Azurite and Cosmos emulators start (learn.microsoft.com, "Use the emulator").
-_EMULATOR_KEYS = ("Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1", "C2y6yDjf5/R+ob0N8A7Cgv30VRDJIWEH")
 _DOCUMENTATION_HOST = re.compile(
     r"(?:[\w-]+\.)*(?:example(?:\.(?:com|org|net))?|invalid|test)(?![\w.-])", re.IGNORECASE
-)
-_DIGEST = re.compile(
-    r"sha\d+|sha$|hash|digest|checksum|md5|fingerprint|commit|revision|public|resourceversion|etag", re.I
 )
 # `password=` belongs to a connection string if the same line names a server or a user before it.
 _CONNECTION = re.compile(
@@ -28,29 +25,17 @@ _CONNECTION = re.compile(
     re.IGNORECASE,
 )
 _CONNECTION_CHARS = 300
-_AZURE_KEY_CHARS = 88
-# The rest of the line up to a value, but not over one that is masked already: redacting again must find nothing more.
-_UP_TO_80 = r"(?:(?!x{32})[^\n]){0,80}?"
-# Between a key and its value in code, JSON inside a string included; with a quote, or without.
-_IS = r"""\\?["'`]?\]?[ \t]{0,4}(?::=|=>|[:=,])[ \t]{0,4}\\?["'`]?"""
-
-
-def _is_webhook(match: re.Match[str]) -> bool:
-    return is_token(match["value"].rpartition("/")[2])
-
-
-def _is_azure_key(match: re.Match[str]) -> bool:
-    value, before = match["value"], match.string[max(match.start() - 12, 0) : match.start()].lower()
-    is_named = before.endswith(("account", "sharedaccess"))
-    # Under another name, only a key of 64 bytes is one of Azure's.
-    is_key = is_named or (len(value) == _AZURE_KEY_CHARS and is_random(value))
-    return is_key and is_token(value) and not value.startswith(_EMULATOR_KEYS)
-
-
-def _is_aws_secret(match: re.Match[str]) -> bool:
-    value = match["value"]
-    # A SHA-1 digest in lower-case hex has 40 characters too.
-    return is_token(value) and value != value.lower() and any(char.isdigit() for char in value)
+_NAME_START = re.compile(r"[\w.-]+\Z")
+# Between a key and its value in code, JSON inside a string included: `key = `, `"key": `, `'key' => `, `key: str = `,
+# `put("key", `, `setKey(`, `key[25] = `, `<key>`, `key="a" value=`, `"name": "key", "value": `, `ENV KEY `.
+_IS = (
+    r"""(?:\\{0,2}["'`]?[\])]?+[ \t]{0,4}(?:\?{0,2}:[ \t]{0,2}(?:str|string|&str|String\??)[ \t]{0,2}="""
+    r"""|[:?|+.]{0,3}=|=>|[!=]={1,2}|"""
+    r""",\s{0,20}["']?value["']?[ \t]?[:=]|[:,(]|(?:</name>\s{0,20}<value)?>\s{0,20}|"""
+    r"""\[\d{0,4}\][ \t]{0,2}=|[ \t](?=["'])|"""
+    r"""[ \t]{1,4}value=|\n[ \t]{1,40}value:)|(?:(?<=[A-Z])|(?<=requirepass))[ \t])[ \t]{0,4}"""
+)
+_OPEN = r"""(?:@|b|r|f|u|ConvertTo-SecureString |SecretStr\(|new String\(|Some\()?(?P<quote>\\{0,2}["'`])"""
 
 
 def _is_url_password(match: re.Match[str]) -> bool:
@@ -75,7 +60,15 @@ def _is_docker_auth(match: re.Match[str]) -> bool:
 
 
 def _is_assigned(match: re.Match[str]) -> bool:
-    return _DIGEST.search(match["key"]) is None and is_random(match["value"])
+    before = match.string[max(match.start() - 60, 0) : match.start()]
+    # Without quotes, `f(secret, name` is code, and `arn:aws:…:secret:name` the name of a secret.
+    is_quoted = match["quote"] is not None if "quote" in match.re.groupindex else True
+    if "arn:" in before or (not is_quoted and match.string[match.end("key") : match.end("key") + 1] in "(,"):
+        return False
+    if match["key"][:3].lower() == "key" and not KEY_PREFIX.search(before):
+        return False
+    prefix = _NAME_START.search(before)
+    return NO_SECRET.search((prefix[0] if prefix else "") + match["key"]) is None and is_strong_password(match["value"])
 
 
 def _words(*words: str) -> tuple[bytes, ...]:
@@ -84,84 +77,22 @@ def _words(*words: str) -> tuple[bytes, ...]:
 
 # The literals are searched for in the folded view of the text (`detector.fold`).
 CREDENTIALS = (
-    # Of Slack, Discord and Teams.
-    Detector(
-        "webhook",
-        _words("hook"),
-        re.compile(
-            r"(?i:hook)(?:s\.slack\.com/(?:services|workflows|triggers)|s/\d{15,21}|b2)/(?P<value>[\w@/+-]{20,300})",
-            re.ASCII,
-        ),
-        _is_webhook,
-    ),
-    Detector(
-        "azure_key",
-        _words("key"),
-        re.compile(rf"(?i:key)\d?{_IS}(?P<value>[A-Za-z0-9+/]{{43,86}}={{0,2}})(?![A-Za-z0-9+/=])"),
-        _is_azure_key,
-    ),
-    # A signature that opens a container of Azure to whoever has the URL.
-    Detector(
-        "azure_key",
-        _words("sig="),
-        re.compile(r"(?<=[?&])sig=(?P<value>[A-Za-z0-9%+/]{40,120})", re.ASCII),
-        value_is(is_token),
-    ),
-    # Azure marks client secrets inside.
-    Detector(
-        "azure_key",
-        _words("q~"),
-        re.compile(r"(?<![\w~.-])(?P<value>[\w~.-]{3}\dQ~[\w~.-]{31,34})(?![\w~.-])", re.ASCII),
-        value_is(is_token),
-        before=4,
-    ),
-    Detector(
-        "aws_secret_access_key",
-        _words("secret"),
-        re.compile(
-            r"(?i:secret[_ -]?(?:access[_ -]?)?key)\W{1,40}(?:value\W{1,6})?"
-            r"(?P<value>[A-Za-z0-9/+]{40})(?![A-Za-z0-9/+=])",
-            re.ASCII,
-        ),
-        _is_aws_secret,
-    ),
-    Detector(
-        "okta_token",
-        _words("ssws", "okta"),
-        re.compile(rf"(?i:ssws\s|okta[\w.-]{{0,40}}{_IS})\s{{0,4}}(?P<value>00[\w-]{{38,42}})(?![\w-])", re.ASCII),
-        value_is(is_token, is_random),
-    ),
-    # Of W&B and Datadog.
-    Detector(
-        "service_key",
-        _words("key", "wandb"),
-        re.compile(
-            r"(?:(?i:(?:(?<=wandb_api_)|(?<=d_ap[ip]_)|(?<=datadog_ap[ip]_))key)\W{1,40}(?:value\W{1,6})?"
-            rf"|wandb[ .]login{_UP_TO_80})(?<![A-Za-z0-9])(?P<value>[0-9a-f]{{32}}(?:[0-9a-f]{{8}})?)(?![A-Za-z0-9])"
-        ),
-        value_is(is_token),
-    ),
-    Detector(
-        "mailgun_key",
-        _words("mailgun"),
-        re.compile(
-            rf"(?i:mailgun){_UP_TO_80}(?<![A-Za-z0-9])(?P<value>[0-9a-f]{{32}}-[0-9a-f]{{8}}-[0-9a-f]{{8}})(?![\w-])"
-        ),
-        value_is(is_token),
-    ),
-    Detector(
-        "doppler_token",
-        _words("dp."),
-        re.compile(r"(?<![A-Za-z0-9])dp\.[a-z]{2,5}\.(?:[\w-]{2,35}\.)?(?P<value>[A-Za-z0-9]{40,44})(?![A-Za-z0-9])"),
-        value_is(is_token),
-    ),
     Detector(
         "url_password",
         _words("://"),
         re.compile(
-            r"""://(?P<user>[^\s:/@?#"'`<>]{0,128}):(?P<value>[^\s/?#"'`<>\\|,]{1,256})@(?=[A-Za-z0-9\[])""", re.ASCII
+            # The host may be filled in, as in @{host} and @%s, or follow as another string.
+            r"""://(?P<user>[^\s:/@?#"'`<>]{0,128}):(?P<value>[^\s/?#"'`<>\\|,]{1,256})@(?=[A-Za-z0-9\[{}$%<"'`])""",
+            re.ASCII,
         ),
         _is_url_password,
+    ),
+    # A token in the place of a user.
+    Detector(
+        "url_password",
+        _words("://"),
+        re.compile(r"""://(?P<value>[^\s:/@?#"'`<>]{20,256})(?::[^\s:/@?#"'`<>]{0,64})?@(?=[A-Za-z0-9\[{}$%<"'`])"""),
+        value_is(is_random),
     ),
     Detector(
         "connection_password",
@@ -178,41 +109,40 @@ CREDENTIALS = (
         ),
         value_is(is_token, is_random),
     ),
-    Detector(
-        "authorization",
-        _words("token", "key"),
-        re.compile(
-            r"(?i:(?:(?<=private[_-])|(?<=job-)|(?<=deploy-)|(?<=x-auth-)|(?<=x-vault-))token"
-            r"|(?:(?<=x-api-)|(?<=subscription-))key)"
-            rf"{_IS}(?P<value>[\w.~+/-]{{16,2048}}={{0,2}})",
-            re.ASCII,
-        ),
-        value_is(is_token, is_random),
-    ),
     # config.json of Docker, with the password in base64.
     Detector(
         "docker_auth",
         _words("auth"),
-        re.compile(rf"""(?<=["'])auth{_IS}(?P<value>[A-Za-z0-9+/]{{8,512}}={{0,2}})(?![A-Za-z0-9+/=])"""),
+        re.compile(rf"""(?<=["'])auth{_IS}["']?(?P<value>[A-Za-z0-9+/]{{8,512}}={{0,2}})(?![A-Za-z0-9+/=])"""),
         _is_docker_auth,
     ),
-    # An unquoted value that ends its line, as in .env and YAML files.
+    # A quoted value, an element of XML, or an unquoted value that ends its line, as in .env and YAML files.
     Detector(
         "assigned_secret",
-        _words("passw", "secret", "token", "api_key", "apikey"),
+        _words("pass", "pwd", "secret", "token", "key"),
         re.compile(
-            r"(?P<key>(?i:passwo?r?d|secret|token|api[_-]?key)[\w-]{0,30})[ \t]{0,4}[:=][ \t]{0,4}"
-            r"""(?P<value>[^\s"'`\\#,;(){}\[\]<>]{16,256})(?=[ \t]*(?:\n|\Z|#))"""
+            rf"(?P<key>(?i:pass(?:wo?r?d|wd|phrase)?|pwd|secret|token|key)[\w-]{{0,30}}+){_IS}(?:{_OPEN})?+"
+            r"""(?P<value>(?(quote)[^\s"'`\\]{8,4096}|[^\s"'`\\,;(){}\[\]<>]{8,256}))(?(quote)(?P=quote)|"""
+            r"""(?=\s{0,40}</|[ \t]*(?:\r?\n|\Z|\#|\\[nr]|\}["']|;|,?[ \t]*\\?\n)))"""
         ),
         _is_assigned,
     ),
+    # The password after a URL and a user, as of JDBC's `getConnection`.
+    Detector(
+        "connection_password",
+        _words("://"),
+        re.compile(
+            r"""://[^"'\s]{1,200}["'],\s{0,4}["'][\w.@-]{1,64}["'],\s{0,4}["'](?P<value>[^\s"'\\]{8,256})["']"""
+        ),
+        value_is(is_strong_password),
+    ),
+    # The password of a pair, as in `auth=("jane", "…")`.
     Detector(
         "assigned_secret",
-        _words("passw", "secret", "token", "api_key", "apikey"),
+        _words("auth", "login"),
         re.compile(
-            r"(?P<key>(?i:passwo?r?d|secret|token|api[_-]?key)[\w-]{0,30})"
-            r"""(?:\\?["'`]?\]?[ \t]{0,4}(?::=|=>|[:=])[ \t]{0,4})(?P<quote>\\?["'`])"""
-            r"""(?P<value>[^\s"'`\\]{10,256})(?P=quote)"""
+            r"""(?P<key>(?i:auth|login)\w{0,20})[ \t]{0,2}[=:]?[ \t]{0,2}[(\[]\s{0,4}["'][^"'\n]{0,60}["'],"""
+            r"""\s{0,4}["'](?P<value>[^\s"']{8,256})["']"""
         ),
         _is_assigned,
     ),

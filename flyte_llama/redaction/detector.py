@@ -8,8 +8,9 @@ over 1 GB/s, and the expression is matched only where the literal occurs:
     pattern             ghp_(?P<value>…)     matched from there on, or from `before` characters earlier
     is_real             …                    tests whether the value is random enough, and not a placeholder
 
-Whether a token's literal occurs at all is first looked up in the long words of the text alone: a token has at least 20
-letters or digits in a row, and only a tenth of source text is in words of that length.
+A literal that several detectors share is searched for once. Whether a token's literal occurs at all is first looked up
+in the long words of the text alone: a token has at least 20 letters, digits or signs of base64 in a row, and a tenth of
+source text is in words of that length.
 
 The mask, a row of x, is a placeholder too, which makes redaction idempotent. The detectors themselves are in `tokens`,
 `credentials` and `commands`.
@@ -17,7 +18,6 @@ The mask, a row of x, is a placeholder too, which makes redaction idempotent. Th
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -31,34 +31,16 @@ _MASKS = {2: "\u00d7", 3: "\u203b", 4: "\U0001f7a8"}
 
 _LONG = 20
 _MARGIN = 18
-_DIGITS = b"0123456789"
+_DIGITS = bytes(ord("0") if chr(byte) in "0123456789" else byte for byte in range(256))
 # Byte → `t` if a token may contain it, else a blank: a long word then is a run of `t`, which `bytes.find` finds.
 _CLASSES = bytes(
-    ord("t") if chr(byte).isascii() and (chr(byte).isalnum() or chr(byte) in "_-") else ord(" ") for byte in range(256)
+    ord("t") if chr(byte).isascii() and (chr(byte).isalnum() or chr(byte) in "_-+/~") else ord(" ")
+    for byte in range(256)
 )
 _LONG_WORD = b"t" * _LONG
 _ALPHANUMERIC = bytes(byte if chr(byte).isascii() and chr(byte).isalnum() else ord(" ") for byte in range(256))
 _ESCAPE = re.compile(rb"\\[nrt]")
 _FOLDED = bytes(range(256)).lower().replace(b"-", b"_")
-_MASKED = MASK * 4
-_SAMPLE = re.compile(r"example|your|placeholder|redacted|change_?me|xxxx|\*\*\*|\.\.\.", re.IGNORECASE)
-# A value to be filled in, in the notation of shells, templates, format strings and prose.
-_FILLED_IN = re.compile(r"\$\{|\{\{|\}\}|\$\(|^[$<{\[(]|[>}\])]$|%[svd(]")
-_STOCK_WORDS = """
-    a abc access admin an api auth bar baz change changeme db default dummy example fake flyte foo guest here hidden
-    key keys me minio mongo my mysql name none null or pass passwd password placeholder postgres postgresql pw pwd
-    qwerty rabbit redacted redis removed root sample secret secrets some string test testing the token tokens user
-    username value x xyz y your z
-"""
-# Longest word first, with a possessive `++`, so that no value makes the expression backtrack. Up to three digits may
-# follow, as in foo123.
-_STOCK = re.compile(
-    rf"(?:{'|'.join(sorted(_STOCK_WORDS.split(), key=len, reverse=True))}|[\W_]|(?<!\d)\d{{1,3}}(?!\d))++",
-    re.IGNORECASE,
-)
-_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
-_WORDS = re.compile(r"(?:[A-Z]?[a-z]*|[A-Z]+)\d{0,4}")
-_MIN_DISTINCT = 8
 
 
 @dataclass(frozen=True)
@@ -88,56 +70,82 @@ class Detector:
             view: The text's view (`latin1_view`), folded if the literals are.
             strict: Whether a positional match also counts if its value looks like a placeholder.
         """
+        return self.find_at(text, (at for literal in self.literals for at in occurrences(view, literal)), strict=strict)
+
+    def find_at(self, text: str, positions: Iterable[int], *, strict: bool = False) -> list[Span]:
+        """The same, where the positions of the literals are known."""
         spans = set[Span]()
-        for literal in self.literals:
-            at = view.find(literal)
-            while at >= 0:
-                match = self.pattern.match(text, at - self.before) if at >= self.before else None
-                if match and ((strict and self.positional) or self.is_real(match)):
-                    spans.add(match.span("value"))
-                at = view.find(literal, at + len(literal))
+        for at in positions:
+            match = self.pattern.match(text, at - self.before) if at >= self.before else None
+            if match and ((strict and self.positional) or self.is_real(match)):
+                spans.add(match.span("value"))
         return drop_overlaps(spans)
 
 
 class DetectorTable:
-    """Detectors, and the choice of those worth running. A literal that several share is searched for once.
-
-    `gate` below must contain the literal of every possible match; it may be shorter than the text.
-    """
+    """Detectors, and the choice of those worth running. A literal that several share is searched for once."""
 
     def __init__(self, *detectors: Detector) -> None:
         self._detectors = detectors
         self._literals: dict[bytes, list[int]] = {}
+        self._longer: dict[bytes, list[bytes]] = {}
         self._heads: dict[bytes, list[int]] = {}
         self._inside: dict[bytes, list[int]] = {}
         for index, detector in enumerate(detectors):
             for literal in detector.literals:
                 self._literals.setdefault(literal, []).append(index)
-                if detector.before and literal.isalnum():
+                if detector.before:
                     self._inside.setdefault(literal, []).append(index)
                 else:
                     head = (literal.translate(_ALPHANUMERIC).split() or [literal])[0][:3]
                     self._heads.setdefault(head, []).append(index)
+        for literal in sorted(self._literals, key=len):
+            shorter = next((other for other in self._longer if other in literal), literal)
+            self._longer.setdefault(shorter, []).append(literal)
 
     def __iter__(self) -> Iterator[Detector]:
         return iter(self._detectors)
 
-    def select(self, gate: bytes) -> list[Detector]:
-        """The detectors with a literal in `gate`, in the table's order."""
-        return self._ordered(indices for literal, indices in self._literals.items() if literal in gate)
+    def positions(self, view: bytes) -> list[tuple[Detector, list[int]]]:
+        """The detectors with a literal in the view, in the table's order, and where their literals are."""
+        # Where `pass` does not occur, `passphrase` does not either.
+        found: dict[int, list[int]] = {}
+        for shorter, longer in self._longer.items():
+            if shorter not in view:
+                continue
+            hits = list(occurrences(view, shorter))
+            for literal in longer:
+                offset = literal.index(shorter)
+                positions = [at - offset for at in hits if view.startswith(literal, max(at - offset, 0))]
+                for index in self._literals[literal] if positions else ():
+                    found.setdefault(index, []).extend(positions)
+        return [(self._detectors[index], found[index]) for index in sorted(found)]
 
     def select_by_head(self, gate: bytes) -> list[Detector]:
-        """The same, and perhaps more of them, for literals that begin where a word of letters and digits begins.
+        """The detectors with a literal in `gate` that begins a word of letters and digits, or is inside of its match.
 
-        Looks up the first characters of each word of `gate`, which for a hundred literals is many times faster.
+        `gate` must contain the literal of every possible match; it may be shorter than the text. The first characters
+        of each word of it are looked up, which for a hundred literals is many times faster.
         """
-        words = set(_ESCAPE.sub(b"  ", gate).translate(_ALPHANUMERIC).split())
+        if not gate:
+            return []
+        unescaped = _ESCAPE.sub(b"  ", gate) if b"\\" in gate else gate
+        words = set(unescaped.translate(_ALPHANUMERIC).split())
         heads = {word[:3] for word in words} | {word[:2] for word in words}
         inside = [indices for literal, indices in self._inside.items() if literal in gate]
-        return self._ordered([*inside, *(self._heads[head] for head in heads & self._heads.keys())])
+        selected = self._ordered([*inside, *(self._heads[head] for head in heads & self._heads.keys())])
+        return [detector for detector in selected if any(literal in gate for literal in detector.literals)]
 
     def _ordered(self, selected: Iterable[list[int]]) -> list[Detector]:
         return [self._detectors[index] for index in sorted({index for indices in selected for index in indices})]
+
+
+def occurrences(view: bytes, literal: bytes) -> Iterator[int]:
+    """The positions of a literal in a view, without overlaps."""
+    at = view.find(literal)
+    while at >= 0:
+        yield at
+        at = view.find(literal, at + len(literal))
 
 
 def latin1_view(text: str) -> bytes:
@@ -150,57 +158,36 @@ def fold(view: bytes) -> bytes:
     return view.translate(_FOLDED)
 
 
-def long_words(view: bytes) -> bytes:
-    """The words of 20 or more characters that hold a digit or a capital, each with the characters next to it.
+def zero_digits(view: bytes) -> bytes:
+    """The view with every digit written as 0."""
+    return view.translate(_DIGITS)
 
-    Some prefixes end in a dot or a colon, and are thus next to the word.
+
+def long_words(view: bytes, digits: bytes) -> tuple[bytes, list[Span]]:
+    """The words of 20 or more characters that may be a token, each with the characters next to it, and their spans.
+
+    A token holds a digit or, rarely, only letters of both cases. Some prefixes end in a dot or a colon, and are thus
+    next to the word. The spans are of the words with a digit, without what is next to them. `digits` is the view with
+    every digit as 0.
     """
     classes = view.translate(_CLASSES) + b" "
-    words, end = [], 0
+    words: list[bytes] = []
+    spans: list[Span] = []
+    end = 0
     while (begin := classes.find(_LONG_WORD, end)) >= 0:
         end = classes.find(b" ", begin + _LONG)
-        word = view[begin:end]
-        if word.lower() != word or word.translate(None, _DIGITS) != word:
-            words.append(view[max(begin - _MARGIN, 0) : end + _MARGIN])
-    return b" ".join(words)
-
-
-def value_is(*checks: Callable[[str], bool]) -> Callable[[re.Match[str]], bool]:
-    """Return a test of a match that passes if its value passes all checks."""
-    return lambda match: all(check(match["value"]) for check in checks)
-
-
-def is_token(value: str) -> bool:
-    """Whether the part of a token after its provider's prefix can be real.
-
-    It cannot if it has few distinct characters, holds neither digits nor capitals, or is marked as a sample.
-    """
-    is_words = value == value.lower() and not any(char.isdigit() for char in value)
-    return len(set(value)) >= _MIN_DISTINCT and not is_words and _SAMPLE.search(value) is None
-
-
-def is_password(value: str) -> bool:
-    """Whether a value in a password's position, as in a URL, can be real: not a template, not made of stock words."""
-    is_filled_in = _FILLED_IN.search(value) is not None
-    return not is_filled_in and _MASKED not in value and _STOCK.fullmatch(value) is None
-
-
-def is_random(value: str) -> bool:
-    """Whether a value of any kind looks randomly generated, and not like a name, a path, a UUID or words.
-
-    In random text the class of character (lower case, upper case, digit, other) changes after two of three characters
-    in base64 and after two of five in hex. In names, CamelCase included, it changes after one of three at most.
-    """
-    if len(set(value)) < _MIN_DISTINCT or _FILLED_IN.search(value) or _SAMPLE.search(value) or "://" in value:
-        return False
-    if _UUID.fullmatch(value) or all(_WORDS.fullmatch(word) for word in re.split(r"[^A-Za-z0-9]+", value)):
-        return False
-    classes = [_class_of(char) for char in value]
-    kinds = len(set(classes))
-    if kinds < 2 or "digit" not in classes or (kinds == 2 and len(value) < 20):
-        return False
-    changes = sum(current != following for current, following in itertools.pairwise(classes))
-    return changes >= (0.25 if kinds == 2 else 0.4) * (len(value) - 1)
+        if digits.find(b"0", begin, end) >= 0:
+            spans.append((begin, end))
+        else:
+            # Without a digit: `hf_…` with letters of both cases, or an id of AWS.
+            word = view[begin:end]
+            if b"_" not in word and b"-" not in word:
+                if end - begin != _LONG or not word.isupper():
+                    continue
+            elif word.islower() or word.isupper():
+                continue
+        words.append(view[max(begin - _MARGIN, 0) : end + _MARGIN])
+    return b" ".join(words), spans
 
 
 def drop_overlaps(candidates: set[Span]) -> list[Span]:
@@ -234,11 +221,3 @@ def _match_byte_lengths(value: str, masked: str) -> str:
         new if new == old else _MASKS.get(len(old.encode("utf-8", "surrogatepass")), new)
         for old, new in zip(value, masked, strict=True)
     )
-
-
-def _class_of(char: str) -> str:
-    if char.isdigit():
-        return "digit"
-    if char.isalpha():
-        return "upper" if char.isupper() else "lower"
-    return "other"

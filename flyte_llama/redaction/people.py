@@ -19,13 +19,29 @@ _RESERVED = re.compile(
     r"(?:.*\.)?(?:example\.(?:com|org|net)|example|invalid|test|localhost)|(?:.*\.)?noreply\..*", re.IGNORECASE
 )
 _NOBODY = re.compile(r"git|(?:.*[._+-])?(?:no|do-?not)[._-]?reply(?:[._+-].*)?", re.IGNORECASE)
-# `icon@2x.png`, and a Python matrix product such as `q@self.weight`.
-_NO_DOMAIN = re.compile(r"\d+x\.|self\.|cls\.", re.IGNORECASE)
+# Top-level domains of more than two letters in which people have addresses (IANA, "Root Zone Database"). Those of two
+# letters are countries; but some end a file's name or an attribute.
+_TOP_LEVEL = """
+    academy aero agency app art asia associates bank berlin bio biz blog business cafe capital care cat center cern
+    chat city clinic cloud club codes coffee com community company computer consulting coop cool data design dev
+    digital direct edu education email energy engineer engineering enterprises eu events exchange expert express farm
+    finance financial foundation fund fyi games global gmbh gov group guide guru health help hosting house inc info
+    institute insure int international investments jobs lab land law legal life live llc london ltd management
+    market marketing media mil mobi money museum net network news ngo ninja nyc one ong online org partners
+    paris photo pizza plus press pro productions pub sale school science security services shop site social
+    software solutions space store studio support systems team tech technology tel tips today tokyo tools top trade
+    training travel university uk ventures video vip watch website wiki work works world wtf xyz zone
+"""
+_FILE_ENDINGS = "cs db gz ml mm md mt pl pm ps py rb rs st td tf ts vb vi yt js"
+_TOP_LEVEL_NAMES = frozenset(_TOP_LEVEL.split())
+_FILE_ENDING_NAMES = frozenset(_FILE_ENDINGS.split())
+# `icon@2x.png`, a Python matrix product such as `q@self.weight`, a label of Kotlin such as `this@Main.view`.
+_NO_DOMAIN = re.compile(r"\d+x\.|self\.|cls\.|v?\d+\.\w+$", re.IGNORECASE)
+_LABELLED = ("this", "super", "return", "break", "continue")
 _MASKED_DOMAIN = re.compile(rf"[{MASK}.]+")
 
 # With every digit written as 0, an IPv4 address contains `0.0`, and with every hex digit written as 0 an IPv6 address
 # contains `0000:`: literals, which C searches for.
-_DIGITS = bytes(ord("0") if chr(byte) in "0123456789" else byte for byte in range(256))
 _HEX_DIGITS = bytes(ord("0") if chr(byte) in "0123456789abcdefABCDEF" else byte for byte in range(256))
 _FOUR_NUMBERS = re.compile(rb"0\.0{1,3}\.0{1,3}\.0")
 _QUAD = re.compile(r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w]|[.-]\w)", re.ASCII)
@@ -34,7 +50,8 @@ _IPV6 = re.compile(r"(?<![\w:.])[23][0-9A-Fa-f]{3}(?::[0-9A-Fa-f]{0,4}){2,7}(?![
 # The text before four numbers if they are not an address but a version, a section, an X.500 object identifier, or a
 # product token such as `Chrome/120.0.0.0`.
 _VERSION = re.compile(
-    r"""(?:\b(?:version|ver|release|rev|tag|section|rfc|oid|objectidentifier)["'`]?\s?[:=(]?|"""
+    r"""(?:(?:version|\b(?:ver|release|rev|tag|section|rfc|oid|objectidentifier))["'`]?\s?[:=(>]?|"""
+    r"""[\w.-]+:[\w.-]+:|"""
     r"""[=<>~!]=|(?:^|[\s,(\[])["']?[<>]|[\w-]/|[\^~§])\s?["'`]?$""",
     re.IGNORECASE,
 )
@@ -54,8 +71,10 @@ def find_emails(text: str) -> list[Span]:
             begin = _local_start(text, at) if domain else at
             if domain and begin < at and _is_person(text, begin, at, domain[0]):
                 # Addresses that run into each other, as in `jane@corp.iojohn@corp.io`, are masked as one.
+                while begin and text[begin - 1] == "@" and _local_start(text, begin - 1) < begin - 1:
+                    begin = _local_start(text, begin - 1)
                 if spans and begin < spans[-1][1]:
-                    begin = spans.pop()[0]
+                    begin = min(begin, spans.pop()[0])
                 spans.append((begin, domain.end()))
         at = text.find("@", at + 1)
     return spans
@@ -81,10 +100,15 @@ def mask_emails_in_path(path: str) -> str:
     return "/".join(parts)
 
 
-def find_ip_addresses(text: str, view: bytes) -> list[Span]:
-    """The spans of public IPv4 and IPv6 addresses, in order; `view` is the text's view (`detector.latin1_view`)."""
+def find_ip_addresses(text: str, view: bytes, digits: bytes) -> list[Span]:
+    """The spans of public IPv4 and IPv6 addresses, in order.
+
+    Args:
+        view: The text's view (`detector.latin1_view`); `digits` is the same with every digit as 0.
+    """
     spans = []
-    for dots in _FOUR_NUMBERS.finditer(view.translate(_DIGITS)):
+    # Most texts have no number with two dots in it.
+    for dots in _FOUR_NUMBERS.finditer(digits) if b".0" in digits else ():
         begin = dots.start()
         while begin and view[begin - 1] in b"0123456789":
             begin -= 1
@@ -123,10 +147,18 @@ def _local_start(text: str, at: int) -> int:
 def _is_person(text: str, begin: int, at: int, domain: str) -> bool:
     if _RESERVED.fullmatch(domain) or _MASKED_DOMAIN.fullmatch(domain) or _NO_DOMAIN.match(domain):
         return False
-    if _NOBODY.fullmatch(text, begin, at):
+    if _NOBODY.fullmatch(text, begin, at) or text[begin:at] in _LABELLED:
+        return False
+    # A file may be named after an address, as in `jane@corp.io.txt`.
+    *labels, last = domain.lower().split(".")
+    if not (_is_top_level(last) or (len(labels) > 1 and _is_top_level(labels[-1]))):
         return False
     before = text[max(begin - _MAX_BEFORE, 0) : begin]
     return _NOT_A_MAILBOX.search(before) is None
+
+
+def _is_top_level(name: str) -> bool:
+    return name in _TOP_LEVEL_NAMES or (len(name) == 2 and name.isalpha() and name not in _FILE_ENDING_NAMES)
 
 
 def _is_public(address: str) -> bool:

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 
 from flyte_llama.redaction.commands import COMMANDS
 from flyte_llama.redaction.credentials import CREDENTIALS
-from flyte_llama.redaction.detector import MASK, DetectorTable, fold, latin1_view, long_words, mask
+from flyte_llama.redaction.detector import MASK, DetectorTable, fold, latin1_view, long_words, mask, zero_digits
+from flyte_llama.redaction.named_values import find_named_values
 from flyte_llama.redaction.people import find_emails, find_ip_addresses, mask_email, mask_ip_address
 from flyte_llama.redaction.private_keys import find_private_keys
 from flyte_llama.redaction.tokens import PROVIDERS
@@ -46,21 +47,29 @@ def redact(text: str, *, people: bool, strict: bool = False) -> RedactedText:
     counts = Counter[str]()
     view = latin1_view(text)
     folded = fold(view)
-    keys = find_private_keys(text, folded)
+    digits = zero_digits(view)
+    words, word_spans = long_words(view, digits)
+    keys = find_private_keys(text, view, folded, words, word_spans)
     if keys:
         counts["private_key"] = len(keys)
         text = mask(text, [line for lines in keys for line in lines], mask_secret)
     # Then tokens, then secrets recognised by their context. Masks keep all offsets, so both views stay valid.
-    tokens = [(detector, view) for detector in PROVIDERS.select_by_head(long_words(view))]
-    for detector, searched in [*tokens, *((detector, folded) for detector in _BY_CONTEXT.select(folded))]:
-        if spans := detector.find(text, searched, strict=strict):
+    for detector in PROVIDERS.select_by_head(words):
+        if spans := detector.find(text, view):
+            counts[detector.name] += len(spans)
+            text = mask(text, spans, mask_secret)
+    for name, spans in find_named_values(text, word_spans):
+        counts[name] += len(spans)
+        text = mask(text, spans, mask_secret)
+    for detector, positions in _BY_CONTEXT.positions(folded):
+        if spans := detector.find_at(text, positions, strict=strict):
             counts[detector.name] += len(spans)
             text = mask(text, spans, mask_secret)
     if people:
         if spans := find_emails(text):
             counts["email"] = len(spans)
             text = mask(text, spans, mask_email)
-        if spans := find_ip_addresses(text, view):
+        if spans := find_ip_addresses(text, view, digits):
             counts["ip_address"] = len(spans)
             text = mask(text, spans, mask_ip_address)
     return RedactedText(text, dict(sorted(counts.items())), private_key=bool(keys))

@@ -16,9 +16,10 @@ import re
 from collections.abc import Callable
 from urllib.parse import unquote
 
-from flyte_llama.redaction.detector import is_random, is_token, mask, value_is
+from flyte_llama.redaction.detector import mask
 from flyte_llama.redaction.redaction import mask_secret, redact
 from flyte_llama.redaction.tokens import PROVIDERS
+from flyte_llama.redaction.values import is_random, is_strong_password, is_token, value_is
 
 # Prefixes that stand before other words too.
 _WEAK = {
@@ -51,7 +52,7 @@ _WORD = rf"[^{_END}]{{1,512}}"
 _PORT_AND_PATH = re.compile(r"(?:[^@]*\.[^@]*|localhost):\d{1,5}/.*", re.DOTALL)
 _NO_VALUE = re.compile(r"true|false|none|null|\d{1,6}|[.*x]+", re.IGNORECASE)
 # No secret does without one of these.
-_POSSIBLE = re.compile(r"[@=:?#;%\s]|[A-Za-z0-9_-]{16}")
+_POSSIBLE = re.compile(r"[@=:?#;%>\s]|[A-Za-z0-9_-]{16}")
 _ESCAPES = re.compile(r"""\\+(?P<char>[nrt"'])""")
 _WORDS = re.compile(rf"[^{_END}]+")
 _MAX_DECODINGS = 3
@@ -147,6 +148,16 @@ _RULES: tuple[tuple[str, Callable[[re.Match[str]], bool]], ...] = (
         lambda match: _NO_VALUE.fullmatch(match["value"]) is None,
     ),
     (rf"(?i:passw(?:or)?d|passphrase)[\"']?\s{{0,2}}[:=]\s{{0,2}}[\"']?(?P<value>[^{_END},;]{{4,512}})", _any),
+    # an element of XML, a name and a value in YAML, and a line of a Dockerfile
+    (
+        r"(?i:passw(?:or)?d|passphrase|secret|token|api[_-]?key)[\w-]{0,30}(?:>|[\"']?\s{0,4}\n\s{0,40}value:)\s{0,4}"
+        rf"(?P<value>[^{_END},;:]{{4,512}})",
+        _any,
+    ),
+    (
+        rf"(?:PASSWORD|TOKEN|SECRET|KEY) (?P<value>[^{_END},;:]{{8,512}})",
+        value_is(is_strong_password),
+    ),
     (r"""["']key["']\s?:\s?["'](?P<value>[0-9a-f]{32,64})["']""", _any),
     (
         r"(?i:(?:authorization|cookie|private-token|x-[a-z-]{0,20}(?:token|key))[\"']?\s*[:=]\s*[\"']?(?:[a-z]{4,8}\s+)?"

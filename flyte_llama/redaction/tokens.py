@@ -1,16 +1,16 @@
 """Tokens with a shape of their own: one detector for each provider's prefix, such as `ghp_…` or `AKIA…`.
 
-The shapes come from the providers' documentation. Ids that grant no access (of an AWS role, of a Twilio account, a
-Stripe test key) are not secrets. Nothing is masked here.
+The shapes come from the providers' documentation. Ids that grant no access (of an AWS role, of a Twilio
+account) are not secrets. Nothing is masked here.
 """
 
 from __future__ import annotations
 
-import base64
 import re
 from collections.abc import Callable
 
-from flyte_llama.redaction.detector import Detector, DetectorTable, is_random, is_token, value_is
+from flyte_llama.redaction.detector import Detector, DetectorTable
+from flyte_llama.redaction.values import is_random, is_token, value_is
 
 # Tokens do not begin inside a word; but in source code they may follow an escape such as `\n`.
 _START = r"(?:(?<![A-Za-z0-9])|(?<=\\[nrt]))"
@@ -21,6 +21,10 @@ _has_real_value = value_is(is_token)
 _has_random_value = value_is(is_token, is_random)
 
 
+def _is_webhook(match: re.Match[str]) -> bool:
+    return is_token(match["value"].rpartition("/")[2])
+
+
 def _token(
     name: str, literals: str, shape: str, *, is_real: Callable[[re.Match[str]], bool] = _has_real_value, before: int = 0
 ) -> Detector:
@@ -28,18 +32,18 @@ def _token(
     return Detector(name, tuple(literal.encode() for literal in literals.split()), pattern, is_real, before=before)
 
 
-def _is_private_key(match: re.Match[str]) -> bool:
-    # The literal's 14 characters of base64 end inside a byte, so the value cannot be decoded without them.
-    encoded = match[0][: match[0].index(match["value"]) + 44]
-    return b"PRIVATE KEY" in base64.b64decode(encoded[: len(encoded) // 4 * 4], validate=False)
-
-
 # Every literal is inside or next to a word of 20 or more characters, so only such words need to be searched
 # (`detector.long_words`).
 PROVIDERS = DetectorTable(
     # clouds; AWS ids are base 32, where the digits 0, 1, 8 and 9 do not occur
     _token("aws_access_key_id", "AKIA ASIA ABIA ACCA", r"A(?:KI|SI|BI|CC)A(?P<value>[A-Z2-7]{16})"),
+    _token("aws_access_key_id", "A3T", r"A3T[A-Z0-9](?P<value>[A-Z2-7]{16})", is_real=_has_random_value),
     _token("aws_bedrock_key", "ABSK", r"ABSK(?P<value>[A-Za-z0-9+/]{100,300}={0,2})"),
+    _token("aws_bedrock_key", "bedrock-api-key-", r"bedrock-api-key-(?P<value>[A-Za-z0-9+/]{40,4000}={0,2})"),
+    _token("alibaba_key_id", "LTAI", r"LTAI(?P<value>[A-Za-z0-9]{12,20})", is_real=_has_random_value),
+    _token("yandex_key", "AQVN", r"AQVN(?P<value>[\w-]{35,38})(?![\w-])"),
+    _token("yandex_key", "YC", r"YC(?P<value>[\w-]{38})(?![\w-])", is_real=_has_random_value),
+    _token("yandex_key", "t1.", r"t1\.(?P<value>[\w-]{20,400}={0,2}\.[\w-]{86}={0,2})"),
     _token("google_api_key", "AIza", r"AIza(?P<value>[\w-]{35})(?![\w-])"),
     _token("google_oauth_secret", "GOCSPX-", r"GOCSPX-(?P<value>[\w-]{28})(?![\w-])"),
     _token("google_oauth_token", "ya29.", r"ya29\.(?P<value>[\w-]{30,512})(?![\w-])"),
@@ -52,6 +56,24 @@ PROVIDERS = DetectorTable(
         before=76,
     ),
     _token("azure_key", "AZDO", r"(?P<value>[A-Za-z0-9]{76}AZDO[A-Za-z0-9]{4})", before=76),
+    _token("azure_key", "JQQJ9", r"(?P<value>[A-Za-z0-9]{52}JQQJ9[A-Za-z0-9]{27})", before=52),
+    _token(
+        "azure_key",
+        "+ASb +AEh +ARm AIoT",
+        r"(?P<value>[A-Za-z0-9+/]{33}(?:\+ASb|\+AEh|\+ARm|AIoT)[A-Za-z0-9+/]{5,6}={0,2})",
+        before=33,
+    ),
+    _token("azure_key", "AzFu AzSe AzCa", r"(?P<value>[\w-]{42,44}Az(?:Fu|Se|Ca)[\w-]{5,6}={0,2})", before=42),
+    # A signature that opens a container to whoever has the URL.
+    _token("azure_key", "sig=", r"(?<=[?&;])sig=(?P<value>[A-Za-z0-9%+/]{40,120}={0,2})"),
+    # A client secret: marked inside too.
+    Detector(
+        "azure_key",
+        (b"Q~",),
+        re.compile(r"(?<![\w~.-])(?P<value>[\w~.-]{3}\dQ~[\w~.-]{31,34})(?![\w~.-])", re.ASCII),
+        _has_real_value,
+        before=4,
+    ),
     _token("firebase_key", "AAAA", r"AAAA(?P<value>[\w-]{7}:[\w-]{120,160})(?![\w-])"),
     _token("digitalocean_token", "doo_v1_ dop_v1_ dor_v1_", r"do[opr]_v1_(?P<value>[0-9a-f]{64})"),
     _token("databricks_token", "dapi dose", r"(?:dapi|dose)(?P<value>[0-9a-f]{32}(?:-\d)?)"),
@@ -59,6 +81,19 @@ PROVIDERS = DetectorTable(
     _token("heroku_key", "HRKU-", r"HRKU-(?P<value>[\w-]{36,80})"),
     _token("fly_token", "fo1_ fm1a_ fm1r_ fm2_", r"(?:fo1|fm1a|fm1r|fm2)_(?P<value>[A-Za-z0-9+/_-]{40,2000}={0,3})"),
     _token("netlify_token", "nfp_", r"nfp_(?P<value>[A-Za-z0-9]{36})"),
+    _token("vercel_token", "vcp_ vci_ vca_ vcr_ vck_", r"vc[piark]_(?P<value>[A-Za-z0-9]{24,64})"),
+    _token("cloudflare_key", "cfut_ cfat_ cfk_", r"cf(?:ut|at|k)_(?P<value>[A-Za-z0-9]{40,53})"),
+    _token("clickhouse_key", "4b1d", r"4b1d(?P<value>[A-Za-z0-9]{38})", is_real=_has_random_value),
+    _token("scalingo_token", "tk-us-", r"tk-us-(?P<value>[\w-]{48})"),
+    _token("defined_networking_key", "dnkey-", r"dnkey-(?P<value>[\w=-]{26}-[\w=-]{52})"),
+    Detector(
+        "softlayer_key",
+        (b"layer.com/soap/v3",),
+        re.compile(r"softlayer\.com/soap/v3(?:\.1)?/(?P<value>[a-z0-9]{64})(?![A-Za-z0-9])"),
+        _has_real_value,
+        before=4,
+    ),
+    _token("neon_key", "napi_", r"napi_(?P<value>[a-z0-9]{64})"),
     _token("render_key", "rnd_", r"rnd_(?P<value>[A-Za-z0-9]{28,40})"),
     _token("supabase_key", "sbp_ sb_secret_", r"sb(?:p|_secret)_(?P<value>[\w-]{31,64})"),
     _token("planetscale_token", "pscale_", r"pscale_(?:tkn|pw|oauth)_(?P<value>[\w.=-]{32,64})"),
@@ -84,6 +119,12 @@ PROVIDERS = DetectorTable(
     _token("crates_token", "cio", r"cio(?P<value>[A-Za-z0-9]{32})", is_real=_has_random_value),
     _token("clojars_token", "CLOJARS_", r"CLOJARS_(?P<value>[0-9a-f]{60})"),
     _token("jfrog_token", "AKCp cmVmdGtu", r"(?:AKCp|cmVmdGtu)(?P<value>[A-Za-z0-9]{48,75})"),
+    _token("jfrog_token", "AKC", r"AKC(?P<value>[A-Za-z0-9]{20,80})", is_real=_has_random_value),
+    _token("jfrog_token", "AP", r"AP[0-9A-F](?P<value>[A-Za-z0-9]{18,80})", is_real=_has_random_value),
+    _token("jfrog_token", "cmVmd", r"cmVmd(?P<value>[A-Za-z0-9]{59})", is_real=_has_random_value),
+    _token("sourcegraph_token", "sgp_", r"sgp_(?:[0-9a-fA-F]{16}_|local_)?(?P<value>[0-9a-f]{40})"),
+    _token("infracost_token", "ico-", r"ico-(?P<value>[A-Za-z0-9]{32})"),
+    _token("harness_key", "pat. sat.", r"[ps]at\.(?P<value>[\w-]{22}\.[A-Za-z0-9]{24}\.[A-Za-z0-9]{20})"),
     _token("docker_token", "dckr_", r"dckr_[po]at_(?P<value>[\w-]{27,64})"),
     _token("circleci_token", "CCIPAT_ CCIPRJ_", r"CCIP(?:AT|RJ)_(?P<value>[A-Za-z0-9_]{40,80})"),
     _token("buildkite_token", "bkua_", r"bkua_(?P<value>[0-9a-f]{40})"),
@@ -109,7 +150,20 @@ PROVIDERS = DetectorTable(
     _token("jina_key", "jina_", r"jina_(?P<value>[\w-]{48,80})", is_real=_has_random_value),
     _token("kaggle_token", "KGAT_", r"KGAT_(?P<value>[0-9a-f]{32})"),
     _token("wandb_key", "wandb_v1_", r"wandb_v1_(?P<value>[A-Za-z0-9_]{40,100})"),
-    # messages and mail
+    # messages and mail; webhooks of Slack, Discord and Teams
+    _token(
+        "webhook",
+        "hooks.slack.com/",
+        r"hooks\.slack\.com/(?:services|workflows|triggers)/(?P<value>[\w/+-]{20,120})",
+        is_real=_is_webhook,
+    ),
+    _token("webhook", "webhooks/", r"webhooks/\d{15,21}/(?P<value>[\w-]{40,100})", is_real=_is_webhook),
+    _token(
+        "webhook",
+        "webhookb2/",
+        r"webhookb2/(?P<value>[\w@-]{36,80}/IncomingWebhook/[\w/-]{32,120})",
+        is_real=_is_webhook,
+    ),
     _token("slack_token", "xox", r"xox[abcdeoprs]-(?P<value>[A-Za-z0-9-]{20,255})"),
     _token("slack_token", "xapp-", r"xapp-(?P<value>\d-[A-Za-z0-9-]{20,255})"),
     Detector(
@@ -132,19 +186,31 @@ PROVIDERS = DetectorTable(
     _token("mailchimp_key", "-us", r"(?P<value>[0-9a-f]{32})-us\d{1,2}", before=32),
     _token("brevo_key", "xkeysib- xsmtpsib-", r"x(?:key|smtp)sib-(?P<value>[0-9a-f]{64}-[A-Za-z0-9]{16})"),
     # payments and shops
-    _token("stripe_key", "sk_live_ rk_live_", r"[sr]k_live_(?P<value>[A-Za-z0-9]{20,255})"),
+    _token(
+        "stripe_key",
+        "sk_live_ rk_live_ sk_test_ rk_test_ sk_prod_ rk_prod_",
+        r"[sr]k_(?:live|test|prod)_(?P<value>[A-Za-z0-9]{16,255})",
+    ),
     _token("stripe_key", "whsec_", r"whsec_(?P<value>[A-Za-z0-9+/]{32,64}={0,2})"),
     _token("square_token", "sq0atp- sq0csp-", r"sq0(?:atp|csp)-(?P<value>[\w-]{22,43})(?![\w-])"),
     _token("square_token", "EAAA", r"EAAA(?P<value>[\w-]{60})(?![\w-])", is_real=_has_random_value),
     _token("facebook_token", "EAA", r"EAA(?P<value>[A-Za-z0-9]{90,400})", is_real=_has_random_value),
     _token("shopify_token", "shp", r"shp(?:at|ca|pa|ss|tka)_(?P<value>[0-9a-fA-F]{32})"),
     _token("razorpay_key", "rzp_live_", r"rzp_live_(?P<value>[A-Za-z0-9]{14,24})"),
-    _token("shippo_token", "shippo_live_", r"shippo_live_(?P<value>[0-9a-f]{40})"),
-    _token("duffel_token", "duffel_live_", r"duffel_live_(?P<value>[\w-]{43})(?![\w-])"),
-    _token("easypost_key", "EZAK", r"EZAK(?P<value>[A-Za-z0-9]{54})"),
-    _token("flutterwave_key", "FLWSECK-", r"FLWSECK-(?P<value>[0-9a-zA-Z]{32})"),
+    _token("shippo_token", "shippo_live_ shippo_test_", r"shippo_(?:live|test)_(?P<value>[0-9a-f]{40})"),
+    _token("duffel_token", "duffel_live_ duffel_test_", r"duffel_(?:live|test)_(?P<value>[\w-]{43})(?![\w-])"),
+    _token("easypost_key", "EZAK EZTK", r"EZ[AT]K(?P<value>[A-Za-z0-9]{54})"),
+    _token("flutterwave_key", "FLWSECK- FLWSECK_TEST-", r"FLWSECK(?:_TEST)?-(?P<value>[0-9a-zA-Z]{12,32})"),
     # operations
     _token("vault_token", "hvs. hvb. hvr.", r"hv[sbr]\.(?P<value>[\w-]{24,300})(?![\w-])"),
+    # Vault's tokens before version 1.10.
+    _token("vault_token", "s.", r"(?<![\w)\]-])s\.(?P<value>[A-Za-z0-9]{24})(?![\w.(-])", is_real=_has_random_value),
+    _token(
+        "onepassword_key",
+        "A3-",
+        r"A3-(?P<value>[A-Z0-9]{6}-(?:[A-Z0-9]{11}|[A-Z0-9]{6}-[A-Z0-9]{5})(?:-[A-Z0-9]{5}){3})",
+    ),
+    _token("doppler_token", "dp.", r"dp\.[a-z]{2,5}\.(?:[\w-]{2,35}\.)?(?P<value>[A-Za-z0-9]{40,44})"),
     _token("onepassword_token", "ops_eyJ", r"ops_(?P<value>eyJ[\w-]{60,4096}={0,2})"),
     _token("age_key", "AGE-SECRET-KEY-1", r"AGE-SECRET-KEY-1(?P<value>[02-9AC-HJ-NP-Z]{58})"),
     _token("age_key", "AGE-PLUGIN-", r"AGE-PLUGIN-[A-Z0-9]{2,40}-1(?P<value>[02-9AC-HJ-NP-Z]{20,400})"),
@@ -170,14 +236,29 @@ PROVIDERS = DetectorTable(
     _token("hubspot_token", "pat-", r"pat-[a-z]{2}\d-(?P<value>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"),
     _token("readme_key", "rdme_", r"rdme_(?P<value>[a-z0-9]{64,72})"),
     _token("adafruit_key", "aio_", r"aio_(?P<value>[A-Za-z0-9]{28})"),
-    _token("dropbox_token", "sl.", r"sl\.(?:u\.)?(?P<value>[\w-]{120,2000})"),
-    _token("mapbox_token", "sk.eyJ", r"sk\.(?P<value>eyJ[\w-]{20,1000}\.[\w-]{20,40})"),
-    # base64 of `-----BEGIN `; the next characters hold the label, such as RSA PRIVATE KEY
-    Detector(
-        "private_key_base64",
-        (b"LS0tLS1CRUdJTi",),
-        re.compile(_START + r"LS0tLS1CRUdJTi(?P<value>[A-Za-z0-9+/]{60,20000}={0,2})", re.ASCII),
-        _is_private_key,
+    _token("adobe_secret", "p8e-", r"p8e-(?P<value>[A-Za-z0-9]{32})"),
+    _token("frameio_token", "fio-u-", r"fio-u-(?P<value>[\w=-]{64})"),
+    _token("intra42_secret", "s-s4t2ud- s-s4t2af-", r"s-s4t2(?:ud|af)-(?P<value>[0-9a-f]{64})"),
+    _token("settlemint_token", "sm_aat_ sm_pat_ sm_sat_", r"sm_[aps]at_(?P<value>[A-Za-z0-9]{16})"),
+    _token("apify_token", "apify_api_", r"apify_api_(?P<value>[A-Za-z0-9]{36,46})"),
+    _token("resend_key", "re_", r"re_(?P<value>[A-Za-z0-9]{8}_[A-Za-z0-9]{24})", is_real=_has_random_value),
+    _token("posthog_key", "phx_", r"phx_(?P<value>[A-Za-z0-9]{40,64})"),
+    _token("amazon_mws_token", "amzn.mws.", r"amzn\.mws\.(?P<value>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"),
+    _token(
+        "authress_key",
+        "sc_ ext_ scauth_ authress_",
+        r"(?:sc|ext|scauth|authress)_(?P<value>[a-z0-9]{5,30}\.[a-z0-9]{4,6}\.acc[_-][a-z0-9-]{10,32}\.[A-Za-z0-9+/_=-]{30,120})",
     ),
-    _token("jwt", "eyJ", r"(?<![\w-])eyJ(?P<value>[\w-]{10,4096}\.eyJ[\w-]{10,16384}\.[\w-]{16,2048})(?![\w-])"),
+    Detector(
+        "maxmind_key",
+        (b"_mmk",),
+        re.compile(r"(?<![A-Za-z0-9_])(?P<value>[A-Za-z0-9]{6}_[A-Za-z0-9]{29})_mmk(?![A-Za-z0-9])"),
+        _has_real_value,
+        before=36,
+    ),
+    _token("dropbox_token", "sl.", r"sl\.(?:u\.)?(?P<value>[\w-]{120,2000})"),
+    _token("mapbox_token", "sk.eyJ pk.eyJ", r"[sp]k\.(?P<value>eyJ[\w-]{20,1000}\.[\w-]{20,40})"),
+    _token("jwt", "eyJ", r"(?<![\w-])eyJ(?P<value>[\w-]{10,4096}\.eyJ[\w-]{10,16384}\.(?:[\w-]{16,2048})?)(?![\w-])"),
+    # The same, in base64.
+    _token("jwt", "ZXlK", r"ZXlK(?P<value>[A-Za-z0-9+/]{60,20000}={0,2})"),
 )

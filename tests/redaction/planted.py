@@ -26,16 +26,15 @@ def secret(length: int, alphabet: str = ALNUM) -> str:
     return next(char for char in alphabet if char.isalpha()) + middle + "7" + alphabet[0]
 
 
-PEM = base64.b64encode(f"-----BEGIN RSA PRIVATE {'KEY'}-----\n{secret(64)}\n{secret(64)}".encode()).decode()
 BODY = "\n".join(secret(64 + index % 2, BASE64)[:64] for index in range(6)) + "\n" + secret(20, BASE64) + "=="
 
 # Detector, text before the value, the value, text after it.
 PLANTED = [
     ("aws_access_key_id", "AK" + "IA", secret(16, UPPER + "234567"), ""),
     ("aws_access_key_id", "AS" + "IA", secret(16, UPPER + "234567"), ""),
-    ("aws_secret_access_key", "aws_secret_access_key = ", secret(40, BASE64), ""),
-    ("aws_secret_access_key", '"SecretAccessKey": "', secret(40, BASE64), '"'),
-    ("aws_secret_access_key", "- name: AWS_SECRET_ACCESS_KEY\n          value: ", secret(40, BASE64), ""),
+    ("assigned_secret", "aws_secret_access_key = ", secret(40, BASE64), ""),
+    ("assigned_secret", '"SecretAccessKey": "', secret(40, BASE64), '"'),
+    ("assigned_secret", "- name: AWS_SECRET_ACCESS_KEY\n          value: ", secret(40, BASE64), ""),
     *(("github_token", f"gh{kind}" + "_", secret(36), "") for kind in "pousr"),
     ("github_token", "github" + "_pat_", secret(22) + "_" + secret(59), ""),
     ("gitlab_token", "gl" + "pat-", secret(20, WORD), ""),
@@ -64,10 +63,9 @@ PLANTED = [
     ("databricks_token", "da" + "pi", secret(32, HEX), ""),
     ("vault_token", "hv" + "s.", secret(24, WORD), ""),
     ("google_oauth_token", "token: ya" + "29.", secret(60, WORD), ""),
-    ("private_key_base64", "tls.key: LS0tLS1C" + "RUdJTi", PEM[14:], ""),
     ("jwt", "Authorization: Bearer e" + "yJ", f"{secret(33)}.e" + f"yJ{secret(80)}.{secret(43, WORD)}", ""),
-    ("azure_key", "DefaultEndpointsProtocol=https;AccountName=a;AccountKey=", secret(86, BASE64) + "==", ";"),
-    ("azure_key", "SharedAccessKeyName=a;SharedAccessKey=", secret(43, BASE64) + "=", ""),
+    ("assigned_secret", "DefaultEndpointsProtocol=https;AccountName=a;AccountKey=", secret(86, BASE64) + "==", ";"),
+    ("assigned_secret", "SharedAccessKeyName=a;SharedAccessKey=", secret(43, BASE64) + "=", ""),
     # Tokens with a provider's prefix.
     ("aws_bedrock_key", "AB" + "SK", secret(128), ""),
     ("google_oauth_token", "1/" + "/0", secret(60, WORD), ""),
@@ -147,21 +145,21 @@ PLANTED = [
     ("mapbox_token", "s" + "k.", "e" + "yJ" + secret(60) + "." + secret(22, WORD), ""),
     # Secrets that their context gives away.
     ("webhook", "https://discord" + ".com/api/webhooks/123456789012345678/", secret(68, WORD), ""),
-    ("azure_key", "AZURE_STORAGE_KEY: '", secret(86, BASE64) + "==", "'"),
+    ("assigned_secret", "AZURE_STORAGE_KEY: '", secret(86, BASE64) + "==", "'"),
     ("azure_key", "", secret(76) + "+A" + "St" + secret(5) + "A==", ""),
     ("azure_key", "", secret(76) + "AZ" + "DO" + secret(4), ""),
     ("azure_key", "client: ", secret(3) + "8" + "Q~" + secret(34), ""),
-    ("okta_token", "Authorization: SS" + "WS ", "00" + secret(40, WORD), ""),
-    ("okta_token", 'okta_api = "', "00" + secret(40, WORD), '"'),
+    ("authorization", "Authorization: SS" + "WS ", "00" + secret(40, WORD), ""),
+    ("assigned_secret", 'okta_api = "', "00" + secret(40, WORD), '"'),
     ("service_key", "wandb login ", secret(40, HEX), ""),
-    ("service_key", "- name: WANDB_API_KEY\n  value: ", secret(40, HEX), ""),
-    ("service_key", "DD_API_KEY=", secret(32, HEX), ""),
-    ("mailgun_key", "mailgun = Client('", secret(32, HEX) + "-" + secret(8, HEX) + "-" + secret(8, HEX), "')"),
+    ("assigned_secret", "- name: WANDB_API_KEY\n  value: ", secret(40, HEX), ""),
+    ("assigned_secret", "DD_API_KEY=", secret(32, HEX), ""),
+    ("service_key", "mailgun = Client('", secret(32, HEX) + "-" + secret(8, HEX) + "-" + secret(8, HEX), "')"),
     ("doppler_token", "dp" + ".st.prd.", secret(43), ""),
-    ("authorization", "-H 'PRIVATE-TOKEN: ", secret(24), "'"),
-    ("docker_auth", '{"auths": {"r.io": {"auth": "', base64.b64encode(b"jane:hunter2and3").decode(), '"}}}'),
+    ("assigned_secret", "-H 'PRIVATE-TOKEN: ", secret(24), "'"),
+    ("docker_auth", '{"auths": {"r.io": {"auth": "', base64.b64encode(b"a:hunter2and3").decode(), '"}}}'),
     ("netrc_password", "machine api.corp.io\n  login jane\n  password ", "hunter2and3", "\n"),
-    ("npm_token", "//registry.npmjs.org/:_auth" + "Token=", "7e2a61c4-0f3b-4d5c-9a8e-b1c2d3e4f5a6", ""),
+    ("assigned_secret", "//registry.npmjs.org/:_auth" + "Token=", "7e2a61c4-0f3b-4d5c-9a8e-b1c2d3e4f5a6", ""),
     ("variable_password", "PGPASSWORD=", "hunter2and3", " psql -h db"),
     ("variable_password", "export MYSQL_PWD='", "hunter2and3", "'"),
     ("command_password", "curl -sS -u jane:", "hunter2and3", " https://corp.io/a?b=c&d"),
@@ -187,6 +185,89 @@ PLANTED = [
     ("assigned_secret", "export API_TOKEN=", secret(32, HEX), " # comment"),
     ("authorization", "-H 'Authorization: Bearer ", secret(40), "'"),
     ("authorization", '"Authorization": "Basic ', secret(30) + "==", '"'),
+    # Of later kinds.
+    ("aws_access_key_id", "A3" + "TX", secret(16, UPPER + "234567"), ""),
+    ("aws_bedrock_key", "bedrock" + "-api-key-", secret(160, BASE64) + "==", ""),
+    ("alibaba_key_id", "LT" + "AI", secret(20), ""),
+    ("yandex_key", "AQ" + "VN", secret(36, WORD), ""),
+    ("yandex_key", "Y" + "C", secret(38, WORD), ""),
+    ("yandex_key", "t1" + ".", secret(60, WORD) + "." + secret(86, WORD), ""),
+    ("azure_key", "", secret(52) + "JQQ" + "J9" + secret(27), ""),
+    ("azure_key", "", secret(33, BASE64) + "+A" + "Eh" + secret(5) + "=", ""),
+    ("azure_key", "", secret(42) + "Az" + "Se" + secret(6), ""),
+    ("vercel_token", "vc" + "p_", secret(56), ""),
+    ("cloudflare_key", "cf" + "ut_", secret(40), ""),
+    ("clickhouse_key", "4b" + "1d", secret(38), ""),
+    ("scalingo_token", "tk" + "-us-", secret(48, WORD), ""),
+    ("defined_networking_key", "dn" + "key-", secret(26, LOWER + DIGITS) + "-" + secret(52, LOWER + DIGITS), ""),
+    ("softlayer_key", "https://api.softlayer.com/soap/v3.1/", secret(64, LOWER + DIGITS), ""),
+    ("neon_key", "na" + "pi_", secret(64, LOWER + DIGITS), ""),
+    ("jfrog_token", "cmVm" + "d", secret(59), ""),
+    ("sourcegraph_token", "sg" + "p_", secret(40, HEX), ""),
+    ("infracost_token", "ic" + "o-", secret(32), ""),
+    ("harness_key", "pa" + "t.", secret(22, WORD) + "." + secret(24) + "." + secret(20), ""),
+    ("stripe_key", "s" + "k_test_", secret(24), ""),
+    ("adobe_secret", "p8" + "e-", secret(32), ""),
+    ("frameio_token", "fi" + "o-u-", secret(64, WORD), ""),
+    ("intra42_secret", "s-s4" + "t2ud-", secret(64, HEX), ""),
+    ("settlemint_token", "sm" + "_pat_", secret(16), ""),
+    ("apify_token", "apify" + "_api_", secret(36), ""),
+    ("resend_key", "r" + "e_", secret(8) + "_" + secret(24), ""),
+    ("posthog_key", "ph" + "x_", secret(43), ""),
+    ("amazon_mws_token", "amzn" + ".mws.", "7e2a61c4-0f3b-4d5c-9a8e-b1c2d3e4f5a6", ""),
+    (
+        "authress_key",
+        "sc" + "_",
+        "a1b2c3d4e5f6g7h8i9.a1b2.acc-" + secret(12, LOWER + DIGITS) + "." + secret(40, WORD),
+        "",
+    ),
+    ("maxmind_key", "", secret(6) + "_" + secret(29), "_m" + "mk"),
+    ("vault_token", "s" + ".", secret(24), ""),
+    ("onepassword_key", "A" + "3-", "-".join(secret(n, UPPER + DIGITS) for n in (6, 11, 5, 5, 5)), ""),
+    ("jwt", "x: e" + "yJ", f"{secret(33)}.e" + f"yJ{secret(80)}.", ""),
+    ("jwt", "x: ZX" + "lK", secret(200) + "==", ""),
+    # Named by the text before it.
+    (
+        "aws_secret_access_key",
+        'AwsBasicCredentials.create(\n    id,\n    "AK' + "IA" + "x" * 16 + '",\n    "',
+        secret(40, BASE64),
+        '")',
+    ),
+    ("kubernetes_secret", "kind: Secret\nstringData:\n  a.conf: ", secret(24), ""),
+    ("assigned_secret", 'wandb.login(key="', secret(40, HEX), '")'),
+    ("service_key", "<adafruit>", secret(32, LOWER + DIGITS), "</adafruit>"),
+    ("service_key", "HEROKU=", "7e2a61c4-0f3b-4d5c-9a8e-b1c2d3e4f5a6", ""),
+    *(
+        ("assigned_secret", before, value, after)
+        for before, value, after in (
+            ('hc.set("fs.s3a.secret.key", "', secret(40, BASE64), '")'),
+            ("<property>\n  <name>fs.s3n.awsSecretAccessKey</name>\n  <value>", secret(40, BASE64), "</value>"),
+            ('aws_session_token = "', secret(320, BASE64), '"'),
+            ('spark.conf.set("fs.azure.account.key.a.dfs.core.windows.net", "', secret(86, BASE64) + "==", '")'),
+            ('requests.get("https://corp.io/v1?x=1&api_key=', secret(32, HEX), '&y=2")'),
+            ("jwt.sign(payload, '", secret(32), "')"),
+            ('HTTPBasicAuth("jane", "', "Xk9mQ2vR7tLwYb3z", '")'),
+            ('DriverManager.getConnection("jdbc:mysql://db/a", "jane", "', secret(24), '")'),
+            ('if ("', secret(24), '" == apiToken) {'),
+            ('char password[25] = "', "Xk9mQ2vR7tLw", '";'),
+            ('std::string passwd("', "Xk9mQ2vR7tLw", '");'),
+            ('config.setPassword("', "Xk9mQ2vR7tLw", '");'),
+            ('<add key="Password" value="', "Xk9mQ2vR7tLw", '" />'),
+            ("<password>", "Xk9mQ2vR7tLw", "</password>"),
+            ('{"name": "DB_PASSWORD", "value": "', "Xk9mQ2vR7tLw", '"}'),
+            ("- name: DB_PASSWORD\n  value: ", "Xk9mQ2vR7tLw", ""),
+            ("ENV API_KEY ", "Xk9mQ2vR7tLw", ""),
+            ('password: str = "', "Xk9mQ2vR7tLw", '"'),
+            ('@Value("${app.password:', "Xk9mQ2vR7tLw", '}")'),
+            ("SECRET_KEY = '", "^d9e%Tgc+-%3c8vN-lnVlgXS52o5)Rw=fQh@GB(0hU#ntcA5R", "'"),
+            ("HEROKU_API_KEY=", "7e2a61c4-0f3b-4d5c-9a8e-b1c2d3e4f5a6", ""),
+            ("PRIVATE_KEY=", "0x" + secret(64, HEX), ""),
+        )
+    ),
+    *(
+        ("url_password", "postgres://jane:", "Xk9mQ2vR7tLw", f"@{host}/a")
+        for host in ("{host}:5432", "${DB_HOST}", "$DB_HOST", "%s", "%(host)s", "{{ host }}", "<host>", '" + host + "')
+    ),
     ("email", "Maintainer: ", "jane.roe+flyte@mail.corp.io", ", and others"),
     ("email", 'print("To:\\n', "jane@corp.io", '")'),
     ("email", "<", "josé@corp.io", ">"),
@@ -243,6 +324,23 @@ LEFT_ALONE = [
     "sha256:" + secret(64, HEX),
     'secret_key_sha256 = "' + secret(64, HEX) + '"',
     "the secret key " + secret(40, HEX),
+    # Names of secrets, and what is public.
+    'token = "RAY_ENABLE_K8S_TOKEN_AUTH"',
+    'secret_name = "k8s-s3-app1-token"',
+    "hf_AutoModelForCausalLMWithValueHead",
+    "npm_ConfigRegistryAuthenticationProvider",
+    f'TOKEN_ADDRESS = "0x{secret(40, HEX)}"',
+    f'csrf_token = "{secret(64)}"',
+    f'publicToken = "{secret(43)}"',
+    f'"credentialId": "{secret(22)}"',
+    'idempotence_token = "432aa64034f37edb"',
+    f"https://github.com/wandb/wandb/blob/{secret(40, HEX)}/README.md",
+    "https://lyft.okta.com/oauth2/ausc5wmjw96cRKvTd1t7",
+    "golang.org/x/oauth2 v0.0.0-20210126194326-f9ce19ea3013",
+    "kind: Secret\ndata:\n  ca.crt: " + base64.b64encode(b"-----BEGIN CERTIFICATE-----\nMIIDdzCCAl").decode(),
+    "password = get_password2()",
+    "postgres://jane:password@{host}/a and postgres://jane:${PASS}@${HOST}/a",
+    "?api_key={key}&access_token=YOUR_ACCESS_TOKEN2",
     'token = "6fa459ea-ee8a-3ca4-894e-db77e160355e"',
     "github.com/a/b v0.1.0 h1:" + secret(43, BASE64) + "=",
     "data:image/png;base64," + secret(4000, BASE64),
@@ -268,16 +366,26 @@ LEFT_ALONE = [
     "uses: actions/checkout@v4.1.1",
     "ssh jane@host",
     "icon@2x.png and q@self.weight and a@b.mean()",
+    "getty@tty1.service, y = x@layer.weight, model@v2.onnx, logo@dark.png, return this@Main.view",
     # IP addresses that belong to nobody, and versions.
     "127.0.0.1 10.1.2.3 192.168.1.1 169.254.169.254 0.0.0.0 255.255.255.255 224.0.0.251 203.0.113.9",
     "::1 fe80::1 fd00::1 2001:db8::1 ::",
     "8.8.8.8, 8.8.4.4, 1.1.1.1 and 9.9.9.9",
     'types-urllib3==1.26.25.14\nversion = "17.26.25.14"\n"typing": ">3.10.0.2"\nv17.26.25.14',
+    'implementation("a:b:17.26.25.14") and <version>17.26.25.14</version> and AssemblyVersion("17.26.25.14")',
     "Chrome/120.0.6099.71 Safari/537.36 and 1.3.6.1.4.1.311 and 300.1.1.1 and 17.26.25.14-rc1",
     "univ.ObjectIdentifier('2.5.29.35') and OID: 1.3.101.110",
     "std::vector a2001::b 2023:10:05 12:30:45 aa:bb:cc:dd:ee:ff",
 ]
 
+# Of a key of RSA in DER (RFC 5208), as much as tells it from other data, and random bytes.
+DER = bytes.fromhex("308204bd020100300d06092a864886f70d0101010500048204a7") + random.Random(1).randbytes(900)  # noqa: S311
+DER_BASE64 = base64.b64encode(DER).decode()
+
 
 def armour(kind: str, body: str) -> str:
     return f"-----BEGIN {kind}PRIVATE " + f"KEY-----\n{body}\n-----END {kind}PRIVATE " + "KEY-----\n"
+
+
+def lines_of(text: str, width: int) -> list[str]:
+    return [text[begin : begin + width] for begin in range(0, len(text), width)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import time
 
 import pytest
@@ -12,7 +13,22 @@ from flyte_llama.redaction import redact
 from flyte_llama.redaction.commands import COMMANDS
 from flyte_llama.redaction.credentials import CREDENTIALS
 from flyte_llama.redaction.tokens import PROVIDERS
-from tests.redaction.planted import BASE64, BODY, HEX, KINDS, LEFT_ALONE, PLANTED, armour, secret
+from tests.redaction.planted import (
+    BASE64,
+    BODY,
+    DER,
+    DER_BASE64,
+    HEX,
+    KINDS,
+    LEFT_ALONE,
+    PLANTED,
+    armour,
+    lines_of,
+    secret,
+)
+
+# What `named_values` finds without a detector of its own.
+NAMED = {"assigned_secret", "authorization", "aws_secret_access_key", "kubernetes_secret", "service_key"}
 
 
 @pytest.mark.parametrize(("name", "before", "value", "after"), PLANTED, ids=[row[0] for row in PLANTED])
@@ -34,7 +50,7 @@ def test_a_planted_secret_is_found_and_masked(name: str, before: str, value: str
 
 def test_every_detector_has_been_planted():
     names = {detector.name for table in (PROVIDERS, CREDENTIALS, COMMANDS) for detector in table}
-    assert names | {"email", "ip_address"} == {name for name, *_ in PLANTED}
+    assert names | NAMED | {"email", "ip_address"} == {name for name, *_ in PLANTED}
 
 
 @pytest.mark.parametrize("text", LEFT_ALONE, ids=[text[:50] for text in LEFT_ALONE])
@@ -74,6 +90,66 @@ def test_a_private_key_is_reported_and_its_body_masked(text: str):
     assert (again.text, again.counts, again.private_key) == (redacted.text, {}, False)
 
 
+ARMOUR = armour("", BODY)
+WRAPPED = base64.encodebytes(ARMOUR.encode()).decode().splitlines()
+ONE_LINE = base64.b64encode(armour("RSA ", BODY).encode()).decode()
+TWICE = base64.b64encode(ONE_LINE.encode()).decode()
+BYTES = [f"0x{byte:02x}" for byte in DER]
+CERTIFICATE_AND_KEY = base64.encodebytes((ARMOUR.replace("PRIVATE KEY", "CERTIFICATE") + ARMOUR).encode()).decode()
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("ca.key: |\n" + "".join(f"    {line}\n" for line in WRAPPED), WRAPPED),
+        ("KEY = (\n" + "".join(f'    "{line}"\n' for line in WRAPPED) + ")\n", WRAPPED),
+        ('key := "' + '" +\n\t"'.join(WRAPPED) + '"\n', WRAPPED),
+        ("k = '" + "\\n".join(WRAPPED) + "';\n", WRAPPED),
+        (f"client-key-data: {ONE_LINE}\n", lines_of(ONE_LINE, 60)),
+        (f"kubeconfig: {TWICE}\n", lines_of(TWICE, 60)),
+        (CERTIFICATE_AND_KEY, CERTIFICATE_AND_KEY.splitlines()[-4:]),
+        (f"key = '{ARMOUR.encode().hex()}'\n", lines_of(ARMOUR.encode().hex(), 60)),
+        (f'key = "{DER_BASE64}"\n', lines_of(DER_BASE64, 60)),
+        ("key: |\n" + "".join(f"  {line}\n" for line in lines_of(DER_BASE64, 64)), lines_of(DER_BASE64, 64)),
+        (f'bytes.fromhex("{DER.hex()}")\n', lines_of(DER.hex(), 60)),
+        ("KEY = (\n" + "".join(f'  "{line}"\n' for line in lines_of(DER.hex(), 64)) + ")\n", lines_of(DER.hex(), 64)),
+        (
+            "{\n" + ",\n".join(", ".join(BYTES[begin : begin + 10]) for begin in range(0, len(BYTES), 10)) + "\n};\n",
+            [", ".join(BYTES[30:40])],
+        ),
+        (f'{{"kty": "RSA", "e": "AQAB", "d": "{secret(342)}"}}', lines_of(secret(342), 60)),
+        (f"<RSAKeyValue><Modulus>{secret(344)}</Modulus><D>{secret(345)}</D></RSAKeyValue>", [secret(345)[:60]]),
+        ('<key value="' + ARMOUR.replace("\n", "&#10;") + '"/>', BODY.splitlines()),
+        (" .\n".join(f'"{line}\\n"' for line in ARMOUR.splitlines()), BODY.splitlines()),
+        (" & vbCrLf & _\n".join(f'"{line}"' for line in ARMOUR.splitlines()), BODY.splitlines()),
+        (
+            ARMOUR.replace("-----BEGIN ", "---- BEGIN SSH2 ENCRYPTED ").replace("KEY-----", "KEY ----"),
+            BODY.splitlines(),
+        ),
+    ],
+)
+def test_a_private_key_that_is_encoded_or_in_a_string_is_reported_and_nothing_of_it_stays(text: str, lines: list[str]):
+    redacted = redact(text, people=False)
+    assert redacted.private_key
+    assert [line for line in lines if line[:20] in redacted.text] == []
+    assert [len(line) for line in redacted.text.splitlines()] == [len(line) for line in text.splitlines()]
+    again = redact(redacted.text, people=False)
+    assert (again.text, again.counts, again.private_key) == (redacted.text, {}, False)
+
+
+@pytest.mark.parametrize(
+    ("text", "pieces"),
+    [
+        (f'SECRET_KEY = "{secret(40)}" +\n    "{secret(39)}"\n', [secret(40), secret(39)]),
+        (f"session_token: |\n  {secret(76)}\n  {secret(76)[::-1]}\n  {secret(30)}==\n", [secret(76)[::-1], secret(30)]),
+        (f'token = "{secret(60)}" \\\n    "{secret(60)[::-1]}"\n', [secret(60), secret(60)[::-1]]),
+    ],
+)
+def test_nothing_of_a_secret_over_several_lines_stays(text: str, pieces: list[str]):
+    redacted = redact(text, people=False).text
+    assert [piece for piece in pieces if piece[:8] in redacted or piece[-8:] in redacted] == []
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -86,6 +162,8 @@ def test_a_private_key_is_reported_and_its_body_masked(text: str):
         + 'KEY-----") { key := x509.ParsePKCS8PrivateKeyAndMore(pem) }',
         armour("", BODY).replace("PRIVATE", "PUBLIC"),
         armour("", BODY).replace("PRIVATE KEY", "CERTIFICATE"),
+        "tls.crt: " + base64.b64encode(armour("", BODY).replace("PRIVATE KEY", "CERTIFICATE").encode()).decode(),
+        "text: " + base64.b64encode(b"A PRIVATE KEY is never shown").decode(),
     ],
 )
 def test_a_header_without_a_key_is_left_alone(text: str):
@@ -177,6 +255,14 @@ def test_addresses_that_run_into_each_other_are_masked_whole():
         "1.1.1.",
         "2001:",
         "x" * 9,
+        "token a1B2c3D4e5F6g7H8i9J0k ",
+        "secret_key",
+        "key: ",
+        "0x30,",
+        "MIIEvQIBADANBgkqhkiG9w0BAQEFAASC\n",
+        base64.b64encode(b"PRIVATE KEY " * 5).decode() + "\n",
+        "kind: Secret\ndata:\n  a: a1B2c3D4e5F6g7H8i9J0k\n",
+        '"kty":"d":"',
     ],
 )
 def test_hostile_repetition_takes_no_more_than_linear_time(piece: str):
