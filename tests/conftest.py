@@ -123,6 +123,7 @@ def source_count(documents: Sequence[Document], **changes: Any) -> SourceCount:
         "documents": total,
         "skipped": {},
         "unread": {},
+        "not_permitted": {},
         "redacted": {},
     }
     return SourceCount(**(facts | changes))

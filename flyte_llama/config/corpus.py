@@ -56,7 +56,8 @@ class SourceConfig(StageConfig):
     """Branch, tag, full ref or 40-hex commit; null is the remote's HEAD. Not allowed for a package."""
 
     accept_unknown_licence: bool = False
-    """Also read the source if no licence is recognised in it. Meant for code of yours, such as private repositories."""
+    """Also read the source, or files of it, if the licence is not recognised. Meant for code of yours, such as private
+    repositories, also if its files are marked as confidential."""
 
     @field_validator("*", mode="before")
     @classmethod
@@ -92,8 +93,8 @@ class DocumentsConfig(StageConfig):
     outputs is larger, or if the whole file is twenty times as large."""
 
     licences: list[str] = Field(PERMISSIVE, min_length=1)
-    """SPDX ids of the licences under which files may be read. A source under another licence is an error; a single
-    file that states another licence is skipped."""
+    """SPDX ids of the licences under which files may be read. A source under another licence is an error; a file or a
+    folder that states another licence, or one that is not recognised, is skipped."""
 
     opt_out: list[str] = Field([])
     """Repositories and paths that are never read: `owner/name` in any case, or `owner/name:pattern` with a pattern of

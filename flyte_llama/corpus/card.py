@@ -16,6 +16,8 @@ from flyte_llama.corpus.deduplication import DroppedDocument
 from flyte_llama.corpus.leakage import LeakRemoval
 from flyte_llama.documents import Amount, Document, LeftOutFile, SourceCount, sum_amounts
 
+_NOT_ALLOWED, _OTHER_TYPES = "licence not allowed", "other types"
+_NUM_EXAMPLES = 3
 # Step → drop reasons in the documents' manifests that it groups; a reason not listed here is a step by itself.
 _STEPS = {
     "not a regular file": ("symlink", "submodule", "mode"),
@@ -23,13 +25,13 @@ _STEPS = {
     "generated, vendored, lock, minified, encoded": ("generated", "vendored", "lock", "minified", "encoded"),
     "binary, empty, unreadable": ("binary", "empty", "lfs_pointer", "encoding", "notebook"),
     "fixtures": ("fixture",),
-    "other types": ("type",),
+    _OTHER_TYPES: ("type",),
     "too large": ("too_large",),
     "licences and changelogs": ("licence", "changelog"),
     "kinds not selected": ("kind",),
     "private keys": ("private_key",),
     "secrets and addresses in the path": ("secret_path",),
-    "licence not allowed": ("not_permitted",),
+    _NOT_ALLOWED: ("not_permitted",),
 }
 _COPIES = {
     "exact": "exact copies",
@@ -219,13 +221,20 @@ def explain_losses(sources: Iterable[SourceCount], dropped: Iterable[DroppedDocu
             lost[reasons.get(reason, reason)] += amount.files
     lost.update(_COPIES[drop.reason] for drop in dropped)
     lost["held-out text alone"] += num_leaked
-    counts = [f"{count:,} {name}" for name, count in lost.most_common() if count]
-    unread = sum((Counter(source.unread) for source in sources), Counter[str]())
-    if unread:
-        named = ", ".join(name for name, _ in unread.most_common(5))
-        counts = [f"{text} ({named})" if text.endswith(" other types") else text for text in counts]
+    licences, unread = Counter[str](), Counter[str]()
+    for source in sources:
+        licences.update({name: amount.files for name, amount in source.not_permitted.items()})
+        unread.update(source.unread)
+    examples = {_NOT_ALLOWED: _most_common(licences), _OTHER_TYPES: _most_common(unread)}
+    counts = [f"{count:,} {name}{examples.get(name, '')}" for name, count in lost.most_common() if count]
     num_files = sum(source.entries.files for source in sources)
     return f"{num_files:,} file{'s' * (num_files != 1)} seen: " + ("; ".join(counts) or "none left out")
+
+
+def _most_common(names: Counter[str]) -> str:
+    """Return the most frequent names in brackets, after a blank; an empty text if there are none."""
+    shown = ", ".join(name for name, _ in names.most_common(_NUM_EXAMPLES))
+    return f" ({shown})" if shown else ""
 
 
 def _amount(document: Document) -> Amount:

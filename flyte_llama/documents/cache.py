@@ -40,6 +40,7 @@ _SCHEMA = pa.schema(
         "skipped_bytes": pa.int64(),
         "language": pa.string(),
         "licence": pa.string(),
+        "unknown_licence": pa.string(),
         "redacted": pa.map_(pa.string(), pa.int64()),
         "signature": pa.binary(),
     }

@@ -25,6 +25,7 @@ from flyte_llama.storage import seal, verify
 
 TABLE = "documents.parquet"
 _BATCH_ROWS = 256
+_MAX_SHOWN = 10
 SCHEMA = pa.schema(
     {
         "repository": pa.string(),
@@ -170,6 +171,9 @@ class SourceCount(Frozen):
 
     unread: dict[str, int]
     """Suffix, or name without one → number of files left out because of their type; the most frequent ones."""
+    not_permitted: dict[str, Amount]
+    """Licence → the files left out as `not_permitted`: its SPDX expression or, of one that is not recognised, the line
+    that states it. The licences of the most files; `others` stands for the rest."""
 
     redacted: dict[str, int]
     """Detector → number of placeholders that it put in."""
@@ -231,6 +235,14 @@ def read_documents_in_batches(folder: Path) -> Iterator[list[Document]]:
     """
     verify(folder)
     return _batches(folder)
+
+
+def largest(amounts: Mapping[str, Amount]) -> dict[str, Amount]:
+    """Return the entries with the most files, from the most to the fewest, and the rest of them as `others`."""
+    ordered = sorted(amounts, key=lambda name: (-amounts[name].files, name))
+    shown = {name: amounts[name] for name in ordered[:_MAX_SHOWN]}
+    rest = sum_amounts(amounts[name] for name in ordered[_MAX_SHOWN:])
+    return shown | ({"others": rest} if rest.files else {})
 
 
 def sum_amounts(amounts: Iterable[Amount]) -> Amount:

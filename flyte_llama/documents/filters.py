@@ -6,7 +6,8 @@ before its bytes are read, `text_reason` after its text is known. What the text 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import codecs
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from posixpath import basename, dirname, join, normpath
 
 from pathspec import GitIgnoreSpec
@@ -16,10 +17,18 @@ from flyte_llama.config.corpus import OPT_OUT_LINE
 from flyte_llama.config.source_url import is_package
 from flyte_llama.documents.generated import ATTRIBUTES, name_reason, parse_attributes, path_reason
 from flyte_llama.documents.languages import is_binary, kind_of, language_of, may_be_script, script_language
-from flyte_llama.documents.licences import Licences, is_permissive, states_licence
+from flyte_llama.documents.licences import (
+    NOTHING,
+    Licences,
+    Statement,
+    decides_licence,
+    header_statement,
+    is_permissive,
+    resolve_link,
+)
 from flyte_llama.documents.text import NOTEBOOK
 from flyte_llama.errors import SourceError
-from flyte_llama.redaction import contains_secret, mask_emails_in_path
+from flyte_llama.redaction import contains_secret, mask_emails_in_path, redact
 from flyte_llama.sources import Entry, PinnedSource, Tree
 from flyte_llama.sources.entry import REGULAR_MODES, SUBMODULE_MODE, SYMLINK_MODE
 
@@ -52,9 +61,15 @@ class SourceFilters:
         self._generated = _listed_as_generated(tree, small)
         self._opt_outs = _opt_out_patterns(pinned.name, config.opt_out)
         self._accept_unknown = pinned.accept_unknown_licence
-        of_package = is_package(pinned.url)
-        licence_entries = [entry for entry in small if states_licence(entry.path, of_package=of_package)]
-        self.licences = Licences(_licence_texts(pinned, tree, licence_entries))
+        self._tree = tree
+        # REUSE puts the licence of picture.png into picture.png.license.
+        by_path = {entry.path: entry for entry in entries}
+        self._sides = {
+            path.removesuffix(".license"): entry
+            for path, entry in by_path.items()
+            if path.endswith(".license") and path.removesuffix(".license") in by_path
+        }
+        self.licences = _read_licences(pinned, tree, by_path, {entry.path for entry in self._sides.values()})
         # A source that is opted out completely needs no licence.
         if not all(self._opt_outs.match_file(entry.path) for entry in entries):
             self._check_licence(pinned)
@@ -75,14 +90,14 @@ class SourceFilters:
         max_bytes = self._config.max_bytes * (_NOTEBOOK_FACTOR if language == NOTEBOOK else 1)
         return "too_large" if entry.num_bytes > max_bytes else self.secret_path_reason(entry.path)
 
-    def text_reason(self, num_bytes: int, licence: str) -> str | None:
+    def text_reason(self, num_bytes: int, licence: Statement) -> str | None:
         """Return the reason to drop a file for the size of its text or for its licence, or None.
 
         Only a notebook can fail by size here: the size of its text is not known before it is converted.
         """
         if num_bytes > self._config.max_bytes:
             return "too_large"
-        allowed = self._is_allowed(licence) if licence else self._accept_unknown
+        allowed = self._is_allowed(licence.spdx) if licence.spdx else self._accept_unknown
         return None if allowed else "not_permitted"
 
     def is_written(self, path: str) -> bool:
@@ -95,9 +110,14 @@ class SourceFilters:
             self._languages[path] = language_of(path, self._charts, self._config.languages)
         return self._languages[path]
 
-    def licence(self, path: str) -> str:
-        """Return the SPDX expression of the nearest folder that states a licence; empty if unknown."""
-        return self.licences.of_folder(dirname(path))
+    def licence(self, path: str, header: Statement) -> Statement:
+        """Return what is stated about a file: by itself, next to it, by an annotation, or by the nearest folder."""
+        side = self._sides.get(path)
+        if side is not None and side.mode in REGULAR_MODES and side.num_bytes <= _MAX_METADATA_BYTES:
+            of_side = header_statement(self._tree.read(side).data.decode("utf-8", "replace"))
+            header = header if of_side == NOTHING else of_side
+        stated = self.licences.of_file(path, header)
+        return stated._replace(unknown=redact(stated.unknown, people=True).text) if stated.unknown else stated
 
     def attributes_reason(self, path: str) -> str | None:
         """Return `generated` or `vendored` if `.gitattributes` marks the file as such, or None."""
@@ -138,31 +158,50 @@ class SourceFilters:
         return self._allowed[licence]
 
     def _check_licence(self, pinned: PinnedSource) -> None:
-        licence, where = self.licences.of_folder(), ", ".join(self.licences.files)
-        if not licence and not self._accept_unknown:
-            problem = f"no licence is recognised in {where}" if where else "it states no licence"
+        licence, unknown = self.licences.of_folder()
+        where = ", ".join(path for path in self.licences.files if not self.secret_path_reason(path))
+        offers_allowed = any(self._is_allowed(spdx) for spdx in self.licences.offered)
+        if not licence and not self._accept_unknown and not offers_allowed:
+            first = f" It begins: {redact(unknown, people=True).text!r}." if unknown else ""
+            problem = f"no licence is recognised in {where}.{first}" if where else "it states no licence."
             raise SourceError(
-                f"{pinned.url}: {problem}. Remove the source, or, if you may use it, give it "
+                f"{pinned.url}: {problem} Remove the source, or, if you may use it, give it "
                 "accept_unknown_licence: true."
             )
-        if licence and not self._is_allowed(licence):
+        if licence and not self._is_allowed(licence) and not offers_allowed:
             raise SourceError(
                 f"{pinned.url}: is under {licence} ({where}), which is not allowed. Remove the source, or, if you may "
                 "use it, add the licence to corpus.documents.licences."
             )
 
 
-def _licence_texts(pinned: PinnedSource, tree: Tree, entries: Iterable[Entry]) -> dict[str, str]:
-    """Return path → text; files with equal bytes are read once."""
+def _read_licences(pinned: PinnedSource, tree: Tree, by_path: Mapping[str, Entry], sides: Collection[str]) -> Licences:
+    """Return the licences of a tree. Files with equal bytes are read once; symlinks are followed within the tree."""
+    of_package = is_package(pinned.url)
+    deciding = [path for path in by_path if path not in sides and decides_licence(path, of_package=of_package)]
+    links = {}
+    if any(by_path[path].mode == SYMLINK_MODE for path in deciding):
+        linking = [entry for entry in by_path.values() if entry.mode == SYMLINK_MODE]
+        links = {entry.path: tree.read(entry).data.decode("utf-8", "surrogateescape") for entry in linking}
+    texts: dict[str, str] = {}
     by_key: dict[str, str] = {}
-    by_path = {}
-    for entry in entries:
+    unreadable = []
+    for path in deciding:
+        entry = by_path.get(resolve_link(path, links) or "")
+        if entry is None or entry.mode not in REGULAR_MODES or entry.num_bytes > _MAX_METADATA_BYTES:
+            unreadable.append(path)
+            continue
         if len(by_key) > _MAX_LICENCE_TEXTS:
             raise SourceError(f"{pinned.url}: has more than {_MAX_LICENCE_TEXTS:,} licence texts. Remove the source.")
         if entry.key not in by_key:
-            by_key[entry.key] = tree.read(entry).data.decode("utf-8", "replace")
-        by_path[entry.path] = by_key[entry.key]
-    return by_path
+            by_key[entry.key] = _decode(tree.read(entry).data)
+        texts[path] = by_key[entry.key]
+    return Licences(texts, unreadable=unreadable)
+
+
+def _decode(data: bytes) -> str:
+    mark = next((mark for mark in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) if data.startswith(mark)), None)
+    return data.decode("utf-16" if mark else "utf-8-sig", "replace")
 
 
 def _listed_as_generated(tree: Tree, entries: Iterable[Entry]) -> set[str]:

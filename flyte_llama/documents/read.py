@@ -14,10 +14,19 @@ from posixpath import basename, splitext
 
 from flyte_llama.config import DocumentsConfig
 from flyte_llama.documents.cache import FilteredTextCache, cache_roots, cached_roots
-from flyte_llama.documents.document import TABLE, Amount, Document, SourceCount, sum_amounts, write_unsealed_documents
+from flyte_llama.documents.document import (
+    TABLE,
+    Amount,
+    Document,
+    SourceCount,
+    largest,
+    sum_amounts,
+    write_unsealed_documents,
+)
 from flyte_llama.documents.filters import SourceFilters
 from flyte_llama.documents.languages import kind_of
 from flyte_llama.documents.left_out import LARGEST, LeftOutFile, shown_paths, write_left_out
+from flyte_llama.documents.licences import Statement
 from flyte_llama.documents.text import filter_text
 from flyte_llama.errors import SourceError
 from flyte_llama.progress import track
@@ -130,6 +139,7 @@ class SourceReader:
         committed = tree.committed
         skipped: defaultdict[str, Amount] = defaultdict(Amount)
         left_out: list[LeftOutFile] = []
+        not_permitted: defaultdict[str, Amount] = defaultdict(Amount)
         redacted = Counter[str]()
         total_kept, num_chars = Amount(), 0
         for entry in track(entries, what=f"reading {pinned.name}", total=len(entries)):
@@ -148,9 +158,11 @@ class SourceReader:
                 filtered = known or filter_text(tree.read(entry).data, language, kind, **switches)
                 if known is None:
                     cache.put(key, filtered)
-                licence = filtered.licence or filters.licence(entry.path)
+                licence = filters.licence(entry.path, Statement(filtered.licence, filtered.unknown_licence))
                 num_bytes = len(filtered.text.encode())
                 reason = filtered.reason or filters.text_reason(num_bytes, licence)
+                if reason == "not_permitted":
+                    not_permitted[licence.spdx or licence.unknown or "states no licence"] += amount
             if reason is not None:
                 skipped[reason] += amount
                 file = LeftOutFile(repository=pinned.name, path=entry.path, num_bytes=entry.num_bytes, reason=reason)
@@ -179,7 +191,7 @@ class SourceReader:
                 encoding=filtered.encoding,
                 language=filtered.language,
                 kind=kind,
-                licence=licence,
+                licence=licence.spdx,
                 first_commit=self._dates.get(entry.path, 0),
                 filters=FILTERS,
                 signature=filtered.signature,
@@ -195,11 +207,12 @@ class SourceReader:
             ref=pinned.ref,
             revision=pinned.revision,
             committed=committed,
-            licence=filters.licences.of_folder(),
+            licence=filters.licences.of_folder().spdx,
             licence_files=[path for path in filters.licences.files if not filters.secret_path_reason(path)],
             entries=sum_amounts(Amount(files=1, num_bytes=entry.num_bytes) for entry in entries),
             documents=total_kept,
             skipped=dict(sorted(skipped.items())),
             unread=dict(unread.most_common(LARGEST)),
+            not_permitted=largest(not_permitted),
             redacted=dict(sorted(redacted.items())),
         )

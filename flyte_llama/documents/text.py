@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from flyte_llama.documents.generated import header_reason, output_reason, statistics_reason
-from flyte_llama.documents.licences import header_spdx
+from flyte_llama.documents.licences import header_statement
 from flyte_llama.documents.ngrams import signature
 from flyte_llama.documents.notebook import notebook_text
 from flyte_llama.redaction import redact
@@ -70,6 +70,9 @@ class FilteredText:
     licence: str = ""
     """SPDX expression in the file's header; empty if it has none."""
 
+    unknown_licence: str = ""
+    """A line of the header's licence that is not recognised, redacted; empty if it has none."""
+
     redacted: dict[str, int] = field(default_factory=dict)
     """Detector → number of placeholders that it put in."""
 
@@ -117,13 +120,15 @@ def filter_text(
     redacted = redact(file.text, people=redact_people)
     if redacted.private_key:
         return FilteredText("private_key")
+    stated = header_statement(file.text, of_prose=kind == "docs")
     return FilteredText(
         None,
         text=redacted.text,
         encoding=file.encoding,
         skipped_bytes=file.skipped_bytes,
         language=file.language,
-        licence=header_spdx(file.text, of_prose=kind == "docs"),
+        licence=stated.spdx,
+        unknown_licence=redact(stated.unknown, people=True).text if stated.unknown else "",
         redacted=dict(redacted.counts),
         signature=signature(redacted.text),
     )

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from flyte_llama.corpus import CorpusCard, FunnelStep, SideCount, funnel
+from flyte_llama.documents import Amount, largest, sum_amounts
 from flyte_llama.report.pages import render
 from flyte_llama.report.quotation import Markdown
 
@@ -32,6 +33,17 @@ class Side(NamedTuple):
         """Detector → number of placeholders in all sources."""
         names = sorted({name for source in self.counts.sources for name in source.redacted})
         return {name: sum(source.redacted.get(name, 0) for source in self.counts.sources) for name in names}
+
+    @property
+    def not_permitted(self) -> dict[str, Amount]:
+        """Licence that is not allowed, or the line that states one that is not recognised → files of all sources."""
+        names = {name for source in self.counts.sources for name in source.not_permitted}
+        return largest(
+            {
+                name: sum_amounts(source.not_permitted.get(name, Amount()) for source in self.counts.sources)
+                for name in names
+            }
+        )
 
 
 def dataset_card(card: CorpusCard) -> str:

@@ -158,16 +158,23 @@ def test_a_side_that_the_filters_empty_counts_the_files_of_each_filter(tmp_path:
     for name, url in urls.items():
         kept = [] if name == side else [document(long(1), url=url)]
         skipped = {"type": Amount(files=180, num_bytes=9), "not_permitted": Amount(files=30), "kind": Amount(files=4)}
+        licences = {"GPL-3.0-only": Amount(files=21), "Acme Licence": Amount(files=9)}
         unread = {".abap": 150, ".prg": 30} if name == side else {}
-        entries = Amount(files=214 + len(kept))
-        count = source_count([document(long(1), url=url)], skipped=skipped, unread=unread, entries=entries)
+        count = source_count(
+            [document(long(1), url=url)],
+            skipped=skipped,
+            unread=unread,
+            not_permitted=licences,
+            entries=Amount(files=214 + len(kept)),
+        )
         write_documents(tmp_path / name, kept, source=count.model_dump())
     sides = {"train": tmp_path / "built/train", "heldout": tmp_path / "built/heldout"}
     with pytest.raises(CorpusError) as caught:
         build_corpus([tmp_path / name for name in urls], [HELDOUT], CONFIG, released=RELEASED, **sides)
     assert caught.value.message == (
-        f"0 {side} documents are left. 214 files seen: 180 other types (.abap, .prg); 30 licence not allowed; 4 kinds "
-        f"not selected. Add sources to corpus.{side}, or name more types in corpus.documents.languages."
+        f"0 {side} documents are left. 214 files seen: 180 other types (.abap, .prg); 30 licence not allowed "
+        "(GPL-3.0-only, Acme Licence); 4 kinds not selected. "
+        f"Add sources to corpus.{side}, or name more types in corpus.documents.languages."
     )
 
 

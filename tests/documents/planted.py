@@ -12,7 +12,7 @@ from flyte_llama.sources import open_tree, pin
 APACHE = "Licensed under the Apache License, Version 2.0\n"
 BODY = "".join(f"MIIEpAIBAAKCAQEA7bq0{line:02}Zk3vT9xWq8LmN5pYhRd2sFgJuCoEa1iKb6XzQw4\n" for line in range(20))
 KEY = "-----BEGIN RSA " + f"PRIVATE KEY-----\n{BODY}-----END RSA " + "PRIVATE KEY-----\n"
-TOKEN = "gh" + "p_" + "0123456789abcdefghijklmnopqrstuvwxyz"
+TOKEN = "gh" + "p_" + "4kR9zQ2mX7vB1nL8wT5yH3jD6gF0sAcEuPiO"
 NOTEBOOK = (
     '{"cells": [{"cell_type": "code", "source": ["x = 1"], "metadata": {}, "outputs": [{"output_type": "stream", '
     '"name": "stdout", "text": ["' + "secret output " * 50 + '"]}], "execution_count": 1}], '

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from flyte_llama.documents.read import collect
 from flyte_llama.documents.text import file_text
 from flyte_llama.errors import SourceError
 from flyte_llama.sources import open_tree, pin
-from tests.conftest import MakeRepo, git
+from tests.conftest import MakeRepo, commit_files, git
 from tests.documents.planted import APACHE, CONFIG, KEPT, SKIPPED, TOKEN, read
 
 
@@ -157,7 +158,7 @@ def test_a_folder_with_another_licence_is_read_under_it(make_repo: MakeRepo):
         "third/deep/a.py": "x = 2\n",
         "third/mit/COPYING.md": "SPDX-License-Identifier: MIT\n",
         "third/mit/a.py": "x = 3\n",
-        "own/LICENSE.txt": "All rights reserved.\n",
+        "own/LICENSE.txt": "All rights are Acme's.\n",
         "own/a.py": "x = 4\n",
         "own/header.py": "# SPDX-License-Identifier: MIT\nx = 5\n",
         "notice.py": "# This program is under the GNU General Public License, version 2.\nx = 6\n",
@@ -172,6 +173,60 @@ def test_a_folder_with_another_licence_is_read_under_it(make_repo: MakeRepo):
         "prose.md": "Apache-2.0",
     }
     assert collected.count.skipped["not_permitted"].files == 4
+    assert {name: amount.files for name, amount in collected.count.not_permitted.items()} == {
+        "All rights are Acme's": 1,
+        "GPL-2.0-only": 1,
+        "GPL-3.0-only": 1,
+        "LicenseRef-GNU-notice": 1,
+    }
+
+
+def test_a_licence_behind_a_link_decides_and_a_link_out_of_the_tree_is_not_recognised(make_repo: MakeRepo):
+    files = {"LICENSES/Apache-2.0.txt": APACHE, "LICENSES/GPL-3.0-only.txt": "GPL\n", "a.py": "x = 1\n"}
+    repo = make_repo("r", {**files, "gpl/b.py": "y = 1\n", "out/c.py": "z = 1\n"})
+    os.symlink("LICENSES/Apache-2.0.txt", repo / "LICENSE")
+    os.symlink("../LICENSES/GPL-3.0-only.txt", repo / "gpl/LICENSE")
+    os.symlink("../../LICENSE", repo / "out/COPYING")
+    commit_files(repo, {})
+    collected = read(repo)
+    assert [(document.path, document.licence) for document in collected.documents] == [("a.py", "Apache-2.0")]
+    assert set(collected.count.not_permitted) == {"GPL", "out/COPYING cannot be read"}
+
+
+def test_a_repository_laid_out_as_reuse_says_is_read_file_by_file(make_repo: MakeRepo):
+    files = {
+        "LICENSES/MIT.txt": "MIT\n",
+        "LICENSES/GPL-3.0-only.txt": "GPL-3.0-only\n",
+        "REUSE.toml": 'version = 1\n[[annotations]]\npath = "a/**"\nSPDX-License-Identifier = "MIT"\n',
+        "a/x.py": "x = 1\n",
+        "b/x.py": "x = 2\n",
+        "b/y.py": "y = 1\n",
+        "b/y.py.license": "SPDX-License-Identifier: MIT\n",
+        "b/z.py": "# SPDX-License-Identifier: GPL-3.0-only\n",
+    }
+    collected = read(make_repo("r", files))
+    assert {document.path for document in collected.documents} == {"REUSE.toml", "a/x.py", "b/y.py"}
+    assert set(collected.count.not_permitted) == {"GPL-3.0-only", "GPL-3.0-only AND MIT"}
+
+
+def test_what_is_not_recognised_is_read_if_the_source_accepts_it(make_repo: MakeRepo):
+    confidential = "# ACME CONFIDENTIAL\n# Ask jane@corp.io.\nx = 1\n"
+    repo = make_repo("r", {"LICENSE": APACHE, "a.py": confidential, "b.py": "# Released under the GPLv3.\n"})
+    assert read(repo).count.not_permitted == {
+        "ACME CONFIDENTIAL": Amount(files=1, num_bytes=len(confidential)),
+        "GPL-3.0-only": Amount(files=1, num_bytes=28),
+    }
+    accepted = read(repo, accept_unknown_licence=True)
+    assert [(document.path, document.licence) for document in accepted.documents] == [("a.py", "")]
+
+
+def test_the_line_that_states_a_licence_is_redacted(make_repo: MakeRepo):
+    repo = make_repo(
+        "r", {"LICENSE": APACHE, "a.py": f"# Unauthorized copying: {TOKEN}, jane.doe@" + "corp.io\nx = 1\n"}
+    )
+    (line,) = read(repo).count.not_permitted
+    assert line.startswith("Unauthorized copying")
+    assert not any(secret in line for secret in (TOKEN, "jane"))
 
 
 @pytest.mark.parametrize("line", ["remotes/R", "Remotes/r:src/", "remotes/r:*.py"])

@@ -206,7 +206,7 @@ def full_card() -> CorpusCard:
     card = corpus_card()
     amount = card.train.read
     source = card.train.sources[0].model_copy(update={"skipped": {"generated": amount, "odd": amount}})
-    sources = [source.model_copy(update={"redacted": {"email": 2}, "licence": "MIT"})]
+    sources = [source.model_copy(update={"redacted": {"email": 2}, "licence": "MIT", "not_permitted": {"odd": amount}})]
     side = card.train.model_copy(update={"sources": sources, "dropped": {"near": amount}})
     return card.model_copy(update={"train": side, "heldout": side})
 

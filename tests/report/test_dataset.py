@@ -44,7 +44,14 @@ SKIPPED = {"generated": Amount(files=3, num_bytes=1234), "type": Amount(files=2,
 def card(tmp_path: Path) -> CorpusCard:
     for name, (url, documents) in zip(("t", "h"), READ.items(), strict=True):
         entries = source_count(documents).entries + SKIPPED["generated"] + SKIPPED["type"]
-        count = source_count(documents, skipped=SKIPPED, entries=entries, redacted={"email": len(documents)}, url=url)
+        count = source_count(
+            documents,
+            skipped=SKIPPED,
+            not_permitted={"GPL-3.0-only": Amount(files=2, num_bytes=50)},
+            entries=entries,
+            redacted={"email": len(documents)},
+            url=url,
+        )
         write_documents(tmp_path / name, documents, source=count.model_dump())
     config = CorpusConfig(train=[SourceConfig(url=TRAIN)], heldout=[SourceConfig(url="https://example.com/o/h")])
     folders = {"train": tmp_path / "train", "heldout": tmp_path / "heldout"}
@@ -60,6 +67,11 @@ def rows_of(markdown: str, heading: str, first_cell: str) -> list[list[str]]:
 
 def parse_number(cell: str) -> int:
     return int(cell.replace(",", ""))
+
+
+@pytest.mark.parametrize("heading", ["Train", "Held out"])
+def test_the_card_lists_the_licences_that_are_not_allowed(card: CorpusCard, heading: str):
+    assert rows_of(dataset_card(card), heading, "licence not allowed") == [["GPL-3.0-only", "2", "50"]]
 
 
 @pytest.mark.parametrize(("heading", "folder"), [("Train", "train"), ("Held out", "heldout")])

@@ -103,9 +103,8 @@ def sample_report(
 def corpus_card() -> CorpusCard:
     """A card with one document on each side and no dropped documents."""
     documents = [document("text\n")]
-    side = count_side(
-        [source_count(documents, repository="o/<two>")], documents, [], documents, names={documents[0].url: "o/r"}
-    )
+    sources, names = [source_count(documents, repository="o/<two>")], {documents[0].url: "o/r"}
+    side = count_side(sources, documents, [], documents, names=names, left_out={})
     cleaned = remove_leaks(documents, documents, n=13, remove="spans")
     leakage = count_leakage(13, documents, cleaned, residual_words=0, freshness=["unknown"])
     return CorpusCard(train=side, heldout=side, leakage=leakage)

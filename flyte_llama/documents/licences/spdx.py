@@ -1,26 +1,25 @@
-"""SPDX licence expressions: read from a file's header or a licence's name, and checked against an allow-list.
+"""SPDX licence expressions: read from a tag or a licence's name, and checked against an allow-list.
 
-The input is a header, a name or an expression; the output is an expression of SPDX ids, or "" if it contains none.
-This module does not read licence texts: that is `texts`.
+The output is an expression of SPDX ids, or "" if the input is none. This module does not read licence texts, which is
+up to `texts`, nor notices in words, which is up to `words`.
 """
 
 from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
 
-_TAG = re.compile(r"SPDX-License-Identifier:[ \t]*([A-Za-z0-9.+()\- \t]+)")
-# The notice that the Free Software Foundation asks authors to put at the head of each file. The words "or any later
-# version" may or may not follow it.
-_GNU_NOTICE = re.compile(
-    r"\bGNU\W{1,9}(?:(?:Lesser|Library|Affero)\W{1,9})?General\W{1,9}Public\W{1,9}License", re.IGNORECASE
+# The tag, also as people misspell it: in any case, SPDX-Licence-Identifier, a blank before the colon.
+_TAG = re.compile(r"\bSPDX[-_ ]Licen[cs]e[-_ ]Identifi?er[ \t]*[:=][ \t]*([^\n]+)", re.IGNORECASE)
+# What ends a comment on the tag's line, and what surrounds the licence.
+_AFTER_TAG = re.compile(r"\s*(?:\*+/|-->|--+\]*$|--%?>|#\}|%>|\*\)|-\}|\"\"\"|'''|\?>|#>|\\n).*$")
+_LIMIT = re.compile(
+    r"(?i)commercial|\b(?:only|except|but|not?|non|internal|clause|proprietary|confidential|with|and|plus)\b"
 )
-GNU_NOTICE = "LicenseRef-GNU-notice"
-_HEADER_LINES = 30
-_MAX_HEADER_CHARS = 10_000
+_QUOTES = " \t\r\"'`<>*#;,.|%!=~\\-"
 _MAX_EXPRESSION_CHARS = 300
 
 # Spelling → SPDX id. `_NOISE` is removed from a name before it is looked up here.
@@ -28,9 +27,17 @@ _SPELLINGS = {
     "apache": "Apache-2.0",
     "apache2": "Apache-2.0",
     "apache20": "Apache-2.0",
+    "apache200": "Apache-2.0",
+    "al2": "Apache-2.0",
+    "al20": "Apache-2.0",
+    "asl2": "Apache-2.0",
     "asl20": "Apache-2.0",
     "mit": "MIT",
     "expat": "MIT",
+    "mitx11": "MIT",
+    "mitexpat": "MIT",
+    "mitstyle": "MIT",
+    "mitopensource": "MIT",
     "mit0": "MIT-0",
     "mitnoattribution": "MIT-0",
     # The name alone does not say which BSD licence: of the two in use, this one asks for more.
@@ -40,15 +47,25 @@ _SPELLINGS = {
     "modifiedbsd": "BSD-3-Clause",
     "bsd3": "BSD-3-Clause",
     "bsd3clause": "BSD-3-Clause",
+    "bsd3clauses": "BSD-3-Clause",
+    "bsdthreeclause": "BSD-3-Clause",
+    "threeclausebsd": "BSD-3-Clause",
+    "3bsd": "BSD-3-Clause",
+    "bsdstyle": "BSD-3-Clause",
     "3clausebsd": "BSD-3-Clause",
     "bsd2": "BSD-2-Clause",
     "bsd2clause": "BSD-2-Clause",
+    "bsd2clauses": "BSD-2-Clause",
+    "bsdtwoclause": "BSD-2-Clause",
+    "twoclausebsd": "BSD-2-Clause",
     "2clausebsd": "BSD-2-Clause",
     "simplifiedbsd": "BSD-2-Clause",
     "freebsd": "BSD-2-Clause",
     "isc": "ISC",
     "zlib": "Zlib",
     "zliblibpng": "Zlib",
+    "boost": "BSL-1.0",
+    "boost1": "BSL-1.0",
     "boost10": "BSL-1.0",
     "unlicense": "Unlicense",
     "cc010universal": "CC0-1.0",
@@ -56,13 +73,30 @@ _SPELLINGS = {
     "psf": "PSF-2.0",
     "psf2": "PSF-2.0",
     "pythonfoundation": "PSF-2.0",
+    "python": "PSF-2.0",
     "mpl2": "MPL-2.0",
     "mpl20": "MPL-2.0",
     "mozillapublic20": "MPL-2.0",
     "eclipsepublic20": "EPL-2.0",
+    "eclipsepublic10": "EPL-1.0",
+    "epl1": "EPL-1.0",
+    "epl10": "EPL-1.0",
+    "epl2": "EPL-2.0",
+    "epl20": "EPL-2.0",
     "gpl2": "GPL-2.0-only",
+    "gpl20": "GPL-2.0-only",
+    "gpl2+": "GPL-2.0-or-later",
+    "gpl20+": "GPL-2.0-or-later",
     "gpl3": "GPL-3.0-only",
+    "gpl30": "GPL-3.0-only",
     "gpl3+": "GPL-3.0-or-later",
+    "gpl30+": "GPL-3.0-or-later",
+    "lgpl21": "LGPL-2.1-only",
+    "lgpl21+": "LGPL-2.1-or-later",
+    "lgpl3": "LGPL-3.0-only",
+    "lgpl3+": "LGPL-3.0-or-later",
+    "agpl3": "AGPL-3.0-only",
+    "agpl3+": "AGPL-3.0-or-later",
     "gnugeneralpublic2": "GPL-2.0-only",
     "gnugeneralpublic2orlater": "GPL-2.0-or-later",
     "gnugeneralpublic3": "GPL-3.0-only",
@@ -73,22 +107,42 @@ _SPELLINGS = {
     "gnuafferogeneralpublic3": "AGPL-3.0-only",
     "gnuafferogeneralpublic3orlater": "AGPL-3.0-or-later",
 }
-_NOISE = re.compile(r"\([^)]*\)|\b(the|license|licence|software|version|osi|approved)\b|\bv(?=\d)|[^a-z0-9+]")
+_NOISE = re.compile(
+    r"\((?:see [^)]*|[\w.+-]{1,12}(?: v?[\d.]+\+?)?(?: licen[cs]e)?)\)|"
+    r"\b(the|license|licence|software|version|osi|approved)\b|v(?=\d)|[^a-z0-9+(]"
+)
 
 
-def header_spdx(text: str, *, of_prose: bool = True) -> str:
-    """Return the expression of the `SPDX-License-Identifier:` tags in a file's first lines; "" if it has no tag.
+def tags_of(text: str) -> list[str]:
+    """Return what the `SPDX-License-Identifier:` tags of a text name, as written; a tag without a value is none."""
+    if "spdx" not in text.lower():
+        return []
+    tags = [_AFTER_TAG.sub("", tag).strip(_QUOTES)[:_MAX_EXPRESSION_CHARS] for tag in _TAG.findall(text)]
+    return sorted({tag for tag in tags if re.search(r"\w", tag)})
 
-    Several tags are joined by AND. A tag that is not a valid expression is returned as written, so that the file does
-    not pass for one without a tag; `is_permissive` refuses it. In code, but not in prose, GNU's notice counts as a
-    tag too and returns `GNU_NOTICE`, whatever version it names.
-    """
-    head = "\n".join(text[:_MAX_HEADER_CHARS].splitlines()[:_HEADER_LINES])
-    stated = [tag.strip(" \t-")[:_MAX_EXPRESSION_CHARS] for tag in _TAG.findall(head)]
-    tags = sorted({canonical_spdx(tag) or tag for tag in stated if tag})
-    if not tags and not of_prose and _GNU_NOTICE.search(head):
-        tags = [GNU_NOTICE]
-    return tags[0] if len(tags) == 1 else " AND ".join(f"({tag})" if " " in tag else tag for tag in tags)
+
+def tag_spdx(tag: str) -> str:
+    """Return the expression that a tag means, also in common misspellings such as `Apache 2.0`; "" for others."""
+    if spdx := name_spdx(tag):
+        return spdx
+    # MIT/Apache-2.0, as Rust's packages once wrote it
+    sides = re.split(r"\s*(?:/|\|\|?)\s*|\s+or\s+", tag, flags=re.IGNORECASE)
+    if len(sides) > 1 and "(" not in tag:
+        spdx_of_sides = [name_spdx(side) for side in sides]
+        return " OR ".join(spdx_of_sides) if all(spdx_of_sides) else ""
+    # Apache-2.0 (see LICENSE), or MIT, Copyright Acme
+    name, *rest = re.split(
+        r"([,;()|\u2013\u2014]|\.\s|\s-+\s|\s(?:see|copyright)\b)", tag, maxsplit=1, flags=re.IGNORECASE
+    )
+    return "" if _LIMIT.search("".join(rest)) else name_spdx(name)
+
+
+def join_spdx(expressions: Iterable[str]) -> str:
+    """Return the expression that holds if all of the expressions do."""
+    distinct = sorted(set(expressions))
+    return (
+        distinct[0] if len(distinct) == 1 else " AND ".join(f"({spdx})" if " " in spdx else spdx for spdx in distinct)
+    )
 
 
 def is_permissive(spdx: str, allowed: Collection[str]) -> bool:

@@ -1,43 +1,25 @@
-"""Licence files and package metadata → SPDX licence expressions, and the one that governs a file.
-
-`Licences` takes the text of each file that `states_licence` accepts. A file is governed by the nearest folder above it
-that states a licence, in a licence file or, in an installed distribution, in its metadata.
+"""Licence texts and package metadata → SPDX licence expressions.
 
 An expression consists of SPDX ids; it is "" if the licence is not known. This is not legal advice: a licence is named
 only if the whole text is accounted for. The result is "" if a known text has a rider, such as the Commons Clause or
-"not for military use", is followed by another licence's terms, or mentions the GPL. Riders are recognised by English
-words and by their length, so a short one in another language passes. Names of licences and headers of source files are
-the work of `spdx`.
+"not for military use", is followed by another licence's terms, or mentions the GPL. Riders are recognised by their
+words in English, by common words of other languages or by another script, and by their length. Names of licences are
+the work of `spdx`, and notices of `words`.
 """
 
 from __future__ import annotations
 
 import html
 import re
-from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from functools import cache
-from pathlib import PurePosixPath
-from posixpath import basename
 
 from packaging.metadata import parse_email
 
-from flyte_llama.documents.licences.spdx import canonical_spdx, header_spdx, name_spdx
+from flyte_llama.documents.licences.spdx import canonical_spdx, join_spdx, name_spdx, tag_spdx, tags_of
 
 Run = tuple[str, ...]
 """`_RUN_WORDS` consecutive words of a text."""
-
-_METADATA_FILE = re.compile(r"^[^/]+\.dist-info/METADATA$")
-_DIST_INFO = re.compile(r"^[^/]+\.dist-info(/|$)")
-# Matches LICENSE, COPYING.md, LICENSE-MIT, LICENSE.APACHE-2.0, MIT-LICENSE.txt and LICENSE_AGPL, but not license.go or
-# LICENSE-header.txt.
-_FAMILIES = (
-    r"(?:agpl|lgpl|gpl|gnu|mit|bsd|apache|asl|mpl|isc|cc|psf|python|epl|eupl|cddl|zlib|bsl|boost|wtfpl|artistic|ofl|"
-    r"unlicense|busl|sspl|elastic|commercial|proprietary|enterprise|ee)[\w.-]*?"
-)
-_LICENCE_FILE = re.compile(
-    rf"^(?:{_FAMILIES}[-_.])?(?:licen[cs]e|copying|unlicense)(?:[-_.](?:{_FAMILIES}|[\d.]+))??(?:\.(?:md|rst|txt|adoc|html))?$"
-)
 
 # A text holds a licence if it has this share of the licence's runs: holders, years and appendices differ.
 _MIN_SHARE = 0.75
@@ -45,6 +27,7 @@ _RUN_WORDS = 6
 # Lists of authors and of the origins of files are not terms; unknown text longer than this is taken for terms.
 _MAX_UNKNOWN_WORDS = 300
 _MAX_CHARS = 1_000_000
+_MAX_NAME_CHARS = 300
 # The bare text of a GNU licence grants that version; only a notice can add "or any later version".
 _GNU = {"AGPL-3.0", "GPL-2.0", "GPL-3.0", "LGPL-2.1", "LGPL-3.0"}
 # Licences that differ by one clause. A text is compared with the shortest, the key; the first phrase below that occurs
@@ -98,55 +81,29 @@ _TERMS = re.compile(
     r"(do|does|is|are) not (grant|permit|allow|apply|cover|extend|include|licensed|authori[sz]e)\w*|except\w*|unless|"
     r"provided that|notwithstanding|additional (terms?|conditions?|permissions?)|not (for|be|in)|no (\w+ )?use|"
     r"\w*gnu|[al]?gpl\w*|copyleft|proprietary|confidential|commercial\w*|noncommercial\w*|enterprise|evil|ethic\w*|"
-    r"military|weapons?|royalt\w+|fees?)\b"
+    r"military|weapons?|separate (licens\w*|terms)|"
+    r"(under|by|to) (the )?(\w+ ){0,5}(eula|end user license|license agreement)|royalt\w+|fees?)\b"
 )
+# The same in other languages: words that forbid, words that are common, of which two make no name, and other scripts.
+_FORBIDS_ABROAD = re.compile(
+    r"\b(verboten|untersagt|nicht|gewerblich\w*|kommerzi\w*|interdit\w*|commerciales?|prohib[ií]\w*|comercia\w*|"
+    r"proibid\w*|"
+    r"vietat\w*|commercial[ei]|niet|verboden|commercieel|commerci[eë]le|f[oö]rbjud\w*|kommersi\w*|forbudt|"
+    r"kielletty|tilos|"
+    r"zakaz\w*|zak[aá]z\w*|zabron\w*|komer[cč]\w*|interzis\w*|yasak\w*|ticar[iî]|dilarang|c[aấ]m)\b"
+)
+_FOREIGN = re.compile(
+    r"\b(der|das|und|nur|f[uü]r|darf|d[uü]rfen|kein\w*|ohne|ist|wird|les|une?|est|pas|pour|avec|sans|sauf|el|"
+    r"los|las|una|para|"
+    r"sin|con|salvo|n[aã]o|sem|exceto|per|senza|gli|voor|zonder|alleen|het|een|wordt|inte|utan|f[oö]r|endast|"
+    r"och|ikke|uten|"
+    r"bez|nie|jest|tylko|pouze|i[cç]in|olmadan)\b"
+)
+_OTHER_SCRIPT = re.compile(r"[\u0370-\u1fff\u2e80-\ud7ff\uf900-\ufaff]")
+_COPYRIGHT_LINE = re.compile(r"^.*(?:copyright|\(c\)|©).*$", re.IGNORECASE | re.MULTILINE)
 _CHOICE = re.compile(
     r"\b(either|at your (option|choice|discretion)|your choice|choose (either|between|one)|dual licensed)\b"
 )
-
-
-class Licences:
-    """The licences stated in one tree, by folder.
-
-    Args:
-        files: Path → text of each file that `states_licence` accepts.
-    """
-
-    def __init__(self, files: Mapping[str, str]) -> None:
-        self._by_folder: defaultdict[str, dict[str, str]] = defaultdict(dict)
-        # Each distinct text is classified once: many folders may hold the same one.
-        stated = {text: text_spdx(text) for path, text in files.items() if not _METADATA_FILE.match(path)}
-        for path, text in sorted(files.items()):
-            # A distribution's metadata hold for all of its files.
-            folder = "" if _DIST_INFO.match(path) else str(PurePosixPath(path).parent).removeprefix(".")
-            self._by_folder[folder][path] = metadata_spdx(text) if _METADATA_FILE.match(path) else stated[text]
-
-    @property
-    def files(self) -> list[str]:
-        """Paths of the files that state the licence of the whole tree."""
-        return [path for path, spdx in self._by_folder[""].items() if spdx or not _METADATA_FILE.match(path)]
-
-    def of_folder(self, folder: str = "") -> str:
-        """The SPDX expression for the files in a folder; empty if unknown."""
-        while folder and folder not in self._by_folder:
-            folder = folder.rpartition("/")[0]
-        stated = self._by_folder[folder]
-        declared = [spdx for path, spdx in stated.items() if _METADATA_FILE.match(path) and spdx]
-        if declared:
-            return declared[0]
-        texts = {path: spdx for path, spdx in stated.items() if not _METADATA_FILE.match(path)}
-        if not all(texts.values()):
-            return ""
-        # LICENSE-MIT next to LICENSE-APACHE offers a choice; files with other names, as LICENSE and COPYING, all apply.
-        is_choice = all("-" in PurePosixPath(path).name for path in texts)
-        return (" OR " if is_choice else " AND ").join(sorted(set(texts.values())))
-
-
-def states_licence(path: str, *, of_package: bool) -> bool:
-    """Whether the file states a licence: a licence file or, in an installed distribution, its METADATA."""
-    return (of_package and _METADATA_FILE.match(path) is not None) or _LICENCE_FILE.match(
-        basename(path).lower()
-    ) is not None
 
 
 def text_spdx(text: str) -> str:
@@ -164,7 +121,7 @@ def text_spdx(text: str) -> str:
     licences |= _match_texts(words, phrases) | {spdx for spdx, notice in _NOTICES.items() if notice.search(phrases)}
     restricted = {spdx for spdx, title in _RESTRICTED.items() if title.search(phrases)}
     if not licences and not restricted:
-        return header_spdx(text) or name_spdx(text)
+        return _named_spdx(text)
     # Name no licence if the words outside of those texts look like a rider, or are too many to be anything else.
     known: set[Run] = set().union(*(_known_runs(spdx) for spdx in licences))
     unknown = " ".join(_unknown_words(words, known))
@@ -172,8 +129,33 @@ def text_spdx(text: str) -> str:
         terms = _TERMS.search(_OTHERWISE.sub(" ", unknown))
         if terms or len(unknown.split()) > _MAX_UNKNOWN_WORDS or len(text) > _MAX_CHARS:
             return ""
+        # A holder's name may be in any language.
+        of_others = _normalise(_COPYRIGHT_LINE.sub(" ", text))
+        foreign = " ".join(_unknown_words(_words(of_others), known))
+        if _FORBIDS_ABROAD.search(foreign) or len(set(_FOREIGN.findall(foreign))) > 1 or _OTHER_SCRIPT.search(foreign):
+            return ""
     ids = sorted(f"{spdx}-only" if spdx in _GNU else spdx for spdx in licences | restricted)
     return (" OR " if len(ids) == 2 and _CHOICE.search(unknown) else " AND ").join(ids)
+
+
+def _named_spdx(text: str) -> str:
+    """Return the licence of a text that is only tags or a name; "" if it has any other terms."""
+    tags = tags_of(text)
+    if not tags:
+        return name_spdx(text) if len(text) < _MAX_NAME_CHARS else ""
+    rest = re.sub(r"(?i)spdx-\S+:?[^\n]*", " ", text)
+    spdx = [tag_spdx(tag) for tag in tags]
+    return join_spdx(spdx) if all(spdx) and not _TERMS.search(_normalise(rest)) else ""
+
+
+def cut_texts(words: str) -> tuple[set[str], str]:
+    """Return the licences whose text is among normalised words, and the words that are left without those texts."""
+    plain = _words(words)
+    licences = _match_texts(plain, words)
+    if not licences:
+        return set(), words
+    known: set[Run] = set().union(*(_known_runs(spdx) for spdx in licences))
+    return {f"{spdx}-only" if spdx in _GNU else spdx for spdx in licences}, " ".join(_unknown_words(plain, known)) + " "
 
 
 def metadata_spdx(metadata: str) -> str:

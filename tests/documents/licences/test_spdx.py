@@ -1,4 +1,4 @@
-"""Headers name licences, and expressions are permissive by their logic."""
+"""Tags name licences, and expressions are permissive by their logic."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flyte_llama.config.corpus import PERMISSIVE
-from flyte_llama.documents.licences import header_spdx, is_permissive
+from flyte_llama.documents.licences import is_permissive
+from flyte_llama.documents.licences.spdx import tag_spdx, tags_of
 
 CLASSPATH = "GPL-2.0-or-later WITH Classpath-exception-2.0"
 
@@ -46,23 +47,40 @@ EXPRESSIONS = st.recursive(
 
 
 @pytest.mark.parametrize(
-    ("text", "spdx"),
+    ("tag", "spdx"),
     [
-        ("// SPDX-License-Identifier: Apache-2.0\npackage x\n", "Apache-2.0"),
-        ("#!/bin/sh\n# SPDX-License-Identifier: GPL-2.0-or-later WITH Classpath-exception-2.0\n", CLASSPATH),
-        ("/* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */\n", "(GPL-2.0-only OR MIT)"),
-        ("<!-- SPDX-License-Identifier: mit -->\n", "MIT"),
-        ("-- SPDX-License-Identifier: BSD-3-Clause --\n", "BSD-3-Clause"),
-        ('"""SPDX-License-Identifier: ISC"""\n', "ISC"),
-        ("# SPDX-License-Identifier: MIT\r\n# SPDX-License-Identifier: 0BSD OR ISC\r\n", "(0BSD OR ISC) AND MIT"),
-        ("# SPDX-License-Identifier: Acme Internal\n", "Acme Internal"),
-        ("# SPDX-License-Identifier:\n", ""),
-        ("\n" * 100 + "# SPDX-License-Identifier: MIT\n", ""),
-        ("x = 1\n", ""),
+        ("Apache2.0", "Apache-2.0"),
+        ("Apache 2.0", "Apache-2.0"),
+        ("apache-2", "Apache-2.0"),
+        ("Apache License, Version 2.0", "Apache-2.0"),
+        ("BSD 3-Clause", "BSD-3-Clause"),
+        ("MIT License", "MIT"),
+        ("The MIT License (MIT)", "MIT"),
+        ("MIT/Apache-2.0", "MIT OR Apache-2.0"),
+        ("Apache-2.0, Copyright Acme", "Apache-2.0"),
+        ("GPLv3+", "GPL-3.0-or-later"),
+        ("gpl-2.0-or-later with classpath-exception-2.0", CLASSPATH),
+        ("Acme Internal", ""),
+        ("MIT (non-commercial use)", ""),
     ],
 )
-def test_a_source_files_header_names_its_licence(text: str, spdx: str):
-    assert header_spdx(text) == spdx
+def test_a_misspelt_tag_is_read(tag: str, spdx: str):
+    assert tag_spdx(tag) == spdx
+
+
+@pytest.mark.parametrize(
+    ("line", "tags"),
+    [
+        ("# spdx-licence-identifier : MIT", ["MIT"]),
+        ("<!-- SPDX-License-Identifier: mit -->", ["mit"]),
+        ("-- SPDX-License-Identifier: BSD-3-Clause --", ["BSD-3-Clause"]),
+        ('"""SPDX-License-Identifier: ISC"""', ["ISC"]),
+        ("# SPDX-License-Identifier:", []),
+        ("SPDX identifiers are short", []),
+    ],
+)
+def test_a_tag_is_found_in_any_comment(line: str, tags: list[str]):
+    assert tags_of(line) == tags
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A licence is named only if all of its text is known, and governs the files below the folder that states it."""
+"""A licence is named only if all of its text is known."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from identify.vendor.licenses import LICENSES
 
 from flyte_llama.config.corpus import PERMISSIVE
-from flyte_llama.documents.licences import Licences, is_permissive, states_licence
+from flyte_llama.documents.licences import is_permissive
 from flyte_llama.documents.licences.texts import metadata_spdx, text_spdx
 
 TEXTS = dict(LICENSES)
@@ -26,8 +26,6 @@ COMMONS_CLAUSE = (
     "grant of rights under the License will not include, and the License does not grant to you, the right to Sell the "
     "Software.\n\n"
 )
-
-MIT_HEADER, GPL_HEADER = "SPDX-License-Identifier: MIT\n", "SPDX-License-Identifier: GPL-3.0-only\n"
 
 
 def read_licence(name: str) -> str:
@@ -113,11 +111,26 @@ def test_the_layout_of_a_text_does_not_matter(reformat):
         "You may not use the Software to train models.\n",
         "Content of ee/ is under the enterprise licence in ee/LICENSE.\n",
         "Parts are under the GPLv2.\n",
+        "Use of the binaries is subject to the Acme EULA.\n",
+        "Die Nutzung für kommerzielle Zwecke ist untersagt.\n",
+        "L'utilisation commerciale est interdite.\n",
+        "Commercieel gebruik is niet toegestaan.\n",
+        "Użycie komercyjne jest zabronione.\n",
+        "本软件禁止用于商业用途。\n",
         "Lorem ipsum dolor sit amet. " * 100,
     ],
 )
 def test_a_permissive_text_with_a_rider_is_not_named(rider: str):
     assert text_spdx(MIT + "\n" + rider) == text_spdx(rider + "\n" + APACHE) == ""
+
+
+@pytest.mark.parametrize("holder", ["Verein für die Förderung der freien Software", "张三", "Söhne & Cie"])
+def test_the_name_of_a_holder_is_no_rider(holder: str):
+    assert text_spdx(MIT.replace("[fullname]", holder)) == "MIT"
+
+
+def test_a_tag_with_a_rider_is_not_named():
+    assert text_spdx("SPDX-License-Identifier: MIT\n\nNot for commercial use.\n") == ""
 
 
 def test_a_rider_within_a_sentence_is_seen():
@@ -211,64 +224,3 @@ def test_a_distribution_declares_its_licence(lines: list[str], spdx: str):
 @pytest.mark.parametrize("name", ["flytekit", "flytekitplugins-athena"])
 def test_flytes_distributions_declare_apache(name: str):
     assert metadata_spdx(str(distribution(name).read_text("METADATA"))) == "Apache-2.0"
-
-
-@pytest.mark.parametrize(
-    "path",
-    [
-        "LICENSE",
-        "LICENCE.md",
-        "COPYING",
-        "a/License.txt",
-        "LICENSE-MIT",
-        "LICENSE-APACHE.txt",
-        "MIT-LICENSE.txt",
-        "LICENCE.AGPL",
-        "LICENSE_AGPL.txt",
-        "COPYING-LGPL-3.0",
-        "LICENSE-2.0.txt",
-        "GPL-LICENSE",
-        "LICENSE-EE",
-    ],
-)
-def test_files_that_state_a_licence(path: str):
-    assert states_licence(path, of_package=False)
-
-
-@pytest.mark.parametrize(
-    "path", ["license.go", "license.py", "LICENSE.header", "LICENSE-3rdparty.csv", "license-header.txt", "NOTICE"]
-)
-def test_files_that_only_sound_like_a_licence(path: str):
-    assert not states_licence(path, of_package=False)
-
-
-def test_metadata_count_only_for_packages():
-    assert states_licence("x.dist-info/METADATA", of_package=True)
-    assert not states_licence("x.dist-info/METADATA", of_package=False)
-
-
-def test_the_nearest_folder_decides():
-    licences = Licences({"LICENSE": MIT_HEADER, "a/b/LICENSE": GPL_HEADER})
-    assert [licences.of_folder(folder) for folder in ("", "a", "a/b", "a/b/c", "ab")] == [
-        "MIT",
-        "MIT",
-        "GPL-3.0-only",
-        "GPL-3.0-only",
-        "MIT",
-    ]
-    assert licences.files == ["LICENSE"]
-
-
-def test_files_named_for_their_licences_offer_a_choice_and_others_all_hold():
-    assert Licences({"LICENSE-MIT": MIT_HEADER, "LICENSE-GPL": GPL_HEADER}).of_folder() == "GPL-3.0-only OR MIT"
-    assert Licences({"LICENSE": MIT_HEADER, "COPYING": GPL_HEADER}).of_folder() == "GPL-3.0-only AND MIT"
-    assert Licences({"LICENSE": MIT_HEADER, "COPYING": "All rights reserved."}).of_folder() == ""
-    assert Licences({}).of_folder() == ""
-
-
-def test_a_distributions_metadata_go_before_its_licence_files():
-    files = {
-        "x.dist-info/METADATA": "Metadata-Version: 2.1\nName: x\nLicense: MIT\n\n",
-        "x.dist-info/LICENSE": GPL_HEADER,
-    }
-    assert Licences(files).of_folder("x/deep") == "MIT"
