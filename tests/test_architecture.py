@@ -47,7 +47,6 @@ HEAVY = ["torch", "transformers", "datasets", "deepspeed", "peft", "accelerate",
 NEED_TORCH = {
     "flyte_llama.model.adapters.adapted_linear",
     "flyte_llama.tasks.training",
-    "flyte_llama.tasks.tuning",
     "flyte_llama.training.batches",
     "flyte_llama.training.tracking",
     "flyte_llama.training.trainer",
@@ -100,6 +99,13 @@ def test_only_tasks_and_workflows_know_flyte():
         if room_of(path) not in FLYTE_ROOMS and any(name.split(".")[0] in flyte for name in imports_of(path))
     ]
     assert offenders == []
+
+
+def test_the_workflows_import_every_module_that_has_a_task():
+    # The tests serialise what the workflows import, and registration what the whole package has.
+    with_tasks = {name_of(path) for path in MODULES if "\n@task" in path.read_text(encoding="utf-8")}
+    assert len(with_tasks) > 5
+    assert with_tasks <= imports_of(PACKAGE / "workflows.py") | {"flyte_llama.workflows"}
 
 
 def test_files_stay_under_300_lines():

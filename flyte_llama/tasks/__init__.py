@@ -1,4 +1,4 @@
-"""Flyte tasks: `training` and `tuning` import torch, the others do not.
+"""Flyte tasks: `training` imports torch, the others do not.
 
 A task's body downloads its inputs, calls one plain function of a lower package, and wraps the result.
 """

@@ -1,4 +1,4 @@
-"""The tasks of trials before a long run, one pod per trial. Imports torch, since it imports `tasks.training`."""
+"""The tasks of trials before a long run, one pod per trial. Those that plan and choose need no torch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from flyte_llama.tasks.cache import CACHE, Hashed
 from flyte_llama.tasks.folders import download, local_output, new_folder, retry_network_errors
 from flyte_llama.tasks.resources import ALL_GPUS, HUB_SECRETS, SETTINGS, SMALL, TRAINING_SECRETS
 from flyte_llama.tasks.tracking import make_tracking
-from flyte_llama.tasks.training import PROCESSES
 from flyte_llama.training.trials import (
     BatchTrial,
     SweepTrial,
@@ -31,7 +30,7 @@ from flyte_llama.workspace import finish_run, new_run_folder
 def batch_sizes(training: TrainingConfig, base: FlyteDirectory) -> list[Hashed[TrainingConfig]]:
     """One configuration for each micro-batch size that the plan does not rule out."""
     if local_output() is not None:
-        return batch_candidates(training, num_processes=PROCESSES)
+        return batch_candidates(training, num_processes=_num_gpus())
     shape, gpu = base_shape(download(base), training), known_gpu(SETTINGS.gpu)
     if gpu is None:
         say(f"FLYTE_LLAMA_GPU = {SETTINGS.gpu}: its memory is not known, so each size is tried")
@@ -48,7 +47,7 @@ def batch_sizes(training: TrainingConfig, base: FlyteDirectory) -> list[Hashed[T
 def try_batch_size(training: TrainingConfig, base: FlyteDirectory, rows: FlyteDirectory) -> BatchTrial:
     """Run a few steps with one micro-batch size. A map task: one pod per size."""
     with retry_network_errors():
-        return try_batch(download(base), download(rows), training, new_folder("trial"), num_processes=PROCESSES)
+        return try_batch(download(base), download(rows), training, new_folder("trial"), num_processes=_num_gpus())
 
 
 @task(**SMALL, retries=1, enable_deck=True, deck_fields=())
@@ -83,7 +82,7 @@ def try_point(training: TrainingConfig, base: FlyteDirectory, rows: FlyteDirecto
             download(rows),
             training,
             new_folder("trial"),
-            num_processes=PROCESSES,
+            num_processes=_num_gpus(),
             tracking=make_tracking(training, ""),
         )
 
@@ -97,6 +96,13 @@ def choose_point(trials: list[SweepTrial]) -> list[SweepTrial]:
     rank = f"rank {best.rank}" if best.rank else "all weights"
     say(f"lowest validation loss: learning_rate {best.learning_rate:g}, {rank}")
     return [best, *others]
+
+
+def _num_gpus() -> int:
+    """The number of processes of a trial: one for each GPU of the pod, 1 on a laptop."""
+    import torch
+
+    return max(1, torch.cuda.device_count())
 
 
 def _show(title: str, table: str) -> None:

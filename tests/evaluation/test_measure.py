@@ -44,17 +44,26 @@ SETTINGS = {
 }
 
 
-def measure_in_shards(base: Path, folder: Path, *, shards: int, objective: ObjectiveConfig, source: str) -> Path:
+def measure_in_shards(
+    base: Path, folder: Path, *, shards: int, objective: ObjectiveConfig, source: str, items: Path | None = None
+) -> Path:
+    """Measure a model, and return the folder of its results.
+
+    Args:
+        items: Those that an earlier call made of the same documents; made here by default.
+    """
     settings = {**SETTINGS, "flyte_eval": {**SETTINGS["flyte_eval"], "source": source}}
     config = EvaluationConfig.model_validate({**settings, "shards": shards})
     write_documents(folder / "heldout", DOCUMENTS)
-    make_items(folder / "heldout", config.flyte_eval, out=folder / "items")
+    if items is None:
+        items = folder / "items"
+        make_items(folder / "heldout", config.flyte_eval, out=items)
     suite = [folder / f"suite-{index}" for index in range(shards)]
-    make_suite(folder / "heldout", None, folder / "items", config, DocumentsConfig(), leak_words=13, shards=suite)
+    make_suite(folder / "heldout", None, items, config, DocumentsConfig(), leak_words=13, shards=suite)
     parts = [folder / f"part-{index}" for index in range(shards)]
     for shard, part in zip(suite, parts, strict=True):
         measure_model(base, shard, config, objective=objective, precision="fp32", out=part)
-    join_parts(parts, folder / "items", out=folder / "joined")
+    join_parts(parts, items, out=folder / "joined")
     return folder / "joined"
 
 
@@ -71,9 +80,8 @@ def test_code_of_a_package_that_the_sandbox_needs_makes_no_items(tmp_path: Path,
 @pytest.mark.skipif(confinement_problem() is not None, reason=str(confinement_problem()))
 def test_shards_change_nothing(tiny_base: Path, tmp_path: Path):
     settings = {"objective": ObjectiveConfig(), "source": "heldout"}
-    one_shard, three_shards = (
-        measure_in_shards(tiny_base, tmp_path / f"{shards}", shards=shards, **settings) for shards in (1, 3)
-    )
+    one_shard = measure_in_shards(tiny_base, tmp_path / "1", shards=1, **settings)
+    three_shards = measure_in_shards(tiny_base, tmp_path / "3", shards=3, items=tmp_path / "1/items", **settings)
     (scores, facts), (others, same_facts) = read_scores(one_shard / "scores"), read_scores(three_shards / "scores")
     assert {**facts, "files": 0} == {**same_facts, "files": 0}
     assert [score.path for score in scores] == [score.path for score in others] == ["add.py", "more.py", "plus.py"]

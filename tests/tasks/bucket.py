@@ -8,7 +8,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
@@ -16,11 +19,23 @@ from xml.sax.saxutils import escape
 NAME = "bkt"
 
 
+class Objects(dict[str, bytes]):
+    """Key → content of the objects of a bucket, each with the time at which it was written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: dict[str, float] = {}
+
+    def __setitem__(self, key: str, content: bytes) -> None:
+        super().__setitem__(key, content)
+        self.written[key] = time.time()
+
+
 class Bucket:
     """The objects of one bucket, `s3://bkt`."""
 
     def __init__(self) -> None:
-        self.objects: dict[str, bytes] = {}
+        self.objects = Objects()
         self.before: Callable[[str, str], int | None] = lambda method, key: None
         """Called with the method and key of each request; may wait, and may return the HTTP status of an error."""
 
@@ -31,6 +46,21 @@ class Bucket:
     def keys(self, pattern: str) -> list[str]:
         """The keys in which the pattern occurs, sorted."""
         return sorted(key for key in dict(self.objects) if re.search(pattern, key))
+
+    def store(self, folder: Path, key: str) -> str:
+        """Store the files of a folder below a key, and return its address."""
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                self.objects[f"{key}/{path.relative_to(folder).as_posix()}"] = path.read_bytes()
+        return f"s3://{NAME}/{key}"
+
+    def fetch(self, key: str, folder: Path) -> Path:
+        """Write what is stored below a key to a new folder, and return it."""
+        for each in self.keys(f"^{re.escape(key)}/"):
+            path = folder / each.removeprefix(f"{key}/")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(self.objects[each])
+        return folder
 
     def environment(self) -> dict[str, str]:
         """The variables by which flytekit finds the bucket."""
@@ -84,7 +114,7 @@ class _Handler(BaseHTTPRequestHandler):
             asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
             if asked:
                 content = content[int(asked[1]) : int(asked[2]) + 1 if asked[2] else None]
-            self._answer(206 if asked else 200, content)
+            self._answer(206 if asked else 200, content, **self._time_of(key))
 
     def do_HEAD(self) -> None:
         key, _ = self._start()
@@ -93,7 +123,7 @@ class _Handler(BaseHTTPRequestHandler):
         if key and key not in self.bucket.objects:
             self._fail(404, "NoSuchKey")
         else:
-            self._answer(200, self.bucket.objects.get(key, b""))
+            self._answer(200, self.bucket.objects.get(key, b""), **self._time_of(key))
 
     def do_PUT(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -143,6 +173,11 @@ class _Handler(BaseHTTPRequestHandler):
             return None, query
         return key, query
 
+    def _time_of(self, key: str) -> dict[str, str]:
+        """The header that says when an object was written; S3 has whole seconds there."""
+        written = self.bucket.objects.written.get(key, 0)
+        return {"Last-Modified": formatdate(written, usegmt=True)}
+
     def _list(self, query: dict[str, str]) -> None:
         prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")
         files, folders = [], set()
@@ -155,7 +190,7 @@ class _Handler(BaseHTTPRequestHandler):
                     files.append(key)
         contents = "".join(
             f"<Contents><Key>{escape(key)}</Key><Size>{len(self.bucket.objects.get(key, b''))}</Size>"
-            '<LastModified>2024-01-01T00:00:00.000Z</LastModified><ETag>"0"</ETag></Contents>'
+            f'<LastModified>{self._listed_time(key)}</LastModified><ETag>"0"</ETag></Contents>'
             for key in files
         )
         prefixes = "".join(f"<CommonPrefixes><Prefix>{escape(each)}</Prefix></CommonPrefixes>" for each in folders)
@@ -166,12 +201,16 @@ class _Handler(BaseHTTPRequestHandler):
             f"{contents}{prefixes}</ListBucketResult>".encode(),
         )
 
+    def _listed_time(self, key: str) -> str:
+        written = datetime.fromtimestamp(self.bucket.objects.written.get(key, 0), UTC)
+        return written.strftime("%Y-%m-%dT%H:%M:%S.000Z")
+
     def _fail(self, status: int, code: str) -> None:
         self._answer(status, f"<Error><Code>{code}</Code><Message>{code}</Message></Error>".encode())
 
     def _answer(self, status: int, body: bytes, **headers: str) -> None:
         self.send_response(status)
-        for name, value in {"ETag": '"0"', "Last-Modified": "Mon, 01 Jan 2024 00:00:00 GMT", **headers}.items():
+        for name, value in {"ETag": '"0"', **headers}.items():
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()

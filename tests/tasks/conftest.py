@@ -40,8 +40,11 @@ def registered() -> Registered:
 
 
 def serialise_package() -> Registered:
-    """Everything that `pyflyte register flyte_llama` would send."""
-    repo.serialize_load_only(["flyte_llama"], SETTINGS, ".")
+    """Everything that `pyflyte register flyte_llama` would send.
+
+    It imports every module; this imports the workflows, which import every module that has a task.
+    """
+    repo.serialize_load_only(["flyte_llama.workflows"], SETTINGS, ".")
     entities = repo.serialize_get_control_plane_entities(SETTINGS, ".", Options())
     tasks, workflows, launch_plans = {}, {}, {}
     for entity in entities:

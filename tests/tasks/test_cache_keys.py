@@ -16,9 +16,7 @@ from flytekit import FlyteDirectory, HashMethod
 from flytekit.core.base_task import PythonTask
 from flytekit.core.context_manager import ExecutionState, FlyteContextManager
 from flytekit.core.node import Node
-from flytekit.core.type_engine import TypeEngine
 from flytekit.models.literals import LiteralMap
-from google.protobuf import struct_pb2
 from pydantic import BaseModel
 
 from flyte_llama import workflows
@@ -27,8 +25,9 @@ from flyte_llama.model import PinnedModel
 from flyte_llama.storage import content_digest, seal, verify
 from flyte_llama.tasks.cache import settings_hash
 from flyte_llama.tasks.run import start_run
-from flyte_llama.tasks.scoring import pair
+from flyte_llama.tasks.scoring import join_shards, pair
 from tests.tasks.conftest import Registered
+from tests.tasks.literals import Literals, cache_key, from_console, list_literal, literal
 
 WORKFLOWS = [workflows.train_flyte_llama, workflows.tune_batch_size, workflows.sweep]
 CONFIGS = {
@@ -40,35 +39,13 @@ CONFIGS = {
 }
 
 
-def hashed(literal: literals_pb2.Literal) -> literals_pb2.Literal:
-    """The literal as the key sees it: `hashify` of flyteplugins/go/tasks/pluginmachinery/catalog/hashing.go."""
-    if literal.hash:
-        return literals_pb2.Literal(hash=literal.hash)
-    if literal.HasField("collection"):
-        literals = [hashed(each) for each in literal.collection.literals]
-        return literals_pb2.Literal(collection=literals_pb2.LiteralCollection(literals=literals))
-    return literal
-
-
-def cache_key(inputs: dict[str, literals_pb2.Literal]) -> bytes:
-    """What decides the key of a task's result, besides the task: the bytes of its inputs."""
-    literals = {name: hashed(literal) for name, literal in inputs.items()}
-    return literals_pb2.LiteralMap(literals=literals).SerializeToString(deterministic=True)
-
-
-def run_as_in_a_pod(task: PythonTask, **inputs: literals_pb2.Literal) -> dict[str, literals_pb2.Literal]:
+def run_as_in_a_pod(task: PythonTask, **inputs: literals_pb2.Literal) -> Literals:
     """The outputs of a task for these inputs."""
     context = FlyteContextManager.current_context()
     state = context.new_execution_state().with_params(mode=ExecutionState.Mode.TASK_EXECUTION)
     with FlyteContextManager.with_context(context.with_execution_state(state)) as context:
         literals = LiteralMap.from_flyte_idl(literals_pb2.LiteralMap(literals=inputs))
         return dict(task.dispatch_execute(context, literals).to_flyte_idl().literals)
-
-
-def literal(value: Any) -> literals_pb2.Literal:
-    """The value as the command line and a launch plan send it: a configuration as msgpack."""
-    context, python_type = FlyteContextManager.current_context(), type(value)
-    return TypeEngine.to_literal(context, value, python_type, TypeEngine.to_literal_type(python_type)).to_flyte_idl()
 
 
 def shuffle_maps(value: Any, rng: random.Random) -> Any:
@@ -85,13 +62,6 @@ def shuffled(config: literals_pb2.Literal, seed: int) -> literals_pb2.Literal:
     values = msgpack.unpackb(config.scalar.binary.value)
     result.scalar.binary.value = msgpack.packb(shuffle_maps(values, random.Random(seed)))  # noqa: S311  # no secret
     return result
-
-
-def from_console(config: literals_pb2.Literal) -> literals_pb2.Literal:
-    """The literal as the console sends it: a protobuf Struct, in which every number is a float."""
-    struct = struct_pb2.Struct()
-    struct.update(msgpack.unpackb(config.scalar.binary.value))
-    return literals_pb2.Literal(scalar=literals_pb2.Scalar(generic=struct))
 
 
 def cached_nodes(registered: Registered) -> Iterator[tuple[str, list[literals_pb2.Binding]]]:
@@ -246,13 +216,9 @@ def stored(tmp_path: Path) -> tuple[literals_pb2.Literal, str]:
     return folder, content_digest(verify(tmp_path))
 
 
-def of_one(literal: literals_pb2.Literal) -> literals_pb2.Literal:
-    return literals_pb2.Literal(collection=literals_pb2.LiteralCollection(literals=[literal]))
-
-
 def test_pairs_keep_the_content_hashes_of_models_and_shards_and_download_only_manifests(stored):
     stored_folder, content = stored
-    pairs = run_as_in_a_pod(pair, models=of_one(stored_folder), shards=of_one(stored_folder))
+    pairs = run_as_in_a_pod(pair, models=list_literal([stored_folder]), shards=list_literal([stored_folder]))
     for output in (pairs["models"], pairs["shards"]):
         (folder,) = output.collection.literals
         assert (folder.hash, folder.scalar.blob.uri) == (content, stored_folder.scalar.blob.uri)
@@ -262,5 +228,12 @@ def test_a_pair_with_a_folder_that_is_gone_is_known_by_its_address(stored):
     gone = literals_pb2.Literal()
     gone.CopyFrom(stored[0])
     gone.scalar.blob.uri = "memory://bucket/gone"
-    pairs = run_as_in_a_pod(pair, models=of_one(gone), shards=of_one(stored[0]))
+    pairs = run_as_in_a_pod(pair, models=list_literal([gone]), shards=list_literal([stored[0]]))
     assert pairs["models"].collection.literals[0].hash == "memory://bucket/gone"
+
+
+def test_no_model_has_no_pairs_and_no_scores(stored):
+    pairs = run_as_in_a_pod(pair, models=list_literal([]), shards=list_literal([stored[0]]))
+    assert [len(each.collection.literals) for each in (pairs["models"], pairs["shards"])] == [0, 0]
+    scores = run_as_in_a_pod(join_shards, parts=list_literal([]), items=stored[0], generation=literal(""))
+    assert len(scores["o0"].collection.literals) == 0

@@ -28,7 +28,7 @@ from tests.report.foreign import (
     read_markdown,
 )
 from tests.tasks.conftest import Registered
-from tests.tasks.test_pods import run_workflow, write_config
+from tests.tasks.tiny import code, run_workflow, write_config
 
 BRANCH = "<svg/onload=document.title='pwned'>"
 # Name of each task with a deck → the function that makes its page.
@@ -50,12 +50,6 @@ PAGES = [
     "page",
     "(folder / 'report.html').read_text(encoding='utf-8')",
 ]
-
-
-def code(seed: int) -> str:
-    """A function that is like no other."""
-    lines = [f"    value = value * {seed + n} + len('{(seed + n) * 7919:x}')\n" for n in range(4)]
-    return f"def scale_{seed}(value: float) -> float:\n{''.join(lines)}    return value\n\n\n"
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from flyteidl.core import literals_pb2, types_pb2
 from flytekit.core.context_manager import ExecutionState, FlyteContextManager
 from flytekit.types.error import FlyteError
 
@@ -13,9 +12,6 @@ from flyte_llama.config import ExperimentConfig
 from flyte_llama.tasks import failure
 from flyte_llama.tasks.failure import explain_failure, steps_of
 from flyte_llama.workflows import report_failure, sweep, train_flyte_llama
-from tests.tasks.conftest import Registered
-from tests.tasks.pod import run_in_pod
-from tests.tasks.test_pods import literal, value_of
 
 STEPS = {"n3": "read_source", "n12": "evaluate", "n15": "evaluate", "n17": "fine_tune"}
 
@@ -106,18 +102,3 @@ def test_the_failed_node_is_found_in_the_bucket(files: list[str], nodes: list[st
 def test_a_local_run_reports_its_error_once(capsys: pytest.CaptureFixture[str]):
     assert report_failure(config=ExperimentConfig(), err=FlyteError("broken", "fn0")) == ""
     assert "broken" not in capsys.readouterr().err
-
-
-@pytest.mark.slow
-def test_the_failure_node_reports_what_flyte_tells_it(registered: Registered, tmp_path: Path):
-    error = types_pb2.Error(failed_node_id="fn0", message="[ab-n17-2] terminated with exit code (137). OOMKilled")
-    told = literals_pb2.Literal(scalar=literals_pb2.Scalar(error=error))
-    kind = types_pb2.LiteralType(simple=types_pb2.ERROR, structure=types_pb2.TypeStructure(tag="FlyteError"))
-    union = literals_pb2.Literal(scalar=literals_pb2.Scalar(union=literals_pb2.Union(value=told, type=kind)))
-    inputs = literals_pb2.LiteralMap(literals={"config": literal(ExperimentConfig()), "err": union})
-    outputs = run_in_pod(registered.tasks["report_failure"], inputs, tmp_path / "pod")
-    text = str(value_of(outputs.literals["o0"], str))
-    assert text.startswith("failed:     fine_tune (n17)\nwhy:        [ab-n17-2] terminated with exit code (137).")
-    assert "what to do: Raise FLYTE_LLAMA_GPU_MEMORY" in text
-    assert text in (tmp_path / "pod/log").read_text()
-    assert "OOMKilled" in (tmp_path / "pod/out/deck.html").read_text()

@@ -1,333 +1,252 @@
-"""The whole workflow: each task run from its serialised spec as in a pod, then everything by `pyflyte run`."""
+"""Every task of every workflow, run from its serialised spec in pods over a bucket, as Flyte's propeller runs them."""
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
-import yaml
-from flyteidl.core import literals_pb2
-from flytekit import FlyteDirectory
-from flytekit.core.context_manager import FlyteContextManager
-from flytekit.core.type_engine import TypeEngine
+from flyteidl.core import errors_pb2, literals_pb2
 
-from flyte_llama.config import ExperimentConfig, FlyteEvalConfig, TrainingConfig, load_config
+from flyte_llama.config import ExperimentConfig, FlyteEvalConfig, PublishConfig, load_config
 from flyte_llama.corpus import CorpusCard
-from flyte_llama.model import PinnedModel
 from flyte_llama.report import EvaluationReport
 from flyte_llama.report.publish import Verdict
 from flyte_llama.training import TrainingSummary
-from tests.conftest import TEXTS, MakeRepo
+from flyte_llama.training.trials import BatchTrial, SweepTrial
+from tests.conftest import TEXTS
+from tests.report.hub import Hub
+from tests.tasks.bucket import serve_bucket
 from tests.tasks.conftest import Registered, register_with
-from tests.tasks.pod import give_to_pods, run_in_pod, start_pod
+from tests.tasks.literals import folder_literal, from_console, literal, value_of
+from tests.tasks.pod import Attempt, Cluster, give_to_pods
+from tests.tasks.propeller import Execution, Propeller, short_name
+from tests.tasks.tiny import code, new_repository, train_files, write_config
 
-ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow
+SETTINGS = {
+    "FLYTE_LLAMA_CACHE": "s3://bkt/kept",
+    "FLYTE_LLAMA_GPU": "none",
+    "FLYTE_LLAMA_GPU_COUNT": "1",
+    "FLYTE_LLAMA_SECRET_GROUP": "hub",
+}
+# Task that no execution here runs → the test that runs it.
+ELSEWHERE = {"fine_tune_on_nodes": "test_nodes"}
+# What runs again when nothing has changed: the tasks that look whether something has, and those that report.
+UNCACHED = {"start_run", "pin_sources", "pin_model", "pin_published", "pair", "report", "publish"}
 
 
-@pytest.fixture
-def config_file(make_repo: MakeRepo, tmp_path: Path) -> Path:
-    """The configuration of a tiny experiment on two small repositories."""
-    files = {f"src/{n}.py": text.replace("double", f"double_{n}") for n, text in enumerate(TEXTS * 30)}
-    train = make_repo("train", files)
-    heldout = make_repo("heldout", {"b.py": TEXTS[0] + TEXTS[1], "c.md": TEXTS[2], "LICENSE": "MIT"})
-    sources = {"train": [{"url": str(train), "accept_unknown_licence": True}], "heldout": [{"url": str(heldout)}]}
-    return write_config(tmp_path / "tiny.yaml", sources)
+class World(NamedTuple):
+    """A cluster with the package on it, and a configuration to run."""
+
+    propeller: Propeller
+    config: ExperimentConfig
+
+    @property
+    def package(self) -> Registered:
+        return self.propeller.package
+
+    @property
+    def cluster(self) -> Cluster:
+        return self.propeller.cluster
 
 
-def write_config(path: Path, sources: dict[str, list[dict[str, object]]], **evaluation: object) -> Path:
-    """Write the configuration of a tiny experiment on these sources."""
-    config = {
-        "corpus": sources,
-        "model": {
-            "name": "scratch",
-            "released": "2023-08-24",
-            "scratch": {"vocab_size": 400, "hidden_size": 32, "num_layers": 2, "num_heads": 2, "max_positions": 256},
-        },
-        "training": {
-            "method": "full",
-            "seq_len": 64,
-            "max_steps": 5,
-            "log_every_steps": 1,
-            "learning_rate": 0.005,
-            "global_batch_size": 4,
-            "micro_batch_size": 4,
-            "precision": "fp32",
-            "activation_checkpointing": False,
-        },
-        "evaluation": {"window": 128, "stride": 64, "batch_tokens": 1024, **evaluation},
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Iterator[World]:
+    folder = tmp_path_factory.mktemp("world")
+    train = new_repository(folder / "remotes/train", train_files())
+    files: dict[str, str | bytes] = {f"{n}.py": code(1000 * n) for n in range(1, 11)}
+    heldout = new_repository(folder / "remotes/heldout", files | {"a.py": TEXTS[1], "LICENSE": "MIT"})
+    give_to_pods(folder / "remotes")
+    sources: dict[str, list[dict[str, object]]] = {
+        "train": [{"url": str(train), "accept_unknown_licence": True}],
+        "heldout": [{"url": str(heldout)}],
     }
-    path.write_text(yaml.safe_dump(config))
-    return path
+    flyte_eval = {"tasks": 2, "max_new_tokens": 32}
+    file = write_config(folder / "tiny.yaml", sources, published=str(tiny_base), flyte_eval=flyte_eval)
+    config = load_config(file)
+    with serve_bucket() as bucket:
+        cluster = Cluster(bucket, folder / "pods", secrets={"hf_token": "hf_test"})
+        yield World(Propeller(register_with(SETTINGS, folder), cluster), config)
 
 
-def literal(value: object) -> literals_pb2.Literal:
-    context, python_type = FlyteContextManager.current_context(), type(value)
-    return TypeEngine.to_literal(context, value, python_type, TypeEngine.to_literal_type(python_type)).to_flyte_idl()
+def run(world: World, workflow: str, name: str, **inputs: Any) -> Execution:
+    return world.propeller.run(workflow, name, **{key: literal(value) for key, value in inputs.items()})
 
 
-def literal_list(literals: list[literals_pb2.Literal]) -> literals_pb2.Literal:
-    return literals_pb2.Literal(collection=literals_pb2.LiteralCollection(literals=literals))
-
-
-def value_of(message: literals_pb2.Literal, python_type: type) -> object:
-    from flytekit.models.literals import Literal
-
-    context = FlyteContextManager.current_context()
-    return TypeEngine.to_python_value(context, Literal.from_flyte_idl(message), python_type)
-
-
-@pytest.fixture
-def caching(tmp_path: Path) -> Registered:
-    """The package as registered with a bucket folder for what pods keep between runs: `kept`."""
-    (tmp_path / "kept").mkdir()
-    give_to_pods(tmp_path / "kept")
-    return register_with({"FLYTE_LLAMA_CACHE": str(tmp_path / "kept")}, tmp_path)
-
-
-def test_every_task_runs_from_its_serialised_spec(caching: Registered, config_file: Path, tmp_path: Path):
-    config: ExperimentConfig = load_config(config_file)
-    give_to_pods(tmp_path / "remotes")
-    cluster: dict[str, str] = {}
-
-    def run(task: str, index: int | None = None, folder: str = "", **inputs: literals_pb2.Literal) -> dict:
-        spec = next(spec for name, spec in caching.tasks.items() if name.startswith(task))
-        pod_folder, values = tmp_path / "pods" / (folder or task), literals_pb2.LiteralMap(literals=inputs)
-        return dict(run_in_pod(spec, values, pod_folder, index, cluster=cluster).literals)
-
-    parts = run("start_run", config=literal(config))
-    released, generation = parts["released"], parts["data_generation"]
-    assert value_of(parts["config"], ExperimentConfig) == config
-    assert [value_of(parts[f"{name}_generation"], str) for name in ("data", "training", "scoring")] == [""] * 3
-    sources = run("pin_sources", corpus=parts["corpus"], released=released)["o0"]
-    assert len(sources.collection.literals) == 2
-    pinned = run("pin_model", model=parts["model"])["o0"]
-    read = {"source": sources, "documents": parts["documents"], "generation": generation}
-    documents = [run("map_read_source", n, f"read-{n}", **read)["o0"] for n in range(2)]
-    assert all(output.hash for output in documents)
-    cached = {path: path.stat().st_mtime_ns for path in (tmp_path / "kept").rglob("verdicts-*.parquet")}
-    assert len(cached) == 2
-    again = run("map_read_source", 0, "again", **read)["o0"]
-    assert again.hash == documents[0].hash
-    cluster["FLYTE_LLAMA_CACHE"] = "/proc/cannot-be-written"
-    alone = run("map_read_source", 0, "alone", **read)["o0"]
-    assert alone.hash == documents[0].hash
-    cluster.clear()
-    corpus = run(
-        "build_corpus",
-        sources=sources,
-        documents=literal_list(documents),
-        corpus=parts["corpus"],
-        released=released,
-        generation=generation,
+@pytest.fixture(scope="module")
+def trained(world: World) -> Execution:
+    """A run of the whole line. The bucket refuses one file to one pod, which asks twice."""
+    refused = iter([403, 403])
+    world.cluster.bucket.before = lambda method, key: (
+        next(refused, None) if method == "GET" and key.endswith("/tokenizer.json") else None
     )
-    card = value_of(corpus["card"], CorpusCard)
-    assert isinstance(card, CorpusCard)
-    assert card.heldout.documents.files == 2
-    assert card.leakage.freshness["fresh"].files == 2
-    assert (tmp_path / "pods/build_corpus/out/deck.html").is_file()
-    base = run(
-        "prepare_base",
-        pinned=pinned,
-        train=corpus["train"],
-        training=parts["adapting"],
-        **{name: parts[name] for name in ("model", "objective", "window")},
-        generation=generation,
-    )["o0"]
-    rows = run(
-        "encode",
-        train=corpus["train"],
-        base=base,
-        **{name: parts[name] for name in ("composition", "objective", "seq_len", "epochs", "max_steps")},
-        **{name: parts[name] for name in ("validation_share", "global_batch_size")},
-        generation=generation,
-    )["o0"]
-    tuned = run(
-        "fine_tune",
-        base=base,
-        rows=rows,
-        heldout=corpus["heldout"],
-        training=parts["training"],
-        generation=parts["training_generation"],
-    )
-    summary = value_of(tuned["summary"], TrainingSummary)
-    assert isinstance(summary, TrainingSummary)
-    assert summary.num_steps == 5
-    evaluation, scoring_generation = parts["evaluation"], parts["scoring_generation"]
-    items = run(
-        "mine_flyte_eval",
-        heldout=corpus["heldout"],
-        flyte_eval=parts["flyte_eval"],
-        machine=parts["machine"],
-        generation=generation,
-    )["o0"]
-    suite = run(
-        "build_suite",
-        heldout=corpus["heldout"],
-        train=corpus["train"],
-        items=items,
-        evaluation=evaluation,
-        documents=parts["documents"],
-        **{name: parts[name] for name in ("leak_words", "validation_share")},
-        generation=generation,
-    )["o0"]
-    assert len(suite.collection.literals) == config.evaluation.shards
-    unpublished = run("pin_published", evaluation=evaluation)["o0"]
-    assert not unpublished.collection.literals
-    settings = {name: parts[name] for name in ("evaluation", "precision", "objective")}
-    settings["generation"] = scoring_generation
+    return run(world, "train_flyte_llama", "first", config=world.config)
 
-    def scores_of(name: str, model: literals_pb2.Literal, made_by: str) -> literals_pb2.Literal:
-        pairs = run("pair", folder=f"pair-{name}", models=literal_list([model]), shards=suite)
-        assert [each.hash for each in pairs["models"].collection.literals] == [model.hash] * config.evaluation.shards
-        assert pairs["shards"] == suite
-        inputs = {"model": pairs["models"], "shard": pairs["shards"], "made_by": literal(made_by), **settings}
-        measured = [
-            run("map_evaluate", index, f"evaluate-{name}-{index}", **inputs)["o0"]
-            for index in range(len(pairs["models"].collection.literals))
-        ]
-        results.append(literal_list(measured))
-        join = {"parts": literal_list(measured), "items": items, "generation": scoring_generation}
-        return run("join_shards", folder=f"join-{name}", **join)["o0"]
 
-    results = [literal_list(documents), literal_list([corpus["train"], corpus["heldout"], base, rows, items]), suite]
-    base_scores, tuned_scores = scores_of("base", base, "data"), scores_of("tuned", tuned["model"], "training")
-    no_parts = {"parts": literal_list([]), "items": items, "generation": scoring_generation}
-    no_scores = run("join_shards", folder="join-published", **no_parts)["o0"]
-    assert len(base_scores.collection.literals) == 1
-    assert not no_scores.collection.literals
-    reported = run(
-        "report",
-        config=parts["config"],
-        base_scores=base_scores,
-        published_scores=no_scores,
-        tuned_scores=tuned_scores,
-        base=pinned,
-        published=unpublished,
-        card=corpus["card"],
-        training=tuned["summary"],
-        model=tuned["model"],
-        heldout=corpus["heldout"],
-        results=literal_list([*results, base_scores, no_scores, tuned_scores]),
-        started=parts["started"],
-    )
-    report = value_of(reported["report"], EvaluationReport)
-    assert isinstance(report, EvaluationReport)
-    assert report.change is not None
+@pytest.fixture(scope="module")
+def refreshed(world: World, trained: Execution) -> Execution:
+    """A second run of the same configuration, started in the console."""
+    return world.propeller.run("train_flyte_llama", "second", config=from_console(literal(world.config)))
+
+
+@pytest.fixture(scope="module")
+def published(world: World, trained: Execution) -> tuple[Hub, dict[str, literals_pb2.Literal]]:
+    """The hub and the outputs of the task that publishes the trained model there."""
+    hub = Hub()
+    threading.Thread(target=hub.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    publish = PublishConfig(repository="o/m", accept_few_repositories=True, forgetting_budget=None)
+    inputs = {name: trained.outputs[name] for name in ("model", "report")}
+    inputs |= {"publish": literal(publish), "evaluation": literal(world.config.evaluation)}
+    try:
+        attempt = run_task(world, "publish", inputs, HF_ENDPOINT=hub.url, HF_HUB_DISABLE_XET="1")
+    finally:
+        hub.shutdown()
+        hub.server_close()
+    outputs = attempt.outputs()
+    assert outputs is not None, attempt.tails()
+    return hub, dict(outputs.literals)
+
+
+@pytest.fixture(scope="module")
+def tuned(world: World, trained: Execution) -> Execution:
+    return run(world, "tune_batch_size", "tuned", config=world.config)
+
+
+@pytest.fixture(scope="module")
+def swept(world: World, trained: Execution) -> Execution:
+    inputs = {"config": literal(world.config), "learning_rates": literal([0.005], list[float])}
+    return world.propeller.run("sweep", "swept", **inputs, ranks=literal([], list[int]))
+
+
+@pytest.fixture(scope="module")
+def failed(world: World) -> list[Execution]:
+    """Runs of a configuration whose repository does not exist: one that tunes, and a sweep."""
+    values = world.config.model_dump()
+    values["corpus"]["train"] = [{"url": "/remotes/gone"}]
+    lost = ExperimentConfig(**values)
+    inputs = {"learning_rates": literal([0.005], list[float]), "ranks": literal([1], list[int])}
+    return [
+        run(world, "tune_batch_size", "failed", config=lost),
+        world.propeller.run("sweep", "failed-sweep", config=literal(lost), **inputs),
+    ]
+
+
+def run_task(world: World, task: str, inputs: dict[str, literals_pb2.Literal], **variables: str) -> Attempt:
+    values = literals_pb2.LiteralMap(literals=inputs)
+    with world.cluster.start(world.package.tasks[task], values, f"alone/{task}", variables=variables) as attempt:
+        assert attempt.wait() == 0, attempt.tails()
+    return attempt
+
+
+def test_a_run_measures_and_trains_and_reports_what_it_found(world: World, trained: Execution):
+    assert trained.failure is None, trained.failure
+    summary = value_of(trained.nodes["n17"]["summary"], TrainingSummary)
+    card = value_of(trained.nodes["n4"]["card"], CorpusCard)
+    report = value_of(trained.outputs["report"], EvaluationReport)
+    verdict = value_of(trained.outputs["verdict"], Verdict)
+    assert summary.num_steps == 24
+    assert card.heldout.documents.files == 11
+    assert [model.name for model in report.models] == ["base", "published", "fine-tuned"]
     assert report.change.difference < 0
     assert report.unchanged is None
-    assert not report.is_better  # two documents are too few for an interval
-    assert (tmp_path / "pods/report/out/deck.html").is_file()
-    assert Path(reported["page"].scalar.blob.uri).read_text().startswith("<!doctype html>")
-    assert "# Code corpus" in Path(reported["dataset_card"].scalar.blob.uri).read_text()
-    published = run(
-        "publish",
-        model=tuned["model"],
-        report=reported["report"],
-        publish=parts["publish"],
-        evaluation=parts["evaluation"],
-    )
-    assert published["url"].scalar.primitive.string_value == ""
-    verdict = value_of(published["verdict"], Verdict)
-    assert isinstance(verdict, Verdict)
     assert verdict.change == report.change
-    assert not verdict.passed
-    assert value_of(pinned, PinnedModel) == PinnedModel(name="scratch", revision="")
+    assert value_of(trained.outputs["published"], str) == ""
 
 
-def test_a_pod_that_finds_a_damaged_folder_renews_the_steps_that_made_it(
-    caching: Registered, config_file: Path, tmp_path: Path
+def test_a_run_leaves_its_decks_pages_and_cards_in_the_bucket(world: World, trained: Execution):
+    def read(name: str) -> str:
+        return world.cluster.bucket.objects[trained.outputs[name].scalar.blob.uri.removeprefix("s3://bkt/")].decode()
+
+    assert read("page").startswith("<!doctype html>")
+    assert "# Code corpus" in read("dataset_card")
+    assert read("card").startswith("---")
+    for task in ("build_corpus", "fine_tune", "report"):
+        (attempt,) = trained.attempts[task]
+        assert f"{attempt.place}/deck.html" in world.cluster.bucket.objects
+    assert len(world.cluster.bucket.keys(r"^kept/.*verdicts-.*\.parquet$")) == 2
+
+
+def test_a_step_that_the_bucket_refused_a_file_is_tried_again(trained: Execution):
+    (task,) = [task for task, attempts in trained.attempts.items() if any(each.error() for each in attempts)]
+    refused, *_ = trained.attempts[task]
+    assert refused.error().kind == errors_pb2.ContainerError.RECOVERABLE
+    assert "could not be downloaded" in refused.error().message
+
+
+def test_a_refresh_on_unchanged_repositories_takes_every_result_from_the_cache(
+    trained: Execution, refreshed: Execution
 ):
-    folder = tmp_path / "heldout"
-    folder.mkdir()
-    (folder / "documents.parquet").write_bytes(b"cut")
+    assert refreshed.attempts.keys() == UNCACHED
+    assert refreshed.outputs["model"] == trained.outputs["model"]
+    report = value_of(refreshed.outputs["report"], EvaluationReport)
+    assert report.unchanged is not None
+    assert report.change == value_of(trained.outputs["report"], EvaluationReport).change
 
-    pod = start_pod(
-        caching.tasks["mine_flyte_eval"],
-        literals_pb2.LiteralMap(
-            literals={
-                "heldout": literal(FlyteDirectory(str(folder))),
-                "flyte_eval": literal(FlyteEvalConfig()),
-                "machine": literal(""),
-                "generation": literal(""),
-            }
-        ),
-        tmp_path / "damaged",
-    )
-    pod.process.wait(120)
-    assert "Start the run again: it makes the folder anew." in str(pod.error())
 
-    outputs = run_in_pod(
-        caching.tasks["start_run"],
-        literals_pb2.LiteralMap(literals={"config": literal(load_config(config_file))}),
-        tmp_path / "next",
-        None,
-    )
-    generations = [value_of(outputs.literals[f"{name}_generation"], str) for name in ("data", "training", "scoring")]
+def test_a_model_that_passes_the_gate_is_published(published: tuple[Hub, dict[str, literals_pb2.Literal]]):
+    hub, outputs = published
+    verdict = value_of(outputs["verdict"], Verdict)
+    assert verdict.passed, verdict
+    repository = hub.repositories["o/m"]
+    assert value_of(outputs["url"], str) == f"{hub.url}/o/m/commit/{repository.head}"
+    assert {"README.md", "config.json", "model.safetensors"} <= set(repository.files)
+
+
+def test_tuning_tries_the_sizes_that_fit_the_gpus_of_registration(tuned: Execution):
+    assert tuned.failure is None, tuned.failure
+    (planned,) = tuned.attempts["batch_sizes"]
+    assert "FLYTE_LLAMA_GPU = none: its memory is not known, so each size is tried" in planned.log()
+    assert len(tuned.attempts["try_batch_size"]) == 2
+    assert value_of(tuned.outputs["o0"], BatchTrial).fits
+    assert not {"read_source", "build_corpus", "prepare_base", "encode"} & tuned.attempts.keys()
+
+
+def test_a_sweep_trains_on_rows_without_its_validation_part(swept: Execution):
+    assert swept.failure is None, swept.failure
+    assert "encode" in swept.attempts
+    (trial,) = [value_of(each, SweepTrial) for each in swept.outputs["o0"].collection.literals]
+    assert trial.learning_rate == 0.005
+    assert trial.validation_loss > 0
+
+
+def test_the_failure_node_reports_which_step_failed_and_what_to_do(failed: list[Execution]):
+    for execution, task in zip(failed, ("report_failure", "report_sweep_failure"), strict=True):
+        assert execution.failure is not None
+        assert len(execution.attempts["pin_sources"]) == 1  # an error that stays is not retried
+        text = value_of(execution.failure["o0"], str)
+        assert text.startswith("failed:     pin_sources (n1)\nwhy:        SourceError: /remotes/gone: ")
+        assert "what to do: Do what the reason says." in text
+        (attempt,) = execution.attempts[task]
+        assert text in attempt.log()
+        assert b"/remotes/gone" in attempt.bucket.objects[f"{attempt.place}/deck.html"]
+
+
+def test_a_pod_that_finds_a_damaged_folder_renews_the_steps_that_made_it(world: World):
+    bucket = world.cluster.bucket
+    bucket.objects["damaged/documents.parquet"] = b"cut"
+    inputs = {"heldout": folder_literal("s3://bkt/damaged"), "flyte_eval": literal(FlyteEvalConfig())}
+    attempt = run_task(world, "mine_flyte_eval", inputs | {"machine": literal(""), "generation": literal("")})
+    assert attempt.error().kind == errors_pb2.ContainerError.NON_RECOVERABLE
+    assert "Start the run again: it makes the folder anew." in attempt.error().message
+    started = run_task(world, "start_run", {"config": literal(world.config), "validate": literal(False)}).outputs()
+    generations = [value_of(started.literals[f"{name}_generation"], str) for name in ("data", "training", "scoring")]
+    for key in bucket.keys("^kept/damaged/"):
+        del bucket.objects[key]  # the other tests share this bucket
     assert generations == ["1", "", ""]
 
 
-@pytest.mark.parametrize(("gpus", "sizes"), [("1", [1, 2, 4]), ("4", [1])])
-def test_a_tuning_pod_plans_for_the_gpus_of_registration(gpus: str, sizes: list[int], tiny_base: Path, tmp_path: Path):
-    registered = register_with({"FLYTE_LLAMA_GPU_COUNT": gpus, "FLYTE_LLAMA_GPU": "none"}, tmp_path)
-    training = TrainingConfig(method="full", seq_len=64, global_batch_size=4)
-    inputs = {"training": literal(training), "base": literal(FlyteDirectory(str(tiny_base)))}
-    pod = tmp_path / "pod"
-    outputs = run_in_pod(registered.tasks["batch_sizes"], literals_pb2.LiteralMap(literals=inputs), pod)
-    candidates = outputs.literals["o0"].collection.literals
-    assert [value_of(each, TrainingConfig).micro_batch_size for each in candidates] == sizes
-    assert "FLYTE_LLAMA_GPU = none: its memory is not known, so each size is tried" in (pod / "log").read_text()
-
-
-def run_workflow(config_file: Path, folder: Path) -> str:
-    """Run everything by `pyflyte run` in the folder, with a cache in it, and return what it printed."""
-    environment = {**os.environ, "HOME": str(folder / "home"), "PYTHONPATH": str(ROOT)}
-    pyflyte, file = Path(sys.executable).with_name("pyflyte"), str(ROOT / "flyte_llama/workflows.py")
-    command = [pyflyte, "run", file, "train_flyte_llama", "--config", str(config_file)]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=900)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout + done.stderr
-
-
-def test_pyflyte_run_reports_both_repositories_of_one_name_and_a_second_run_is_served_from_the_cache(
-    config_file: Path, make_repo: MakeRepo, tmp_path: Path
+def test_every_task_has_run_in_a_pod(
+    world: World,
+    trained: Execution,
+    refreshed: Execution,
+    tuned: Execution,
+    swept: Execution,
+    failed: list[Execution],
 ):
-    texts = {side: f"def scale_{side}(value: float) -> float:\n    return value * len({side!r})\n" for side in "ab"}
-    repositories = [make_repo(f"{side}/acme/tools", {"b.py": text, "LICENSE": "MIT"}) for side, text in texts.items()]
-    config = yaml.safe_load(config_file.read_text())
-    config["corpus"]["heldout"] = [{"url": str(repository)} for repository in repositories]
-    config_file.write_text(yaml.safe_dump(config))
-    first = run_workflow(config_file, tmp_path)
-    assert "step 5/5" in first
-    report = EvaluationReport.model_validate(json.loads((tmp_path / "output/latest/report.json").read_text()))
-    assert [line.name for line in report.heldout.by["repository"]] == [str(repository) for repository in repositories]
-    assert all(str(repository) in first for repository in repositories)
-    assert f"{report.overall.figures[-1].perplexity:,.2f}" in first
-    run_folder = (tmp_path / "output/latest").resolve()
-    assert str(run_folder / "report.html") in first
-    assert load_config(run_folder / "config.yaml").corpus == load_config(config_file).corpus
-    kinds = {path.name.split("-")[0] for path in (tmp_path / "output/data").iterdir()}
-    assert (tmp_path / "output/latest/DATASET_CARD.md").read_text().startswith("---")
-    sides = {"documents", "train", "heldout", "base", "rows", "model"}
-    assert kinds == sides | {"items", "suite", "measured", "scores"}
-    second = run_workflow(config_file, tmp_path)
-    assert "Nothing moved since" in second
-    assert "step" not in second.replace("steps", "")
-    assert f"{report.overall.figures[-1].perplexity:,.2f}" in second
-
-
-def test_a_bad_configuration_ends_pyflyte_run_with_one_report_and_exit_code_2(config_file: Path, tmp_path: Path):
-    bad = tmp_path / "bad.yaml"
-    bad.write_text(config_file.read_text().replace("seq_len: 64", "seq_len: 2.7").replace("max_steps", "max_stepz"))
-    pyflyte = Path(sys.executable).with_name("pyflyte")
-    command = [pyflyte, "run", str(ROOT / "flyte_llama/workflows.py"), "train_flyte_llama", "--config", str(bad)]
-    environment = {**os.environ, "COLUMNS": "300"}  # the width of the frame around the message
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 2
-    assert f"{bad}: 2 problems; nothing was fetched or run:" in done.stderr
-    assert "training.max_stepz: unknown key. Did you mean max_steps?" in done.stderr
-    assert "Traceback" not in done.stderr
+    tasks = {short_name(spec) for spec in world.package.tasks.values()}
+    assert world.propeller.ran | ELSEWHERE.keys() == tasks
+    executed = {execution.workflow for execution in (trained, refreshed, tuned, swept, *failed)}
+    assert executed == world.package.workflows.keys()

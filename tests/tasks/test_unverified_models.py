@@ -6,19 +6,17 @@ import os
 from pathlib import Path
 
 import pytest
-from flyteidl.core import errors_pb2, literals_pb2
+from flyteidl.core import errors_pb2
 
-from flyte_llama.config import TrainingConfig
-from flyte_llama.documents import write_documents
 from flyte_llama.errors import OutOfMemoryError
-from flyte_llama.training.unverified import read_record
+from flyte_llama.training.unverified import RECORD, read_record
 from flyte_llama.workspace import open_output, stored_items
-from tests.conftest import TEXTS, document
+from tests.tasks.bucket import serve_bucket
 from tests.tasks.conftest import Registered
-from tests.tasks.pod import start_pod
-from tests.tasks.test_attempts import config_literal, folder_literal, text_literal
+from tests.tasks.pod import Cluster
+from tests.tasks.test_attempts import store_inputs
 from tests.tasks.test_training import train, write_inputs
-from tests.training.runs import SETTINGS, write_packed_rows
+from tests.training.runs import SETTINGS
 
 pytestmark = pytest.mark.slow
 
@@ -28,7 +26,6 @@ import os, signal, sys
 if "flyte_llama.training.fresh" in sys.orig_argv:
     os.kill(os.getpid(), signal.SIGKILL)
 """
-CONFIG = TrainingConfig(**SETTINGS)
 
 
 @pytest.fixture
@@ -83,25 +80,18 @@ def test_a_local_run_keeps_the_model_and_its_next_start_verifies_it_without_trai
 
 
 def test_a_pod_uploads_the_model_and_names_the_place(
-    registered: Registered, tiny_base: Path, tmp_path: Path, failing: pytest.MonkeyPatch, request: pytest.FixtureRequest
+    registered: Registered, tiny_base: Path, tmp_path: Path, failing: pytest.MonkeyPatch
 ):
-    request.addfinalizer(failing.undo)
-    write_documents(tmp_path / "heldout", [document(text) for text in TEXTS])
-    inputs = {
-        "base": tiny_base,
-        "rows": write_packed_rows(tiny_base, tmp_path / "rows"),
-        "heldout": tmp_path / "heldout",
-    }
-    values = {name: folder_literal(folder) for name, folder in inputs.items()}
-    values |= {"training": config_literal(CONFIG), "generation": text_literal("")}
-    spec = next(spec for name, spec in registered.tasks.items() if name.startswith("fine_tune"))
-    variables = {name: os.environ[name] for name in ("PYTHONPATH", "OMP_NUM_THREADS")}
-    pod = start_pod(spec, literals_pb2.LiteralMap(literals=values), tmp_path / "pod", cluster=variables)
-    request.addfinalizer(pod.end)
-    pod.process.wait(timeout=900)
-    error = pod.error()
+    path = os.environ["PYTHONPATH"]
+    failing.undo()
+    with serve_bucket() as bucket:
+        inputs = store_inputs(bucket, tiny_base, tmp_path, SETTINGS)
+        pods = Cluster(bucket, tmp_path / "pods", variables={"PYTHONPATH": path})
+        attempt = pods.run(registered.tasks["fine_tune"], inputs, "run/0")
+    error = attempt.error()
     assert error is not None
     assert error.kind == errors_pb2.ContainerError.NON_RECOVERABLE
-    (kept,) = (tmp_path / "pod/raw").glob("unverified-*")
-    assert f"The model is kept, not verified, in {kept}" in error.message
-    assert read_record(kept).summary.num_steps == 8
+    (record,) = bucket.keys(f"^raw/run/0/unverified-.*/{RECORD}$")
+    kept = record.rpartition("/")[0]
+    assert f"The model is kept, not verified, in s3://bkt/{kept}" in error.message
+    assert read_record(bucket.fetch(kept, tmp_path / "kept")).summary.num_steps == 8

@@ -129,29 +129,38 @@ def test_a_fault_in_one_of_two_processes_ends_both_and_loses_nothing(tiny_base: 
 
 
 @pytest.mark.parametrize(
-    ("processes", "stage", "changes"),
+    ("processes", "kinds"),
     [
-        (1, 0, {"method": "full", "precision": "bf16"}),
-        (2, 1, {"method": "lora", "checkpoint_every_steps": 0}),
-        (2, 3, {"method": "full"}),
+        (1, [{"method": "full", "precision": "bf16", "deepspeed": {"zero_stage": 0}}]),
+        (
+            2,
+            [
+                {"method": "lora", "checkpoint_every_steps": 0, "deepspeed": {"zero_stage": 1}},
+                {"method": "full", "deepspeed": {"zero_stage": 3}},
+            ],
+        ),
     ],
 )
 def test_an_interrupted_run_comes_out_the_same_whatever_the_zero_stage(
-    tiny_base: Path, rows: Path, tmp_path: Path, processes: int, stage: int, changes: dict[str, Any]
+    tiny_base: Path, rows: Path, tmp_path: Path, processes: int, kinds: list[dict[str, Any]]
 ):
-    settings = {"max_steps": 4, "log_every_steps": 1, "deepspeed": {"zero_stage": stage}} | changes
-    whole, out = tmp_path / "whole/model", tmp_path / "faulty/model"
-    interrupted = run(tmp_path / "faulty/a", fault("SIGTERM", 3), **settings)
-    done = launch_runs(
-        tiny_base, rows, [run(whole, **settings), interrupted, run(out, **settings)], processes=processes
-    )
+    # Each kind of run whole, interrupted, and resumed; all in one launch, since processes take long to start.
+    starts, models = [], []
+    for number, kind in enumerate(kinds):
+        settings = {"max_steps": 4, "log_every_steps": 1} | kind
+        whole, faulty = tmp_path / f"whole-{number}/model", tmp_path / f"faulty-{number}"
+        interrupted = run(faulty / "a", fault("SIGTERM", 3), **settings)
+        starts += [run(whole, **settings), interrupted, run(faulty / "model", **settings)]
+        models.append((faulty / "model", whole))
+    done = launch_runs(tiny_base, rows, starts, processes=processes)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "resuming after step 3 of 4" in done.stderr
-    assert_same(out, whole)
-    # In trackers it is one run, and another than that of the undisturbed one.
-    checkpoints = out.parent.glob("checkpoints/node-0/step-?")
-    assert {read_run_id(checkpoint) for checkpoint in checkpoints} == {summary(out).tracker_run}
-    assert summary(out).tracker_run != summary(whole).tracker_run
+    assert done.stderr.count("resuming after step 3 of 4") == len(kinds)
+    for out, whole in models:
+        assert_same(out, whole)
+        # In trackers it is one run, and another than that of the undisturbed one.
+        checkpoints = out.parent.glob("checkpoints/node-0/step-?")
+        assert {read_run_id(checkpoint) for checkpoint in checkpoints} == {summary(out).tracker_run}
+        assert summary(out).tracker_run != summary(whole).tracker_run
 
 
 def test_nodes_with_separate_disks_resume_from_the_newest_step_that_is_whole_on_all(

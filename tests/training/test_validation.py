@@ -75,18 +75,18 @@ def test_the_validation_loss_is_that_of_the_written_model_and_changes_no_weight(
     assert digest(tmp_path / "with") == digest(tmp_path / "without")
 
 
-@pytest.mark.parametrize("zero_stage", [2, 3])
-def test_two_processes_measure_the_same_and_keep_the_best_step(
-    tiny_base: Path, rows: Path, tmp_path: Path, zero_stage: int
-):
-    settings = FULL | {"keep_best": True, "deepspeed": {"zero_stage": zero_stage}, "micro_batch_size": 1}
-    done = launch_runs(tiny_base, rows, [{"out": tmp_path / "model", "settings": settings}], processes=2)
+def test_two_processes_measure_the_same_and_keep_the_best_step(tiny_base: Path, rows: Path, tmp_path: Path):
+    settings = FULL | {"keep_best": True, "micro_batch_size": 1}
+    models = {stage: tmp_path / str(stage) / "model" for stage in (2, 3)}
+    runs = [{"out": out, "settings": settings | {"deepspeed": {"zero_stage": n}}} for n, out in models.items()]
+    done = launch_runs(tiny_base, rows, runs, processes=2)
     assert done.returncode == 0, done.stderr[-3000:]
-    measured, kept = losses(tmp_path / "model"), summary(tmp_path / "model")
-    assert kept.exported_step == measured.index(min(measured)) + 1 < 6
-    assert kept.validation_loss == min(measured) < measured[-1]
-    assert min(measured) == pytest.approx(loss_of(tmp_path / "model", rows), rel=1e-5)
-    assert f"keeping the model of step {kept.exported_step} of 6" in done.stderr
+    for model in models.values():
+        measured, kept = losses(model), summary(model)
+        assert kept.exported_step == measured.index(min(measured)) + 1 < 6
+        assert kept.validation_loss == min(measured) < measured[-1]
+        assert min(measured) == pytest.approx(loss_of(model, rows), rel=1e-5)
+        assert f"keeping the model of step {kept.exported_step} of 6" in done.stderr
 
 
 def test_adapters_of_the_best_step_are_kept_through_a_kill_and_a_start_after_the_last_step(
