@@ -43,7 +43,7 @@ from flyte_llama.plan.plan import disk_bytes
 from flyte_llama.progress import bytes_text
 from flyte_llama.report.repository import TOKEN_PROBLEM
 from flyte_llama.settings import read_settings
-from flyte_llama.sources import open_tree, pin, ssh_problems
+from flyte_llama.sources import open_tree, pin, resolve_url, ssh_problems
 from flyte_llama.trackers import tracker_problems
 from flyte_llama.training.devices import machine_problems, memory_problems
 
@@ -220,9 +220,10 @@ def room_problems(model: ModelConfig, training: TrainingConfig, output: Path) ->
 
 def _source_problems(key: str, source: SourceConfig, *, in_pods: bool = False) -> list[str]:
     """Return a line if the source is on this machine and cannot be read, or if ssh is needed and cannot start."""
-    if in_pods or not (is_package(source.url) or is_path(source.url) or source.url.startswith("file:")):
-        return [f"{key}.url = {source.url}: {problem}" for problem in ssh_problems(source.url, in_pods=in_pods)]
     try:
+        address = source.url if in_pods else resolve_url(source.url)
+        if in_pods or not (is_package(address) or is_path(address) or address.startswith("file:")):
+            return [f"{key}.url = {source.url}: {problem}" for problem in ssh_problems(address, in_pods=in_pods)]
         pinned = pin(source, timeout_s=LOCAL_TIMEOUT_S)
         # A commit is taken as it is when it is pinned, so only opening it shows whether the repository has it.
         if is_package(source.url) or (_COMMIT.fullmatch(source.ref or "") and not _is_head(source)):

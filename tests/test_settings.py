@@ -60,6 +60,11 @@ def test_every_bad_variable_is_named():
             "https://x",
             "is not the name of a host. Write it like git.example.com, without https:// and port.",
         ),
+        (
+            "GIT_USER",
+            "user:password",
+            "is not the name of a user. Write it without blanks and colons, like x-token-auth.",
+        ),
         ("CACHE", "bucket/kept", "is no address of a folder. Write it like s3://bucket/flyte-llama."),
         (
             "MLFLOW_TRACKING_URI",

@@ -124,10 +124,11 @@ def check_ref(ref: str | None) -> str | None:
         raise ValueError("is not a branch, tag, full ref or 40-hex commit")
     if len(ref) > _MAX_REF_CHARS:
         raise ValueError(f"has more than {_MAX_REF_CHARS} characters, so it is not a branch, tag or commit")
-    if re.fullmatch(r"[0-9a-fA-F]{7,39}", ref):
+    # A tag may be a date (20200225); an abbreviated commit nearly always has letters.
+    if re.fullmatch(r"[0-9a-fA-F]{7,39}", ref) and not ref.isdecimal():
         raise ValueError(
             "looks like an abbreviated commit, which a server cannot look up. Write all 40 digits, or, for a tag, "
-            "refs/tags/ before it"
+            f"refs/tags/{ref}"
         )
     if re.fullmatch(r"[0-9a-fA-F]{40}", ref) and ref != ref.lower():
         raise ValueError("is a commit in capitals. Write it in lower case")

@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 
 from flyte_llama.documents.text import FilteredText
 from flyte_llama.errors import DataError
+from flyte_llama.progress import say
 from flyte_llama.sources import PinnedSource, RootCommits
 from flyte_llama.storage import seal, verify
 
@@ -75,10 +76,8 @@ class FilteredTextCache:
     def __init__(self, folder: Path | None, *, url: str) -> None:
         name = hashlib.sha256(url.encode()).hexdigest()[:32]
         self._file = folder / f"verdicts-{name}.parquet" if folder else None
-        self._known: dict[str, _Packed] = {}
+        self._known: dict[str, _Packed] = _read(self._file) if self._file is not None else {}
         self._used: dict[str, _Packed] = {}
-        if self._file is not None and self._file.is_file():
-            self._known = _read(self._file)
 
     def get(self, key: str) -> FilteredText | None:
         """Return the result from this run or the last one, and keep it for the next run; None if neither has it."""
@@ -93,12 +92,18 @@ class FilteredTextCache:
         self._used[key] = _pack(filtered)
 
     def save(self) -> None:
-        """Write the results of this run, unless the file has exactly these already."""
+        """Write the results of this run, unless the file has exactly these already; a folder that fails is no error."""
         if self._file is None or self._used.keys() == self._known.keys():
             return
-        self._file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._write(self._file)
+        except OSError as error:
+            say(f"{self._file.parent}: cannot be written, so the next run filters these files again: {error}")
+
+    def _write(self, file: Path) -> None:
+        file.parent.mkdir(parents=True, exist_ok=True)
         # Write to a file of this process, then rename: no crash and no concurrent run leaves half a file.
-        temporary = self._file.with_suffix(f".{os.getpid()}")
+        temporary = file.with_suffix(f".{os.getpid()}")
         schema = _SCHEMA.with_metadata({_VERSION_KEY: rules_version()})
         with pq.ParquetWriter(temporary, schema, compression="zstd", write_page_checksum=True) as writer:
             remaining = iter(sorted(self._used))
@@ -107,7 +112,7 @@ class FilteredTextCache:
                 columns: dict[str, list] = {name: [getattr(result, name) for result in results] for name in _FIELDS}
                 columns["redacted"] = [list(counts.items()) for counts in columns["redacted"]]
                 writer.write_table(pa.table({"key": keys, **columns}, schema=schema))
-        temporary.replace(self._file)
+        temporary.replace(file)
 
 
 def cached_roots(folder: Path | None, pinned: PinnedSource) -> RootCommits | None:
@@ -117,7 +122,7 @@ def cached_roots(folder: Path | None, pinned: PinnedSource) -> RootCommits | Non
     try:
         manifest = verify(folder / (_ROOTS + pinned.revision), strict=True)
         return RootCommits.model_validate(manifest["roots"])
-    except (DataError, LookupError, ValueError):
+    except (DataError, LookupError, OSError, ValueError):
         return None
 
 
@@ -125,11 +130,14 @@ def cache_roots(folder: Path | None, pinned: PinnedSource, roots: RootCommits) -
     """Keep the root commits for the next run, in place of those of an older commit; unknown ones are not kept."""
     if folder is None or not roots.own or cached_roots(folder, pinned) == roots:
         return
-    for older in folder.glob(_ROOTS + "*"):
-        shutil.rmtree(older, ignore_errors=True)
-    new = folder / (_ROOTS + pinned.revision)
-    new.mkdir(parents=True, exist_ok=True)
-    seal(new, {}, roots=roots.model_dump())
+    try:
+        for older in folder.glob(_ROOTS + "*"):
+            shutil.rmtree(older, ignore_errors=True)
+        new = folder / (_ROOTS + pinned.revision)
+        new.mkdir(parents=True, exist_ok=True)
+        seal(new, {}, roots=roots.model_dump())
+    except OSError as error:
+        say(f"{folder}: cannot be written, so the next run fetches the commits again: {error}")
 
 
 @functools.cache
@@ -148,7 +156,7 @@ def rules_version() -> str:
 
 
 def _read(file: Path) -> dict[str, _Packed]:
-    """Return key → result; empty if the file is damaged or from other rules."""
+    """Return key → result; empty if there is no file, or if it cannot be read, is damaged or from other rules."""
     try:
         return dict(_rows(file))
     except (pa.ArrowException, OSError, ValueError):

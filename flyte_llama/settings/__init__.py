@@ -24,6 +24,7 @@
 | FLYTE_LLAMA_GIT_SECRET_GROUP | Flyte secret group that has a git token as `git_token` | none: no secret is requested |
 | FLYTE_LLAMA_SSH_SECRET_GROUP | Flyte secret group that has a private key for `git@` sources as `ssh_key`, and the keys of their hosts as `known_hosts` | none: no secret is requested |
 | FLYTE_LLAMA_GIT_HOST | the only host that receives the git token | github.com |
+| FLYTE_LLAMA_GIT_USER | the user that goes with the git token | what the host expects: x-token-auth for Bitbucket, oauth2 for GitLab, else x-access-token |
 | FLYTE_LLAMA_TRACKER_SECRET_GROUP | Flyte secret group that has keys of trackers, see FLYTE_LLAMA_TRACKER_KEYS | none: no secret is requested |
 | FLYTE_LLAMA_TRACKER_KEYS | the keys that this group has, with commas between them: `wandb_api_key`, `mlflow_tracking_token`, `mlflow_tracking_username`, `mlflow_tracking_password` | none |
 | FLYTE_LLAMA_WANDB_BASE_URL | address of your wandb server | the public one |

@@ -146,6 +146,7 @@ class Settings(Frozen):
     git_secret_group: str | None = None
     ssh_secret_group: str | None = None
     git_host: str = "github.com"
+    git_user: str | None = None
     tracker_secret_group: str | None = None
     tracker_keys: Keys = ()
     wandb_base_url: Server | None = None
@@ -184,6 +185,13 @@ class Settings(Frozen):
         if not _HOST.fullmatch(host):
             raise ValueError("is not the name of a host. Write it like git.example.com, without https:// and port")
         return host
+
+    @field_validator("git_user")
+    @classmethod
+    def _check_user(cls, user: str) -> str:
+        if not re.fullmatch(r"[!-9;-~]+", user):
+            raise ValueError("is not the name of a user. Write it without blanks and colons, like x-token-auth")
+        return user
 
     @field_validator("cache")
     @classmethod

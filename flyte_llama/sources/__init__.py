@@ -14,6 +14,7 @@ from flyte_llama.sources.entry import Entry, PinnedSource, Tree
 from flyte_llama.sources.history import History, RootCommits, first_commits, read_history
 from flyte_llama.sources.ssh import SSH_KEY, SSH_KNOWN_HOSTS, is_ssh, ssh_problems
 from flyte_llama.sources.tree import open_tree, pin
+from flyte_llama.sources.user_config import resolve_url
 
 __all__ = [
     "GIT_HOST",
@@ -30,5 +31,6 @@ __all__ = [
     "open_tree",
     "pin",
     "read_history",
+    "resolve_url",
     "ssh_problems",
 ]

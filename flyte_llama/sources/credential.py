@@ -18,10 +18,12 @@ from flyte_llama.errors import SourceError
 GIT_TOKEN = "FLYTE_LLAMA_GIT_TOKEN"  # noqa: S105  # the name of a variable
 GIT_HOST = "FLYTE_LLAMA_GIT_HOST"
 DEFAULT_HOST = "github.com"
-# GitHub's name for any token; GitLab and Gitea take any name.
-_USER = "x-access-token"
+GIT_USER = "FLYTE_LLAMA_GIT_USER"
+# Part of a host's name → the user that goes with its tokens, as its documentation has it. Gitea takes any user.
+_USERS = {"bitbucket": "x-token-auth", "gitlab": "oauth2"}
+_USER_OF_OTHERS = "x-access-token"  # GitHub's
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
-_HELPER = f"""!f() {{ test "$1" = get && printf 'username=%s\\npassword=%s\\n' {_USER} "${GIT_TOKEN}"; }}; f"""
+_HELPER = f"""!f() {{ test "$1" = get && printf 'username=%s\\npassword=%s\\n' "${GIT_USER}" "${GIT_TOKEN}"; }}; f"""
 
 
 class Credential(NamedTuple):
@@ -40,13 +42,19 @@ def credential_for(url: str) -> Credential:
     token, origin = _token(), _origin(url)
     if not token or not origin:
         return Credential([], {GIT_TOKEN: ""})
-    if not token.isprintable() or not token.isascii() or " " in token:
-        raise SourceError(
-            f"{GIT_TOKEN}: holds spaces or unusual characters, so it is not an access token. Set it again."
-        )
+    for name, text, noun in ((GIT_TOKEN, token, "an access token"), (GIT_USER, git_user(url), "a user")):
+        if not text.isprintable() or not text.isascii() or " " in text:
+            raise SourceError(f"{name}: holds spaces or unusual characters, so it is not {noun}. Set it again.")
     # The empty helper makes git forget the helpers configured before it.
     helpers = [f"credential.{origin}.helper=", f"credential.{origin}.helper={_HELPER}"]
-    return Credential(helpers, {GIT_TOKEN: token})
+    return Credential(helpers, {GIT_TOKEN: token, GIT_USER: git_user(url)})
+
+
+def git_user(url: str) -> str:
+    """Return the user that goes with the token: the one that is set, or the one that the host of the URL expects."""
+    host = urlsplit(url).hostname or ""
+    default = next((user for part, user in _USERS.items() if part in host), _USER_OF_OTHERS)
+    return os.environ.get(GIT_USER, "").strip() or default
 
 
 def sends_token(url: str) -> bool:
@@ -59,8 +67,10 @@ def mask_token(text: str) -> str:
     token = _token()
     if not token:
         return text
-    encoded = base64.b64encode(f"{_USER}:{token}".encode()).decode()
-    return text.replace(token, "***").replace(encoded, "***")
+    users = {*_USERS.values(), _USER_OF_OTHERS, os.environ.get(GIT_USER, "").strip()}
+    for secret in (token, *(base64.b64encode(f"{user}:{token}".encode()).decode() for user in users)):
+        text = text.replace(secret, "***")
+    return text
 
 
 def _token() -> str:

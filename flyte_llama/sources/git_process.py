@@ -2,8 +2,9 @@
 
 git leads a new process group, so that a timeout also ends the processes that git started (git-remote-https, ssh,
 index-pack). If this process is killed, git ends with it, and those when they next write or hear nothing for a minute.
-The user's configuration (proxy, CA, `insteadOf`, credential helper) is honoured. git has no terminal, so it never
-prompts. The end of its standard error is kept for messages, made printable. Nothing here knows about sources.
+git reads no configuration of the user, so that none changes a result; `user_config` has the part that reaches servers.
+git has no terminal, so it never prompts. The end of its standard error is kept for messages, made printable. Nothing
+here knows about sources.
 """
 
 from __future__ import annotations
@@ -28,21 +29,37 @@ if TYPE_CHECKING:
     import git
 
 
-# The variables that git drops when it enters another repository (git rev-parse --local-env-vars), without GIT_DIR,
-# which is always set here, and without the user's -c settings. Inside a hook they point to the user's repository, and
-# git would write to it.
-_REPOSITORY_VARIABLES = {
+# Variables that point git to another repository (git rev-parse --local-env-vars, without GIT_DIR, which is always set
+# here), as inside a hook, or that change what it finds, writes or accepts (git(1)). Those by which it reaches a server
+# stay: GIT_SSH_COMMAND, GIT_ASKPASS, GIT_SSL_CAINFO and the like.
+_UNSET_VARIABLES = {
     "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_ATTR_SOURCE",
+    "GIT_CEILING_DIRECTORIES",
     "GIT_COMMON_DIR",
     "GIT_CONFIG",
     "GIT_DEFAULT_HASH",
+    "GIT_DEFAULT_REF_FORMAT",
+    "GIT_DIFF_OPTS",
+    "GIT_EXTERNAL_DIFF",
+    "GIT_GLOB_PATHSPECS",
     "GIT_GRAFT_FILE",
+    "GIT_ICASE_PATHSPECS",
     "GIT_IMPLICIT_WORK_TREE",
     "GIT_INDEX_FILE",
+    "GIT_INDEX_VERSION",
+    "GIT_INTERNAL_SUPER_PREFIX",
+    "GIT_LITERAL_PATHSPECS",
     "GIT_NAMESPACE",
+    "GIT_NOGLOB_PATHSPECS",
     "GIT_OBJECT_DIRECTORY",
     "GIT_PREFIX",
+    "GIT_QUARANTINE_PATH",
+    "GIT_REF_PARANOIA",
+    "GIT_REPLACE_REF_BASE",
     "GIT_SHALLOW_FILE",
+    "GIT_SMART_HTTP",
+    "GIT_TEMPLATE_DIR",
     "GIT_WORK_TREE",
 }
 _ENVIRONMENT = {
@@ -54,10 +71,20 @@ _ENVIRONMENT = {
     "LC_ALL": "C",
     "LANGUAGE": "C",
 }
+_NO_CONFIGURATION = {
+    "GIT_ATTR_NOSYSTEM": "1",
+    "GIT_CONFIG_COUNT": "0",
+    "GIT_CONFIG_GLOBAL": os.devnull,
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "GIT_CONFIG_PARAMETERS": "",
+    "GIT_CONFIG_SYSTEM": os.devnull,
+}
 _CONFIG = [
+    "core.attributesFile=/dev/null",
     "core.hooksPath=/dev/null",
     "core.fsmonitor=false",
     "core.bigFileThreshold=1m",
+    "fetch.fsckObjects=true",
     "fetch.unpackLimit=1",
     "gc.auto=0",
     "http.lowSpeedLimit=1000",
@@ -67,9 +94,7 @@ _CONFIG = [
 # A pack of kilobytes can unfold to an object of any size. With this limit git fails for lack of memory before the
 # machine does. The largest repositories in use need less.
 MEMORY_LIMIT_BYTES = 2 << 30
-_LIMITED = (
-    f'unset {" ".join(sorted(_REPOSITORY_VARIABLES))}; ulimit -S -d {MEMORY_LIMIT_BYTES >> 10} 2>/dev/null; exec "$@"'
-)
+_LIMITED = f'unset {" ".join(sorted(_UNSET_VARIABLES))}; ulimit -S -d {MEMORY_LIMIT_BYTES >> 10} 2>/dev/null; exec "$@"'
 _PR_SET_PDEATHSIG = 1
 _MAX_STDERR_BYTES = 4000
 _MAX_OUTPUT_BYTES = 256 << 20
@@ -96,6 +121,7 @@ class GitProcess:
         environment: Further variables.
         stdin: Whether the caller writes to git's standard input.
         stop_at: Text that ends git as soon as it stands in its standard error; empty for none.
+        configured: Whether git reads the user's whole configuration.
     """
 
     def __init__(
@@ -107,6 +133,7 @@ class GitProcess:
         environment: Mapping[str, str] | None = None,
         stdin: bool = False,
         stop_at: str = "",
+        configured: bool = False,
     ) -> None:
         settings = [word for setting in (*_CONFIG, *config) for word in ("-c", setting)]
         repository = {"GIT_DIR": str(folder) if folder else os.devnull}
@@ -115,7 +142,7 @@ class GitProcess:
             ["/bin/sh", "-c", _LIMITED, "sh", "git", *settings, *command],
             as_process=True,
             istream=subprocess.PIPE if stdin else subprocess.DEVNULL,
-            env=_ENVIRONMENT | repository | dict(environment or {}),
+            env=_ENVIRONMENT | ({} if configured else _NO_CONFIGURATION) | repository | dict(environment or {}),
             start_new_session=True,
             preexec_fn=functools.partial(_die_with_parent, _libc()),
         )
@@ -189,6 +216,7 @@ def run_git(
     config: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
     stop_at: str = "",
+    configured: bool = False,
 ) -> tuple[bytes, GitResult]:
     """Run git to its end, and return its standard output and how it ended.
 
@@ -196,7 +224,13 @@ def run_git(
         SourceError: if it writes more than any real remote lists.
     """
     with GitProcess(
-        *command, folder=folder, timeout_s=timeout_s, config=config, environment=environment, stop_at=stop_at
+        *command,
+        folder=folder,
+        timeout_s=timeout_s,
+        config=config,
+        environment=environment,
+        stop_at=stop_at,
+        configured=configured,
     ) as process:
         output = process.stdout.read(_MAX_OUTPUT_BYTES + 1)
         if len(output) > _MAX_OUTPUT_BYTES:

@@ -22,6 +22,7 @@ from flyte_llama.sources.entry import PinnedSource, git_blob_id
 from flyte_llama.sources.git import MAX_ENTRIES, MAX_LISTING_BYTES
 from flyte_llama.sources.git_process import GitProcess, read_records, run_git
 from flyte_llama.sources.git_remote import FETCH_TIMEOUT_S, fetch_pinned, git_error, new_repository
+from flyte_llama.sources.user_config import resolve_url
 from flyte_llama.workspace import temporary_folder
 
 MAX_CHANGES = 10 * MAX_ENTRIES
@@ -194,11 +195,11 @@ def _fetched_history(pinned: PinnedSource, timeout_s: float, *, commits_only: bo
 
 def _fetch_history(folder: Path, pinned: PinnedSource, timeout_s: float, *, commits_only: bool) -> None:
     # Switch off git's checks: old commits are often malformed, and no file is ever written from them.
-    config = ("transfer.fsckObjects=false",)
+    config = ("fetch.fsckObjects=false", "transfer.fsckObjects=false")
     # Accept a shallow clone here to report it below: git log would take its oldest commit as adding every file.
     options = ["--filter=tree:0" if commits_only else "--filter=blob:none", "--update-shallow"]
-    resolved, _ = run_git("ls-remote", "--get-url", "--", pinned.url, folder=folder)
-    if is_path(resolved.decode().strip()) or resolved.startswith(b"file://"):
+    address = resolve_url(pinned.url)
+    if is_path(address) or address.startswith("file://"):
         # A server decides whether it filters; for a repository on this machine, this option decides.
         options.append("--upload-pack=git -c uploadpack.allowFilter=true upload-pack")
     # If the ref was fetched, it may have moved since: the commit should still be part of its history.

@@ -55,7 +55,11 @@ def is_ssh(url: str) -> bool:
 
 
 def ssh_problems(url: str, *, in_pods: bool = False) -> list[str]:
-    """Return why this machine, or pods with these settings, cannot read a URL by ssh, if that is known by now."""
+    """Return why this machine, or pods with these settings, cannot read a URL by ssh, if that is known by now.
+
+    Args:
+        url: What git reads, by the user's `insteadOf` on this machine, and as it is written in pods.
+    """
     if not is_ssh(url):
         return []
     if in_pods:
@@ -89,8 +93,17 @@ def ssh_environment(url: str) -> Iterator[dict[str, str]]:
         yield {"GIT_SSH_COMMAND": shlex.join(words), "GIT_SSH_VARIANT": "ssh"}
 
 
-def explain_ssh(message: str) -> str:
+def explain_ssh(message: str, url: str) -> str:
     """What to do about a message of ssh; empty if it is none that is known."""
+    host, _, path = url.partition(":")
+    if is_ssh(url) and "://" not in url and "@" not in host:
+        if "Permission denied" in message:
+            return f"It was tried as your own user. Most hosts want the user git: write git@{host}:{path}."
+        if "Could not resolve hostname" in message and "." not in host:
+            return (
+                f"If {host}: stands for another URL, say so: git config --global url.https://HOST/.insteadOf {host}: "
+                "(or a Host in ~/.ssh/config). A pod has neither, so write the whole URL for a cluster."
+            )
     return next((remedy for words, remedy in _REMEDIES.items() if re.search(words, message)), "")
 
 

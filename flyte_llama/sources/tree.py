@@ -7,6 +7,8 @@ are not included.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import metadata
@@ -18,6 +20,8 @@ from flyte_llama.errors import SourceError
 from flyte_llama.sources.entry import REGULAR_MODES, SYMLINK_MODE, Blob, Entry, PinnedSource, Tree, git_blob_id
 from flyte_llama.sources.git import open_git_tree
 from flyte_llama.sources.git_remote import FETCH_TIMEOUT_S, LIST_TIMEOUT_S, pin_git
+
+_DIRECT_URL = "direct_url.json"
 
 
 def pin(source: SourceConfig, *, timeout_s: float = LIST_TIMEOUT_S) -> PinnedSource:
@@ -46,7 +50,7 @@ def open_tree(pinned: PinnedSource, *, timeout_s: float = FETCH_TIMEOUT_S) -> It
 
 def _pin_package(source: SourceConfig) -> PinnedSource:
     """Pin a distribution to its installed version."""
-    return PinnedSource(name=source.name, url=source.url, ref="", revision=_distribution(source.url).version)
+    return PinnedSource(name=source.name, url=source.url, ref="", revision=_revision(_distribution(source.url)))
 
 
 class _PackageTree:
@@ -56,12 +60,12 @@ class _PackageTree:
 
     def __init__(self, pinned: PinnedSource) -> None:
         self._distribution = _distribution(pinned.url)
-        if self._distribution.version != pinned.revision:
+        if (revision := _revision(self._distribution)) != pinned.revision:
             raise SourceError(
-                f"{pinned.url}: pinned to {pinned.revision}, but {self._distribution.version} is installed here. "
+                f"{pinned.url}: pinned to {pinned.revision}, but {revision} is installed here. "
                 "Use the same image for all tasks."
             )
-        if not self._distribution.files or self._distribution.read_text("direct_url.json"):
+        if not self._distribution.files or _is_editable(self._distribution):
             raise SourceError(f"{pinned.url}: is not installed as a plain wheel. Give the path of its repository.")
 
     def entries(self) -> Iterator[Entry]:
@@ -82,6 +86,23 @@ class _PackageTree:
     def read(self, entry: Entry) -> Blob:
         data = Path(entry.key).read_bytes()
         return Blob(git_blob_id(data), data)
+
+
+def _revision(distribution: metadata.Distribution) -> str:
+    """Return the version; of a distribution that is from no index, also a digest of its list of files.
+
+    Someone may build the same version twice.
+    """
+    if not distribution.read_text(_DIRECT_URL):
+        return distribution.version
+    record = distribution.read_text("RECORD") or ""
+    return f"{distribution.version} {hashlib.sha256(record.encode()).hexdigest()[:12]}"
+
+
+def _is_editable(distribution: metadata.Distribution) -> bool:
+    """Whether the files are those of a checkout (PEP 610). From a file, a folder or git, pip installs a plain wheel."""
+    direct = json.loads(distribution.read_text(_DIRECT_URL) or "{}")
+    return bool(direct.get("dir_info", {}).get("editable"))
 
 
 def _distribution(url: str) -> metadata.Distribution:

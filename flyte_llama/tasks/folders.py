@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,7 +27,6 @@ from flyte_llama.tasks.bucket import (
     download_file,
     download_folder,
     list_names,
-    try_for_minutes,
     upload_folder,
 )
 from flyte_llama.tasks.cache import CACHE, MadeBy, note_damage
@@ -150,22 +149,35 @@ def open_cache_folder(name: str) -> Iterator[Path | None]:
     """A folder with the files that an earlier run stored under this name; the task updates it for the next run.
 
     In a local run it is in the output folder. In a pod it is downloaded from FLYTE_LLAMA_CACHE and uploaded at the end;
-    None if that variable is not set.
+    None if that variable is not set, or if its bucket cannot be read: the task then works without a cache.
     """
     digest = hashlib.sha256(name.encode()).hexdigest()[:32]
     output = local_output()
     if output is not None or SETTINGS.cache is None:
         yield output / "cache" / digest if output else None
         return
+    # No failure of the bucket is an error of the task, which only loses the cached work.
     folder, remote = new_folder("cache"), f"{SETTINGS.cache.rstrip('/')}/{digest}"
-    if try_for_minutes(lambda: list_names(remote), f"{remote}: could not be listed"):
-        try_for_minutes(lambda: download_folder(remote, folder), f"{remote}: could not be downloaded")
-    yield folder
+
+    def read() -> None:
+        if list_names(remote):
+            download_folder(remote, folder)
+
+    is_read = _goes_well(read, "read, so this run")
+    yield folder if is_read else None
+    if is_read:
+        _goes_well(lambda: upload_folder(folder, remote), "written, so the next run")
+
+
+def _goes_well(work: Callable[[], object], what: str) -> bool:
+    """Call `work`, and say in one line if it fails."""
     try:
-        upload_folder(folder, remote)
-    except BUCKET_ERRORS as error:
-        # Not an error: the task has its result, and the next run only loses the cached work.
-        say(f"{SETTINGS.cache}: cannot be written, so the next run starts without this cache: {error}")
+        work()
+    except Exception as error:  # each store's client raises its own classes
+        reason = " ".join(str(error).split()) or type(error).__name__
+        say(f"FLYTE_LLAMA_CACHE = {SETTINGS.cache}: cannot be {what} works without this cache: {reason[:500]}")
+        return False
+    return True
 
 
 def newest_if_cached(folders: Iterable[FlyteDirectory], *, started: datetime) -> datetime | None:

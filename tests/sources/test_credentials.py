@@ -15,7 +15,7 @@ from flyte_llama.documents import write_documents
 from flyte_llama.documents.read import collect
 from flyte_llama.errors import SourceError
 from flyte_llama.sources import first_commits, open_tree, pin
-from flyte_llama.sources.credential import GIT_HOST, GIT_TOKEN, credential_for
+from flyte_llama.sources.credential import GIT_HOST, GIT_TOKEN, GIT_USER, credential_for
 from tests.conftest import MakeRepo
 from tests.sources.hostile import wrap_git
 from tests.sources.server import Behaviour, serve
@@ -85,6 +85,31 @@ def test_the_token_opens_a_private_repository_and_appears_nowhere(
     assert set(behaviour.authorizations) == {f"x-access-token:{CANARY}"}
 
 
+def test_the_user_that_is_set_goes_with_the_token(root: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv(GIT_TOKEN, CANARY)
+    monkeypatch.setenv(GIT_USER, "$(x)'%s")
+    behaviour = Behaviour(token=CANARY)
+    with serve(root, behaviour) as url:
+        pin(SourceConfig(url=f"{url}/o/r/.git"))
+    assert set(behaviour.authorizations) == {f"$(x)'%s:{CANARY}"}
+
+
+@pytest.mark.parametrize(
+    ("host", "user"),
+    [
+        ("github.com", "x-access-token"),
+        ("gitlab.com", "oauth2"),
+        ("gitlab.example.com", "oauth2"),
+        ("bitbucket.org", "x-token-auth"),
+        ("git.example.com", "x-access-token"),
+    ],
+)
+def test_each_host_gets_the_user_that_it_expects(host: str, user: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv(GIT_TOKEN, CANARY)
+    monkeypatch.setenv(GIT_HOST, host)
+    assert credential_for(f"https://{host}/o/r").environment[GIT_USER] == user
+
+
 def test_a_refused_token_is_an_error_without_it(
     root: Path, tmp_path: Path, errors: list[BaseException], monkeypatch: pytest.MonkeyPatch
 ):
@@ -149,7 +174,7 @@ def test_only_https_and_this_machine_get_the_token(url: str, origin: str | None,
     config, environment = credential_for(url)
     assert CANARY not in str(config)
     assert [setting.partition("=")[0] for setting in config] == ([f"credential.{origin}.helper"] * 2 if origin else [])
-    assert environment == {GIT_TOKEN: CANARY if origin else ""}
+    assert environment[GIT_TOKEN] == (CANARY if origin else "")
 
 
 @pytest.mark.parametrize("host", [None, "gitlab.example.com", "GitLab.example.com"])

@@ -160,7 +160,8 @@ def test_a_clone_of_a_killed_process_does_not_outlive_the_next_start(
         time.sleep(0.05)
     fetching.kill()
     fetching.wait()
-    assert len(list(temporary.iterdir())) == 1
+    # the clone, and the copy of the user's settings
+    assert len(list(temporary.iterdir())) == 2
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     read_files(pin(SourceConfig(url=str(make_repo("r", {"a.py": "x = 1\n"})))))
     assert list(temporary.iterdir()) == []

@@ -114,6 +114,16 @@ def test_a_missing_ref_lists_the_available_refs(make_repo: MakeRepo):
         pin(SourceConfig(url=str(repo), ref="v9"))
 
 
+def test_a_tag_of_digits_is_read_and_one_that_is_missing_says_what_to_write(make_repo: MakeRepo):
+    repo = make_repo("r", {"a": "1"})
+    git(repo, "tag", "20200225")
+    assert pin(SourceConfig(url=str(repo), ref="20200225")).ref == "refs/tags/20200225"
+    with pytest.raises(
+        SourceError, match=r"needs all 40 digits; a tag would be refs/tags/20200226\. Available: main, 2"
+    ):
+        pin(SourceConfig(url=str(repo), ref="20200226"))
+
+
 def test_a_name_that_is_branch_and_tag_asks_for_the_full_ref(make_repo: MakeRepo):
     repo = make_repo("r", {"a": "1"})
     git(repo, "tag", "both")

@@ -13,7 +13,7 @@ from flytekit.exceptions.user import FlyteDataNotFoundException
 from flyte_llama.errors import DataError
 from flyte_llama.storage import seal
 from flyte_llama.tasks import cache, folders
-from flyte_llama.tasks.folders import download, newest_if_cached
+from flyte_llama.tasks.folders import download, newest_if_cached, open_cache_folder
 
 
 @pytest.fixture
@@ -100,3 +100,21 @@ def test_a_result_without_a_time_leaves_it_open_whether_it_came_from_the_cache(t
     results = [folder_of(tmp_path / "rows", 3), FlyteDirectory(str(tmp_path / "gone"), remote_directory=False)]
     assert newest_if_cached(results, started=datetime(2026, 1, 6, tzinfo=UTC)) is None
     assert "gone/manifest.json: its time is not known" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("address", ["s3://bucket/folder", "nothing://bucket", "FILE/folder"])
+def test_a_cache_that_cannot_be_reached_costs_one_line(
+    address: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    def refuse(path: str) -> None:
+        raise ConnectionError(f"{path}:\nno answer")
+
+    (tmp_path / "FILE").write_text("")
+    address = address.replace("FILE", str(tmp_path / "FILE"))
+    monkeypatch.setattr(folders, "local_output", lambda: None)
+    monkeypatch.setattr(folders, "SETTINGS", folders.SETTINGS.model_copy(update={"cache": address}))
+    if address.startswith("s3"):
+        monkeypatch.setattr(folders, "list_names", refuse)
+    with open_cache_folder("https://example.com/o/r") as folder:
+        assert folder is None or address.startswith("/")
+    assert capsys.readouterr().err.count("\n") == 1

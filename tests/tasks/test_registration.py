@@ -126,6 +126,7 @@ CHOSEN = {
     "FLYTE_LLAMA_GIT_SECRET_GROUP": "git",
     "FLYTE_LLAMA_SSH_SECRET_GROUP": "ssh",
     "FLYTE_LLAMA_GIT_HOST": "git.example.com",
+    "FLYTE_LLAMA_GIT_USER": "x-token-auth",
     "FLYTE_LLAMA_TRACKER_SECRET_GROUP": "trackers",
     "FLYTE_LLAMA_TRACKER_KEYS": "wandb_api_key, mlflow_tracking_token",
     "FLYTE_LLAMA_CACHE": "s3://bucket/kept",
