@@ -12,6 +12,7 @@ import functools
 import hashlib
 import itertools
 import os
+import platform
 import shutil
 from collections.abc import Iterator
 from dataclasses import fields, replace
@@ -142,11 +143,11 @@ def cache_roots(folder: Path | None, pinned: PinnedSource, roots: RootCommits) -
 
 @functools.cache
 def rules_version() -> str:
-    """Return 16 hex digits that change with the code and the libraries, so no cache serves results of old rules.
+    """Return 16 hex digits that change with code, libraries and Python, so no cache serves results of old rules.
 
     The code is this whole room and `redaction`: everything that decides a document's text is in them.
     """
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(platform.python_version().encode())
     package = Path(__file__).parent.parent
     for file in sorted(file for room in _ROOMS for file in (package / room).rglob("*.py")):
         digest.update(f"{file.relative_to(package).as_posix()}\0".encode() + file.read_bytes() + b"\0")

@@ -16,6 +16,8 @@ from typing import NamedTuple
 from identify import identify
 from identify.extensions import EXTENSIONS, NAMES
 
+from flyte_llama.documents.generated.paths import path_reason
+
 
 class Language(NamedTuple):
     """How files of a language are found, and what they are."""
@@ -260,7 +262,7 @@ def files_of(language: str) -> list[str]:
     suffixes = {*entry.suffixes.split(), *(f".{suffix}" for suffix, known in EXTENSIONS.items() if known & tags)}
     names = {*entry.names.split(), *(name for name, known in NAMES.items() if known & tags)}
     by_suffix = sorted(suffix for suffix in suffixes if language_of(f"a{suffix}") == language)
-    return by_suffix + sorted(name for name in names if language_of(name) == language)
+    return by_suffix + sorted(name for name in names if language_of(name) == language and not path_reason(name))
 
 
 def comment_line(language: str, text: str) -> str:

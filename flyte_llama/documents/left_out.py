@@ -6,6 +6,7 @@ control characters escaped.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -14,13 +15,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from flyte_llama.config import Frozen
-from flyte_llama.redaction import escape_line, mask_emails_in_path, mask_secrets
+from flyte_llama.redaction import escape_line, mask_emails_in_path, redact
 from flyte_llama.storage import write_unsealed_table
 
 LEFT_OUT_TABLE = "left_out.parquet"
 LARGEST = 10
 """How many files are named for each reason."""
 
+# Redacting takes as long for a path as for a page of text.
+_MAY_BE_SECRET = re.compile(r"[@=:?&%]|[\w-]{20}")
 _SCHEMA = pa.schema(
     {"repository": pa.string(), "url": pa.string(), "path": pa.string(), "num_bytes": pa.int64(), "reason": pa.string()}
 )
@@ -35,14 +38,10 @@ class LeftOutFile(Frozen):
     reason: str
 
 
-def shown_paths(files: Sequence[LeftOutFile]) -> list[LeftOutFile]:
-    """Return the files with paths that may be stored and shown."""
-    paths = [escape_line(mask_emails_in_path(file.path) if "@" in file.path else file.path) for file in files]
-    # All at once: a path by itself takes as long as a page of text.
-    masked = mask_secrets("\n".join(paths)).split("\n")
-    if len(masked) != len(paths):
-        masked = [mask_secrets(path) for path in paths]
-    return [file.model_copy(update={"path": path}) for file, path in zip(files, masked, strict=True)]
+def shown_path(path: str) -> str:
+    """Return the path as it may be stored and shown, the same on every machine."""
+    masked = redact(mask_emails_in_path(path), people=True).text if _MAY_BE_SECRET.search(path) else path
+    return escape_line(masked)
 
 
 def write_left_out(folder: Path, files: Sequence[LeftOutFile], *, url: str) -> dict[str, int]:

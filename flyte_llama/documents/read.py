@@ -25,7 +25,7 @@ from flyte_llama.documents.document import (
 )
 from flyte_llama.documents.filters import SourceFilters
 from flyte_llama.documents.languages import kind_of
-from flyte_llama.documents.left_out import LARGEST, LeftOutFile, shown_paths, write_left_out
+from flyte_llama.documents.left_out import LARGEST, LeftOutFile, shown_path, write_left_out
 from flyte_llama.documents.licences import Statement
 from flyte_llama.documents.text import filter_text
 from flyte_llama.errors import SourceError
@@ -165,7 +165,8 @@ class SourceReader:
                     not_permitted[licence.spdx or licence.unknown or "states no licence"] += amount
             if reason is not None:
                 skipped[reason] += amount
-                file = LeftOutFile(repository=pinned.name, path=entry.path, num_bytes=entry.num_bytes, reason=reason)
+                path = shown_path(entry.path)
+                file = LeftOutFile(repository=pinned.name, path=path, num_bytes=entry.num_bytes, reason=reason)
                 left_out.append(file)
                 continue
 
@@ -198,7 +199,7 @@ class SourceReader:
                 text=filtered.text,
             )
         cache.save()
-        self.left_out = shown_paths(left_out)
+        self.left_out = left_out
         types = [file.path for file in self.left_out if file.reason == "type"]
         unread = Counter(splitext(path)[1] or basename(path) for path in types)
         self.count = SourceCount(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from flyte_llama.config import SourceConfig
-from flyte_llama.documents.left_out import LeftOutFile, join_left_out, largest_by_reason, shown_paths, write_left_out
+from flyte_llama.documents.left_out import LeftOutFile, join_left_out, largest_by_reason, shown_path, write_left_out
 from flyte_llama.documents.read import write_source
 from flyte_llama.sources import pin
 from flyte_llama.storage import verify
@@ -33,7 +33,7 @@ def test_every_file_that_is_no_document_is_in_the_table_with_its_reason(repo: Pa
 
 def test_paths_are_shown_without_secrets_addresses_and_control_characters():
     paths = [f"a/{TOKEN}.py", "mail/jane@" + "corp.io.txt", "a\nb.py", "plain.py"]
-    shown = [file.path for file in shown_paths([left_out("o/r", path) for path in paths])]
+    shown = [shown_path(path) for path in paths]
     assert shown[3] == "plain.py"
     assert TOKEN not in shown[0]
     assert "jane" not in shown[1]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 
-# protoc-gen-doc's title, the table that helm-docs makes from a chart's values, the one of an OpenAPI model, and the
-# pages that gen-crd-api-reference-docs and crd-ref-docs make from Kubernetes' types.
+# protoc-gen-doc's title; the tables of helm-docs and of an OpenAPI model, with one of their rows; and the pages that
+# gen-crd-api-reference-docs and crd-ref-docs make from Kubernetes' types.
 _GENERATED_DOCS = re.compile(
-    r"\A\W*Protocol Documentation\W*$|^\| Key \| Type \| Default \| Description \|$|"
-    r"^\|? ?Name ?\| ?Type ?\| ?Description *\| ?Notes *\|?$|"
-    r"\bGenerated with <code>gen-crd-api-reference-docs|^<p>Packages:</p>$|^## Packages\n- \[",
+    r"\A\W*Protocol Documentation\W*$|"
+    r"^\| Key \| Type \| Default \| Description \|\n\|[-|:]+\n\| \S+ \| \w+ \| `|"
+    r"^\|? ?Name ?\| ?Type ?\| ?Description *\| ?Notes *\|?\n[-| :]+\n(?:\|? ?\*\*\w+\*\* ?\||\s)|"
+    r"\bGenerated with <code>gen-crd-api-reference-docs|^<p>Packages:</p>$|^## Packages\n- \[[\w.-]+/v\d\w*\]\(#",
     re.MULTILINE,
 )
 # The label in a chart that Helm rendered; the chart's templates have a placeholder instead of the version. And the
@@ -24,9 +25,8 @@ _GENERATED_ANNOTATION = re.compile(
     r"^\s*\[(?:global::)?(?:System\.CodeDom\.Compiler\.)?GeneratedCode(?:Attribute)?\(",
     re.MULTILINE,
 )
-_GENERATOR_TAG = re.compile(
-    r"<meta\s[^>]*name=[\"']?generator[\"']?[^>]*content=[\"']?[^\"'>{}]+[\"'/>]", re.IGNORECASE
-)
+_META = re.compile(r"<meta\b[^<>]{0,500}>", re.IGNORECASE)
+_GENERATOR = re.compile(r"\bname=[\"']?generator\b", re.IGNORECASE)
 _HTML_HEAD_CHARS = 6_000
 _BUNDLE = re.compile(r"webpackBootstrap|^/\*{6}/ |\b__webpack_require__\b", re.MULTILINE)
 _SOURCE_MAP = re.compile(r"^/[/*][#@] ?source(?:Mapping)?URL=", re.MULTILINE)
@@ -43,11 +43,12 @@ _MEAN_LINE_CHARS = 110
 _WORD_CHARS = 60
 _ENCODED_WORD = re.compile(r"[^A-Za-z0-9]{0,4}(?:\S*?base64,)?([A-Za-z0-9+/_-]{56,}={0,2})\W{0,8}")
 _BYTES = re.compile(
-    r"(?:(?:0x[0-9a-fA-F]{1,8}|'\\x[0-9a-fA-F]{2}')[uUlL]*\s*,\s*){16,}|(?:\d{1,3}\s*,\s*){64,}|(?:\\x[0-9a-fA-F]{2}|\\[0-7]{3}){16,}"
+    r"(?:(?:0x[0-9a-fA-F]{1,2}|'\\x[0-9a-fA-F]{2}')\s*,\s*){64,}|(?:\d{1,3}\s*,\s*){512,}|"
+    r"(?:\\x[0-9a-fA-F]{2}|\\[0-7]{3}){16,}"
 )
-_MIN_ENCODED_CHARS = 2_000
+_MIN_ENCODED_CHARS = 4_000
 _ENCODED_SHARE = 0.5
-_MAX_ENCODED_CHARS = 16_000
+_MAX_ENCODED_CHARS = 64_000
 
 
 def output_reason(text: str, language: str) -> str | None:
@@ -62,7 +63,9 @@ def output_reason(text: str, language: str) -> str | None:
         head = "\n".join(text.split("\n", _ANNOTATED_LINES)[:_ANNOTATED_LINES])
         found = "Generated" in head and bool(_GENERATED_ANNOTATION.search(head))
     elif language == "html":
-        found = bool(_GENERATOR_TAG.search(text[:_HTML_HEAD_CHARS]))
+        tags = _META.findall(text[:_HTML_HEAD_CHARS])
+        # A tag with a placeholder is that of a site's template.
+        found = any(_GENERATOR.search(tag) and "{" not in tag for tag in tags)
     elif language in _COMPILED_LANGUAGES:
         found = bool(_BUNDLE.search(text[:2_000]) or _SOURCE_MAP.search(text[-500:]))
     return "generated" if found else None
@@ -86,7 +89,7 @@ def statistics_reason(text: str, kind: str, language: str = "") -> str | None:
 
 
 def is_encoded(text: str) -> bool:
-    """Whether base64, hex and lists of bytes are half of the text, or more than 16,000 characters of it.
+    """Whether base64, hex and lists of bytes are half of the text, or more than 64,000 characters of it.
 
     StarCoder 2 left out files by the same two signs (Lozhkov et al., arXiv 2402.19173), though from 1,024 characters
     on: but an icon in a style sheet is not a reason to lose it.

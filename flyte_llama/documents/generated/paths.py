@@ -24,17 +24,17 @@ _LIBRARIES = (
 _RULES = {
     "vendored": [
         r"/(node_modules|bower_components|jspm_packages|third[-_]?party|3rd[-_]?party|_?vendored|_vendor|site-packages|"
-        r"godeps|pods|carthage)/",
+        r"godeps/_workspace|carthage/(build|checkouts))/",
         # Go, Composer, Bundler and web assets. An application may have a module for its vendors.
-        r"^/vendors?/|/(static|assets|public|js|css|lib|libs|web|www|wwwroot|dist|resources|deps|ext)/vendors?/",
+        r"^/vendor/|/(static|assets|public|js|css|wwwroot|deps)/vendors?/",
         r"/vendor/([\w-]+\.)+(com|edu|gov|in|me|net|org|fm|io|dev|cc|co|xyz|sh)/|/vendor/(bundle|cache|gems|composer|assets|modules\.txt$)",
         # A script copies these files from another repository: https://github.com/flyteorg/boilerplate.
-        r"/boilerplate/",
+        r"/boilerplate/(flyte|lyft|update\.(sh|cfg)$)",
         r"/\.yarn/(releases|plugins|sdks|cache|versions|unplugged)/|/flow-typed/npm/",
         r"/\.?(gradlew|mvnw|activator|rebar3?|waf)(\.bat|\.cmd)?$|/(gradle|\.mvn)/wrapper/",
         r"/(config\.(guess|sub)|install-sh|ltmain\.sh|aclocal\.m4|libtool\.m4|lt(options|sugar|version)\.m4|lt~obsolete\.m4|"
         r"depcomp|mkinstalldirs|py-compile|erlang\.mk|cpplint\.py|dotnet-install\.(ps1|sh)|ppport\.h)$",
-        r"/storybook-static/|/codemirror/(lib|mode|theme|addon|keymap)/|/(ace-builds|mathjax|tiny_mce|ckeditor|extjs)/",
+        r"/storybook-static/|/codemirror/(lib|mode|theme|addon|keymap)/|/(ace-builds|tiny_mce|ckeditor)/",
         r"/google/(api|rpc|type|protobuf|longrunning|iam|logging|pubsub)/[\w/]*\.proto$|/googleapis/.*\.proto$",
         r"/protos?/(google|protoc-gen-openapiv2|validate|buf|gogoproto)/",
         rf"/{_LIBRARIES}[-.]v?\d[\d.]*([-.](slim|bundle|esm|umd|prod|production|custom))*\.(js|css)$",
@@ -47,12 +47,12 @@ _RULES = {
         r"podfile\.lock|pubspec\.lock|package\.resolved|cartfile\.resolved|mise(\.[\w-]+)?\.lock|(\w+\.)?esy\.lock|"
         r"stack\.ya?ml\.lock|cabal\.project\.freeze|renv\.lock|packrat\.lock|conan\.lock|"
         r"cargo\.toml\.orig|\.pnp\.[\w.]+)$",
-        r"[.-]lock\.(ya?ml|json|toml|txt)$",
+        r"[a-z0-9]\.lock\.(ya?ml|json|toml|txt)$|/(conda|environment|requirements|deps?|package)-lock\.(ya?ml|json|toml|txt)$",
     ],
     "generated": [
         # Protocol buffers and gRPC, in every language that protoc or buf writes.
         r"\.pb(\.\w+)*\.(go|h|cc|cpp|rs|ts|js|dart|swift|ex|rb|php|validate\.go|gw\.go)$|_pb2(_grpc)?\.pyi?$",
-        r"_(pb|grpc_pb|pb_service|connect_pb|service_pb|pb_connect|grpc_web_pb|connectweb|connect)(\.d)?\.(js|ts)$",
+        r"_(pb|grpc_pb|pb_service|connect_pb|service_pb|pb_connect|grpc_web_pb|connectweb)(\.d)?\.(js|ts)$",
         r"_(services_)?pb\.rb$|_twirp\.(rb|py|go)$|\.twirp\.go$|outerclass\.java$|\.grpc\.(swift|pb\.cc|pb\.h)$",
         r"/gen(erated)?/(pb|proto|openapi|swagger)[^/]*/",
         # OpenAPI and GraphQL.
@@ -61,7 +61,7 @@ _RULES = {
         # Go: enumer, easyjson, deepcopy-gen, go-bindata. Other generators write a header.
         r"(_enumer|_easyjson)\.go$|/zz_generated\.[\w.]+$|/bindata\.go$|/wire_gen\.go$",
         # .NET, Dart, Qt, Android, Zephir, Haxe, Xcode, parser generators.
-        r"\.(designer|g|g\.i|feature|assemblyinfo)\.(cs|vb)$|\.(g|freezed|gr|mocks|config|chopper)\.dart$",
+        r"\.(designer|g|g\.i|feature|assemblyinfo)\.(cs|vb)$|\.(g|freezed|gr|mocks|chopper)\.dart$",
         r"/(moc|qrc)_\w+\.(cpp|cc)$|/moc_predefs\.h$|/buildconfig\.java$|\.zep\.(c|h|php)$",
         r"\.(tab|yy)\.(c|h|cc|cpp|hh|hpp)$|/lex\.\w+\.c$|/parsetab\.py$|/lextab\.py$",
         r"/\.idea/(workspace|misc|modules|vcs|gradle|compiler|kotlinc|jarrepositories)\.xml$|\.(xcworkspace|xcodeproj)/",
@@ -71,11 +71,12 @@ _RULES = {
         r"[-_/]dashboard\.json$|/dashboards/[^/]+\.json$",
         # Documentation that a program wrote: Sphinx, Javadoc, Doxygen, and folders such as docs/gen.
         r"/docs?/([\w./-]+/)?(gen|_?generated|_build|_autosummary)/.*\.(rst|md|html)$|/_sources/.*\.(rst|md|ipynb|txt)$",
-        r"/(apidocs?|javadocs?|doxygen|typedoc|jsdoc|dokka|rustdoc|godoc)/.*\.(html|js|css)$|/(searchindex|search-index)\.js$",
+        r"/(apidocs?|javadocs?|doxygen|dokka|rustdoc|godoc)/.*\.(html|css)$|/(searchindex|search-index)\.js$",
         r"/_static/(documentation_options|doctools|language_data|searchtools|sphinx_highlight|pygments|basic|alabaster|underscore|jquery)[\w.-]*$",
-        r"/pygments\.css$|/htmlcov/|/(lcov-report|coverage/lcov)/|/[\w-]*-baseline\.(txt|json|xml|ya?ml)$|/\.secrets\.baseline$|/detekt-baseline\.xml$",
+        r"/pygments\.css$|/htmlcov/|/(lcov-report|coverage/lcov)/|/([\w-]+-)?(errors?|lint|detekt|ktlint|eslint|phpstan|psalm|spotbugs|secrets)-baseline\.(txt|json|xml|neon|ya?ml)$|"
+        r"/\.secrets\.baseline$",
     ],
-    "licence": [r"/(licen[cs]e|copying|notice|copyright|unlicense)(-[\w.-]+)?" + _DOCS_SUFFIX],
+    "licence": [r"/(licen[cs]e|copying|notice|copyright|unlicense)(-[\w-]+(\.\d+)?)?" + _DOCS_SUFFIX],
     "changelog": [
         r"/(changelog|changes|history|news|release[-_]?notes|contributors|authors)" + _DOCS_SUFFIX,
         r"/changelogs?/[^/]*\d[^/]*\.(md|rst|txt|adoc)$",
@@ -86,6 +87,8 @@ _RULES = {
         r"\.golden$|\.snap$|\.ambr$|\.(approved|received|verified)\.\w+$",
     ],
 }
+# CocoaPods' folder; `pods` is that of Kubernetes and of Ember.
+_PODS = re.compile(r"(^|/)Pods/")
 _COMPILED = {reason: re.compile("|".join(patterns)) for reason, patterns in _RULES.items()}
 
 
@@ -110,4 +113,6 @@ def name_reason(path: str) -> str | None:
 def path_reason(path: str) -> str | None:
     """Return the reason to drop a file for its path alone, or None."""
     lowered = "/" + path.lower()
+    if _PODS.search(path):
+        return "vendored"
     return next((reason for reason, pattern in _COMPILED.items() if pattern.search(lowered)), None)

@@ -20,7 +20,10 @@ def test_output_of_programs_without_a_header_is_recognised_by_its_form():
     assert output_reason(template, "yaml") is None
     assert output_reason(rendered[: len(rendered) // 6], "yaml") is None
     assert output_reason("######\nProtocol Documentation\n######\n", "restructuredtext") == "generated"
-    assert output_reason("# x\n\n| Key | Type | Default | Description |\n|--|--|--|--|\n", "markdown") == "generated"
+    assert (
+        output_reason("# x\n\n| Key | Type | Default | Description |\n|--|--|--|--|\n| a | int | `1` | |\n", "markdown")
+        == "generated"
+    )
     assert output_reason("See the Protocol Documentation\n", "markdown") is None
 
 
@@ -46,12 +49,27 @@ def test_a_test_with_one_long_query_is_kept():
         ("html", '<!DOCTYPE html>\n<html>\n<head>\n<meta name="generator" content="Doxygen 1.9.1"/>\n'),
         ("javascript", "/******/ (() => { // webpackBootstrap\n"),
         ("javascript", "var a;\n//# sourceMappingURL=a.js.map\n"),
-        ("markdown", "# Pet\n\nName | Type | Description | Notes\n--- | --- | --- | ---\n"),
+        (
+            "markdown",
+            "# Pet\n\nName | Type | Description | Notes\n--- | --- | --- | ---\n**id** | **int** |  | [optional]\n",
+        ),
     ],
 )
 def test_programs_leave_other_marks_than_headers(language: str, text: str):
     assert output_reason(text, language) == "generated"
     assert output_reason("A text about it.\n" + text.replace("\n", " "), "text") is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "| Key | Type | Default | Description |\n|---|---|---|---|\n| ctrl-c | keys | none | ends it |\n",
+        "Name | Type | Description | Notes\n--- | --- | --- | ---\nAda | person | writes | often\n",
+        "# Design\n\n## Packages\n- [core](core)\n",
+    ],
+)
+def test_people_write_tables_and_lists_with_the_same_heads(text: str):
+    assert output_reason(text, "markdown") is None
 
 
 def test_a_page_made_by_a_template_is_no_output():
@@ -78,7 +96,16 @@ def wrapped(data: bytes, *, begin: str, end: str) -> str:
 def test_encoded_data_is_left_out_if_it_is_most_of_a_text(encoded: str):
     for kind in ("source", "docs"):
         assert statistics_reason(CODE + encoded, kind) == "encoded"
-        assert statistics_reason(CODE * 20 + encoded[:2_500], kind) is None
+        assert statistics_reason(CODE * 20 + encoded[:3_500], kind) is None
+
+
+def test_a_table_of_numbers_in_a_test_is_no_encoded_data():
+    text = "expected = [\n" + "".join(f"    {number % 250}, {number % 7},\n" for number in range(250)) + "]\n"
+    assert statistics_reason(CODE + text, "test") is None
+
+
+def test_many_unclosed_tags_take_no_time():
+    assert output_reason("<meta name=generator content=" * 3_000, "html") is None
 
 
 def test_a_table_of_checksums_and_long_names_is_no_encoded_data():

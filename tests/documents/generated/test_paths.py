@@ -81,6 +81,18 @@ def test_paths_that_show_their_content(path: str, reason: str):
         "gen/python/generator.py",
         "io/read/changelog/Changelog4Test.java",
         "build/sbt",
+        "app/pods/posts/route.js",
+        "src/db_connect.js",
+        "tools/license-checker.py",
+        "components/notice-banner.tsx",
+        "vendors/models.py",
+        "src/main/resources/vendor/rules.py",
+        "packages/jsdoc/lib/util/helper.js",
+        "lib/app.config.dart",
+        "k8s/pod-security-baseline.yaml",
+        "k8s/redis-lock.yaml",
+        ".github/lock.yml",
+        "src/boilerplate/header.go",
     ],
 )
 def test_paths_that_people_write_pass(path: str):
