@@ -12,9 +12,12 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from flyte_llama.config import SourceConfig
 from flyte_llama.documents import cache
 from flyte_llama.documents.cache import FilteredTextCache, rules_version
+from flyte_llama.documents.read import collect
 from flyte_llama.documents.text import FilteredText, filter_text
+from flyte_llama.sources import open_tree, pin
 from tests.conftest import commit_files, git, peak_bytes
 from tests.documents.planted import CONFIG, KEPT, read
 
@@ -61,11 +64,14 @@ def test_a_cache_with_a_flipped_bit_is_never_trusted(repo: Path, tmp_path: Path)
     (file,) = (tmp_path / "cache").iterdir()
     whole = file.read_bytes()
     rng = random.Random(0)  # noqa: S311  # no secret
-    for _ in range(40):
-        damaged = bytearray(whole)
-        damaged[rng.randrange(len(whole))] ^= 1 << rng.randrange(8)
-        file.write_bytes(damaged)
-        assert read(repo, cache=tmp_path / "cache") == cold
+    pinned = pin(SourceConfig(url=str(repo)))
+    with open_tree(pinned) as tree:
+        for _ in range(40):
+            damaged = bytearray(whole)
+            damaged[rng.randrange(len(whole))] ^= 1 << rng.randrange(8)
+            file.write_bytes(damaged)
+            filter_cache = FilteredTextCache(tmp_path / "cache", url=pinned.url)
+            assert collect(pinned, tree, CONFIG, cache=filter_cache) == cold
 
 
 @pytest.mark.parametrize(
