@@ -40,8 +40,8 @@ $(TEST_STAMP): requirements-test.txt requirements-gpu.txt $(RUN_STAMP)
 	@touch $@
 
 run: $(RUN_STAMP)
-	$(BIN)/flyte-llama check --config $(CONFIG)
-	$(BIN)/pyflyte run flyte_llama/workflows.py train_flyte_llama --config $(CONFIG)
+	$(BIN)/flyte-llama check --config '$(CONFIG)'
+	$(BIN)/pyflyte run flyte_llama/workflows.py train_flyte_llama --config '$(CONFIG)'
 
 test: check
 	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile --no-loadscope-reorder
@@ -74,9 +74,9 @@ register dry-run: $(RUN_STAMP)
 # `--copy all` sends the files of the checkout, so edits need no new image: the one of the commit is taken.
 launch: COMMIT := $(patsubst %-dirty,%,$(COMMIT))
 launch: $(RUN_STAMP)
-	$(BIN)/flyte-llama check --remote --config $(CONFIG)
+	$(BIN)/flyte-llama check --remote --config '$(CONFIG)'
 	IMAGE='$(IMAGE)' $(BIN)/pyflyte run --remote --copy all --image '$(IMAGE)' \
-	  --project '$(FLYTE_PROJECT)' --domain '$(FLYTE_DOMAIN)' flyte_llama/workflows.py train_flyte_llama --config $(CONFIG)
+	  --project '$(FLYTE_PROJECT)' --domain '$(FLYTE_DOMAIN)' flyte_llama/workflows.py train_flyte_llama --config '$(CONFIG)'
 
 # DOCKER_BUILD_ARGS can choose other base images: see the top of the Dockerfile.
 image:

@@ -44,7 +44,7 @@ from flyte_llama.progress import bytes_text
 from flyte_llama.report.repository import TOKEN_PROBLEM
 from flyte_llama.settings import read_settings
 from flyte_llama.sources import open_tree, pin, resolve_url, ssh_problems
-from flyte_llama.trackers import tracker_problems
+from flyte_llama.trackers import registration_problems, tracker_problems
 from flyte_llama.training.devices import machine_problems, memory_problems
 
 LOCAL_TIMEOUT_S = 60
@@ -94,7 +94,12 @@ def preflight_problems(stages: Mapping[str, Any]) -> list[str]:
 def remote_problems(stages: Mapping[str, Any]) -> list[str]:
     """Return one line for each problem of a run on a cluster, where other machines read the sources and train."""
     problems = language_problems(stages)
-    return problems + (source_problems(stages["corpus"], in_pods=True) if "corpus" in stages else [])
+    try:
+        if "corpus" in stages:
+            problems += source_problems(stages["corpus"], in_pods=True)
+        return problems + (registration_problems(stages["training"], read_settings()) if "training" in stages else [])
+    except ConfigError as error:
+        return problems + list(error.problems)
 
 
 def source_problems(corpus: CorpusConfig, *, in_pods: bool = False) -> list[str]:
@@ -279,10 +284,7 @@ def _write_error(folder: Path) -> str:
 
 def _existing(folder: Path) -> Path:
     """Return the folder, or the nearest one above it that exists."""
-    for path in (folder, *folder.parents):
-        if os.path.lexists(path):
-            return path
-    return Path("/")
+    return next((path for path in (folder, *folder.parents) if os.path.lexists(path)), Path("/"))
 
 
 def _user_name(user: int) -> str:

@@ -72,6 +72,11 @@ def test_every_bad_variable_is_named():
             "is not the address of a server. Write it like https://mlflow.example.com.",
         ),
         (
+            "WANDB_BASE_URL",
+            "https://[x",
+            "is not the address of a server. Write it like https://mlflow.example.com.",
+        ),
+        (
             "TRACKER_KEYS",
             "wandb_api_key,mlflow_token",
             "has an entry that is not a key of a tracker. Keys: wandb_api_key, mlflow_tracking_token, "

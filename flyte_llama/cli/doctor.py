@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +56,9 @@ def find_all(path: str | None, project: str, domain: str) -> Iterator[Finding]:
         yield _found("gpu", functools.partial(gpu_finding, settings))
         yield _found("nodes", functools.partial(nodes_finding, settings))
         yield _found("secrets", functools.partial(secrets_finding, project, domain, publishes=publishes))
-        for name, build in _images(settings).items():
-            yield _found("image", functools.partial(image_finding, name, build=build))
+        trackers = config.training.report_to if config is not None else []
+        for name, fix in _images(settings, trackers, is_dirty=commit != described).items():
+            yield _found("image", functools.partial(image_finding, name, fix=fix))
         if settings.image is None:
             text = "IMAGE is not set, and this is no git checkout whose commit would name it. Set IMAGE."
             yield Finding(subject="image", state="FAIL", text=text)
@@ -70,7 +71,8 @@ def find_all(path: str | None, project: str, domain: str) -> Iterator[Finding]:
     place = Place(client, project, domain)
     yield _found("project", functools.partial(place_finding, place))
     if settings is not None:
-        version = f"{commit}-{settings_digest(settings)}" if commit else None
+        named = os.environ.get("VERSION") or commit
+        version = f"{named}-{settings_digest(settings)}" if named else None
         yield _found("limits", functools.partial(limits_finding, place))
         yield _found("version", functools.partial(version_finding, place, version, is_dirty=commit != described))
         yield _found("schedule", functools.partial(_schedule_finding, place, settings, version))
@@ -100,13 +102,25 @@ def _settings_finding(commit: str) -> tuple[Settings | None, Finding]:
     return settings, Finding(subject="settings", state="ok", text=text)
 
 
-def _images(settings: Settings) -> dict[str, str]:
-    """Each image that tasks have → the command that builds and pushes it."""
+def _images(settings: Settings, trackers: Sequence[str], *, is_dirty: bool) -> dict[str, str]:
+    """Each image that tasks have → how to build and push it.
+
+    Args:
+        trackers: Those of the configuration, which the image must have.
+    """
     images: dict[str, str] = {}
     for field, name in settings:
         if field.startswith("image") and name:
-            build = f"make {field.replace('_', '-')} {field.upper()}={name} && docker push {name}"
-            images.setdefault(name, build)
+            command = f"make {field.replace('_', '-')} {field.upper()}={name}"
+            note = ""
+            if field == "image_cpu" and not os.environ.get("TORCH_INDEX"):
+                command, note = f"{command} TORCH_INDEX=CPU_INDEX", " (CPU_INDEX: see docs/cluster.md)"
+            if trackers and not os.environ.get("REPORTERS"):
+                packages = ["mlflow-skinny" if tracker == "mlflow" else tracker for tracker in trackers]
+                command = f"{command} REPORTERS='{' '.join(packages)}'"
+            fix = f"Run `{command} && docker push {name}`{note}"
+            # The image would have the edits, under the name of the commit without them.
+            images.setdefault(name, "Commit your changes first: an image is named by its commit" if is_dirty else fix)
     return images
 
 

@@ -15,6 +15,7 @@ from flyte_llama.settings import Settings
 
 WORKFLOW = "flyte_llama.workflows.train_flyte_llama"
 REFRESH = "flyte_llama.weekly_refresh"
+_REPLACE = "Run `make register` with FLYTE_LLAMA_ACTIVATE_SCHEDULE=1 to replace it."
 _NAMES = ("cpu", "memory", "gpu", "ephemeral_storage")
 
 
@@ -61,7 +62,7 @@ def limits_finding(place: Place) -> Finding:
         resource = MatchableResource.TASK_RESOURCE
         answer = call(place.client.get_project_domain_attributes, place.project, place.domain, resource)
     except FlyteEntityNotExistException:
-        return _unknown_limits_finding(place, requests["fine_tune"], asked)
+        return _unknown_limits_finding(place, most, asked)
     limits = answer.attributes.matching_attributes.task_resource_attributes.limits
     too_low = []
     for name in _NAMES:
@@ -125,7 +126,13 @@ def schedule_finding(place: Place, settings: Settings, version: str | None, conf
         text = f"{REFRESH} is not active; FLYTE_LLAMA_ACTIVATE_SCHEDULE=1 activates it at registration"
         return Finding(subject="schedule", state="ok", text=text)
 
-    cron = plan.spec.entity_metadata.schedule.cron_schedule.schedule
+    schedule = plan.spec.entity_metadata.schedule
+    if schedule is None or schedule.cron_schedule is None:
+        text = (
+            f"{REFRESH} is active in version {plan.id.version}, which has another kind of schedule or none. {_REPLACE}"
+        )
+        return Finding(subject="schedule", state="look", text=text)
+    cron = schedule.cron_schedule.schedule
     active = _config_of(plan)
     shown = f"{REFRESH} is active: configuration {active.get('name')}, schedule {cron}, next at {_next_time(cron)}"
     differences = []
@@ -139,8 +146,7 @@ def schedule_finding(place: Place, settings: Settings, version: str | None, conf
         differences.append(f"its version is {plan.id.version}, and this checkout with these settings is {version}")
     if not differences:
         return Finding(subject="schedule", state="ok", text=shown)
-    fix = "Run `make register` with FLYTE_LLAMA_ACTIVATE_SCHEDULE=1 to replace it."
-    return Finding(subject="schedule", state="look", text=f"{shown}; but {'; '.join(differences)}. {fix}")
+    return Finding(subject="schedule", state="look", text=f"{shown}; but {'; '.join(differences)}. {_REPLACE}")
 
 
 def _amount(quantity: str) -> int:
@@ -150,14 +156,18 @@ def _amount(quantity: str) -> int:
     return math.ceil(parse_quantity(quantity))
 
 
-def _unknown_limits_finding(place: Place, requests: Mapping[str, str], asked: str) -> Finding:
-    """The limits of the server's own configuration, which it does not tell: it took what is registered."""
+def _unknown_limits_finding(place: Place, most: Mapping[str, str], asked: str) -> Finding:
+    """The limits of the server's own configuration, which it does not tell: it took what is registered.
+
+    Args:
+        most: The most that any task requests of each resource, to which limits apply alike.
+    """
     newest = _newest(place, "list_tasks_paginated", "flyte_llama.tasks.training.fine_tune")
     container = newest.closure.compiled_task.template.container if newest else None
     if newest and container:
         names = {1: "cpu", 2: "gpu", 3: "memory", 5: "ephemeral_storage"}  # flyteidl.core.Resources.ResourceName
         taken = {names.get(entry.name): entry.value for entry in container.resources.requests}
-        if all(_amount(taken.get(name, "0")) >= _amount(value) for name, value in requests.items()):
+        if all(_amount(taken.get(name, "0")) >= _amount(value) for name, value in most.items()):
             text = f"Flyte took version {newest.id.version}, whose fine_tune requests as much as this one"
             return Finding(subject="limits", state="ok", text=text)
     text = (

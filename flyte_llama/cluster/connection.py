@@ -41,9 +41,11 @@ def connect() -> tuple[Any | None, Finding]:
 
     If the cluster asks for a login, and none is stored here, that is the finding, and none is started.
     """
+    import keyring
     from flytekit.clients.auth.keyring import KeyringStore
     from flytekit.clients.friendly import SynchronousFlyteClient
     from flytekit.configuration import PlatformConfig
+    from keyring.backends.fail import Keyring as NoKeyring
 
     missing = os.environ.get("FLYTECTL_CONFIG")
     if missing and not os.path.exists(missing):
@@ -60,6 +62,12 @@ def connect() -> tuple[Any | None, Finding]:
     try:
         asks_for_login = _asks_for_login(platform)
         if asks_for_login and _is_login(platform) and KeyringStore.retrieve(platform.endpoint) is None:
+            if isinstance(keyring.get_keyring(), NoKeyring):
+                text = (
+                    f"{name}: asks for a login, and this machine has no keyring that keeps one, so nothing more is "
+                    "looked at. `make register` opens one in a browser."
+                )
+                return None, Finding(subject="connection", state="look", text=text)
             text = f"{name}: asks for a login, and none is stored here. `make register` opens it in a browser."
             return None, Finding(subject="connection", state="FAIL", text=text)
         client = SynchronousFlyteClient(platform)

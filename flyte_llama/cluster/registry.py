@@ -21,6 +21,9 @@ _MANIFESTS = ", ".join(
         "docker.distribution.manifest.v2",
     )
 )
+_DOCKER_HUB = re.compile(r"^(index\.)?docker\.io/")
+"""Docker Hub's names, which are not the host of its registry."""
+
 _LOCAL = re.compile(r"(localhost|127\.\d+\.\d+\.\d+|\[::1\])(:\d+)?")
 
 
@@ -35,6 +38,7 @@ class ImageName(NamedTuple):
 def parse_image(name: str) -> ImageName:
     """Return the parts of an image's name. Without a host it is of Docker Hub; without a tag, `latest`."""
     rest, _, digest = name.partition("@")
+    rest = _DOCKER_HUB.sub("", rest)
     first, slash, path = rest.partition("/")
     has_host = bool(slash) and (first == "localhost" or "." in first or ":" in first)
     host, path = (first, path) if has_host else ("registry-1.docker.io", rest)
@@ -44,11 +48,11 @@ def parse_image(name: str) -> ImageName:
     return ImageName(host, path, digest or tag or "latest")
 
 
-def image_finding(name: str, *, build: str) -> Finding:
+def image_finding(name: str, *, fix: str) -> Finding:
     """Whether the registry has an image.
 
     Args:
-        build: The command that builds and pushes it.
+        fix: A sentence without a full stop: how to build and push it.
     """
     image = parse_image(name)
     try:
@@ -60,7 +64,7 @@ def image_finding(name: str, *, build: str) -> Finding:
     if status == 200:
         return Finding(subject="image", state="ok", text=f"{name} is in its registry")
     if status == 404:
-        text = f"{name}: is not in its registry. Run `{build}`, or set IMAGE to one that is."
+        text = f"{name}: is not in its registry. {fix}, or set IMAGE to one that is."
         return Finding(subject="image", state="FAIL", text=text)
     text = (
         f"{name}: its registry does not tell it without a login (HTTP {status}): see `docker manifest inspect {name}`."

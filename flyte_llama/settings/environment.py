@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator
 
@@ -99,10 +100,18 @@ def _tracker_keys(value: Any) -> tuple[str, ...]:
     return keys
 
 
+def is_server_address(text: str) -> bool:
+    """Whether a text is the http address of a server, with any path."""
+    try:
+        return re.fullmatch(r"https?://[^\s/]+\S*", text) is not None and bool(urlsplit(text).hostname)
+    except ValueError:
+        return False
+
+
 def _server(value: Any) -> str:
     if may_hold_password(str(value)):
         raise ValueError("may hold a password, which every pod would show. Put it into the secret group")
-    if not re.fullmatch(r"https?://[^\s/]+\S*", str(value)):
+    if not is_server_address(str(value)):
         raise ValueError("is not the address of a server. Write it like https://mlflow.example.com")
     return str(value)
 

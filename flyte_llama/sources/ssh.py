@@ -1,7 +1,8 @@
 """The private key that opens sources by ssh, such as git@host:owner/name, and the public keys of their hosts.
 
 Two variables name a file each, as Flyte does for a secret that it mounts. With them ssh uses this key alone, asks
-nothing, and talks only to hosts whose key is in the second file; nothing is accepted at a first contact. ssh refuses a
+nothing, and talks only to hosts whose key is in the second file; nothing is accepted at a first contact. Neither
+~/.ssh/config nor the configuration of the system is read then: each may name more keys and hosts. ssh refuses a
 private key that others may read, or whose last line is not ended, and a mounted secret may be either. So ssh gets
 copies, in a temporary folder that is removed when git ends. Without the variables the user's configuration decides.
 """
@@ -29,6 +30,7 @@ _OPTIONS = {
     "IdentitiesOnly": "yes",
     "BatchMode": "yes",
     "StrictHostKeyChecking": "yes",
+    "GlobalKnownHostsFile": "/dev/null",
     # A host that does not answer for a minute is gone.
     "ConnectTimeout": "60",
     "ServerAliveInterval": "20",
@@ -88,7 +90,7 @@ def ssh_environment(url: str) -> Iterator[dict[str, str]]:
             with open(os.open(folder / name, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
                 file.write(text)
         options = _OPTIONS | {"UserKnownHostsFile": f'"{folder / SSH_KNOWN_HOSTS}"'}
-        words = ["ssh", "-i", str(folder / SSH_KEY)]
+        words = ["ssh", "-F", "none", "-i", str(folder / SSH_KEY)]
         words += [word for option, value in options.items() for word in ("-o", f"{option}={value}")]
         yield {"GIT_SSH_COMMAND": shlex.join(words), "GIT_SSH_VARIANT": "ssh"}
 

@@ -19,6 +19,9 @@ from flyte_llama.tasks.resources import SETTINGS
 DIGEST = "SETTINGS_DIGEST"
 """A variable of the pods. flytekit counts the variables that are given for all tasks, and no task's own."""
 
+# An attribute of the wrapped method. Others may wrap it too, before or after.
+_COUNTS_SETTINGS = "counts_settings_of_flyte_llama"
+
 
 def count_settings() -> None:
     """Let the version of every later `pyflyte run --remote` of this package depend on the settings too.
@@ -26,7 +29,7 @@ def count_settings() -> None:
     flytekit makes that version of code and image. To call this again changes nothing.
     """
     register = FlyteRemote.register_script
-    if hasattr(register, "__wrapped__"):
+    if hasattr(register, _COUNTS_SETTINGS):
         return
 
     @functools.wraps(register)
@@ -37,6 +40,7 @@ def count_settings() -> None:
             envs = {**(envs or {}), DIGEST: settings_digest(SETTINGS)}
         return register(self, entity, *arguments, envs=envs, **options)
 
+    setattr(register_with_digest, _COUNTS_SETTINGS, True)
     FlyteRemote.register_script = register_with_digest
 
 

@@ -41,7 +41,7 @@ class Report(NamedTuple):
 
 
 # No task has Flyte's own decks: those of inputs and outputs would show text of repositories unescaped.
-@task(**SMALL, retries=1, enable_deck=True, deck_fields=(), secret_requests=TRACKER_SECRETS or None)
+@task(**SMALL, retries=1, enable_deck=True, deck_fields=(), secret_requests=TRACKER_SECRETS)
 def report(
     config: ExperimentConfig,
     base_scores: list[FlyteDirectory],

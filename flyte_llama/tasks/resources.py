@@ -96,7 +96,7 @@ GIT_SECRETS = [
     *_secret(SETTINGS.ssh_secret_group, "ssh_key", SSH_KEY, Secret.MountType.FILE),
     *_secret(SETTINGS.ssh_secret_group, "known_hosts", SSH_KNOWN_HOSTS, Secret.MountType.FILE),
 ]
-# A pod that requests a key which the group does not have never starts, so only those that it has are requested.
+# Only those that the group has: by the secret manager of Flyte, a pod that requests another starts without it or never.
 TRACKER_SECRETS = [
     secret for key in SETTINGS.tracker_keys for secret in _secret(SETTINGS.tracker_secret_group, key, key.upper())
 ]

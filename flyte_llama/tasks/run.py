@@ -29,8 +29,8 @@ from flyte_llama.progress import INTERRUPTED, escape_unknown_characters, exit_on
 from flyte_llama.report.repository import check_publishing
 from flyte_llama.tasks.cache import CACHE, Hashed, read_generation
 from flyte_llama.tasks.folders import local_output, retry_network_errors
-from flyte_llama.tasks.resources import HUB_SECRETS, HUB_TOKEN, SETTINGS, SMALL
-from flyte_llama.trackers import pod_tracker_problems
+from flyte_llama.tasks.resources import HUB_TOKEN, SETTINGS, SMALL, TRAINING_SECRETS
+from flyte_llama.trackers import pod_tracker_problems, unset_key_problems
 from flyte_llama.workspace import open_output
 
 SWEEP_VALIDATION_SHARE = 0.05
@@ -74,7 +74,7 @@ class RunParts(NamedTuple):
     scoring_generation: str
 
 
-@task(**SMALL, retries=3, secret_requests=HUB_SECRETS)
+@task(**SMALL, retries=3, secret_requests=TRAINING_SECRETS)
 def start_run(config: ExperimentConfig, validate: bool = False) -> RunParts:
     """Check what can be checked before anything is fetched or trained, and return the parts of the configuration.
 
@@ -89,7 +89,11 @@ def start_run(config: ExperimentConfig, validate: bool = False) -> RunParts:
         exit_on_interrupt(INTERRUPTED)
         open_output(output)
         CACHE.run_name = config.name or "run"
-    problems = pod_tracker_problems(config.training, SETTINGS) if output is None else preflight_problems(dict(config))
+        problems = preflight_problems(dict(config))
+    else:
+        problems = pod_tracker_problems(config.training, SETTINGS)
+        # The pods of training request the same keys, and some secret managers start them without.
+        problems = problems or unset_key_problems(config.training, SETTINGS)
     if problems:
         raise report_problems(problems)
     if config.publish.repository is not None:

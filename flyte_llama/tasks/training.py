@@ -149,7 +149,7 @@ def _fine_tune(
                 checkpoints=checkpoints,
                 upload=in_bucket.upload if in_bucket is not None else None,
                 keep_unverified=lambda folder: keep_apart(folder, made_from=rows),
-                tracking=make_tracking(training, configuration, made_from=rows),
+                tracking=make_tracking(training, configuration, made_from=rows) if rank == 0 else None,
             )
             # Here and not by Flyte, which would upload it when this pod's processes have ended and other pods too.
             model = on_first_rank_however_long(lambda: store_model(upload(out, made_from=rows), rows=rows))

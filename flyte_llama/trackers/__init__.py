@@ -7,7 +7,14 @@ The libraries of the trackers do the work. This room names the runs, finds them 
 ends a training: the first error of a tracker is one line, and the training goes on without it.
 """
 
-from flyte_llama.trackers.checks import PACKAGES, package_problems, pod_tracker_problems, tracker_problems
+from flyte_llama.trackers.checks import (
+    PACKAGES,
+    package_problems,
+    pod_tracker_problems,
+    registration_problems,
+    tracker_problems,
+    unset_key_problems,
+)
 from flyte_llama.trackers.run import Figures, Tracking, new_run_id
 from flyte_llama.trackers.tracker import Tracker, record_figures
 
@@ -20,5 +27,7 @@ __all__ = [
     "package_problems",
     "pod_tracker_problems",
     "record_figures",
+    "registration_problems",
     "tracker_problems",
+    "unset_key_problems",
 ]

@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from flyte_llama.config import TrainingConfig
-from flyte_llama.settings import Settings
+from flyte_llama.settings import Settings, is_server_address
 
 PACKAGES = {"wandb": ("wandb",), "mlflow": ("mlflow",), "tensorboard": ("tensorboard", "tensorboardX")}
 """The packages that can serve a name in `report_to`."""
@@ -32,7 +32,13 @@ def tracker_problems(training: TrainingConfig, environment: Mapping[str, str] = 
     """One message for each tracker that a run on this machine could not use."""
     problems = package_problems(training)
     named = "".join(problems)
-    if "wandb" in training.report_to and "'wandb'" not in named and not _has_wandb_key(environment):
+    server = environment.get("WANDB_BASE_URL") or "https://api.wandb.ai"
+    if "wandb" in training.report_to and not is_server_address(server):
+        problems.append(
+            "training.report_to = 'wandb': WANDB_BASE_URL is not the address of a server. Write it like "
+            "https://wandb.example.com, or unset it."
+        )
+    elif "wandb" in training.report_to and "'wandb'" not in named and not _has_wandb_key(environment, server):
         problems.append(
             "training.report_to = 'wandb': there is no key. Run `wandb login`, set WANDB_API_KEY, or set "
             "WANDB_MODE=offline to keep the run on this machine."
@@ -45,8 +51,8 @@ def tracker_problems(training: TrainingConfig, environment: Mapping[str, str] = 
     return problems
 
 
-def pod_tracker_problems(training: TrainingConfig, settings: Settings) -> list[str]:
-    """One message for each tracker that pods with these settings could not use."""
+def registration_problems(training: TrainingConfig, settings: Settings) -> list[str]:
+    """One message for each tracker that these settings give pods no key, server or bucket for."""
     problems = []
     keys = settings.tracker_keys if settings.tracker_secret_group else ()
     if "wandb" in training.report_to and "wandb_api_key" not in keys:
@@ -64,21 +70,40 @@ def pod_tracker_problems(training: TrainingConfig, settings: Settings) -> list[s
             "training.report_to = 'tensorboard': pods would lose the event files with their disks. Register with "
             "FLYTE_LLAMA_CACHE, a bucket folder; they go to tensorboard/ in it."
         )
+    return problems
+
+
+def pod_tracker_problems(training: TrainingConfig, settings: Settings) -> list[str]:
+    """One message for each tracker that pods with these settings, and packages as here, could not use."""
     missing = [line.partition(" pip install")[0] for line in package_problems(training)]
-    return problems + [f"{line} Build the images with it: REPORTERS in docs/cluster.md." for line in missing]
+    return registration_problems(training, settings) + [
+        f"{line} Build the images with it: REPORTERS in docs/cluster.md." for line in missing
+    ]
 
 
-def _has_wandb_key(environment: Mapping[str, str]) -> bool:
-    """Whether wandb finds a key, or needs none."""
+def unset_key_problems(
+    training: TrainingConfig, settings: Settings, environment: Mapping[str, str] = os.environ
+) -> list[str]:
+    """One message for each key of a tracker that this pod requested and did not get."""
+    return [
+        f"training.report_to = '{tracker}': {settings.tracker_secret_group} gave this pod no {key}. Put it into this "
+        "secret group, or take it out of FLYTE_LLAMA_TRACKER_KEYS and register again."
+        for tracker in training.report_to
+        for key in (settings.tracker_keys if settings.tracker_secret_group else ())
+        if key.startswith(tracker) and not environment.get(key.upper())
+    ]
+
+
+def _has_wandb_key(environment: Mapping[str, str], server: str) -> bool:
+    """Whether wandb finds a key for the server, or needs none."""
     if environment.get("WANDB_MODE", "").lower() in _WITHOUT_SERVER:
         return True
     if any(environment.get(name) for name in _WANDB_KEYS):
         return True
     # `wandb login` writes the key here.
-    server = urlsplit(environment.get("WANDB_BASE_URL") or "https://api.wandb.ai").hostname or ""
     file = Path(environment.get("NETRC") or Path("~/.netrc").expanduser())
     try:
-        return server in netrc.netrc(file).hosts
+        return urlsplit(server).hostname in netrc.netrc(file).hosts
     except FileNotFoundError:
         return False
     except (OSError, netrc.NetrcParseError):

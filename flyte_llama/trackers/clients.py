@@ -20,6 +20,9 @@ RUN_TAG = "flyte_llama.run"
 _LONGEST_TEXT = 500
 """Characters of a parameter or tag; mlflow of any version takes so many."""
 
+_LONGEST_TAG = 64
+"""Characters of a tag of wandb, which takes no empty one."""
+
 _PARAMETERS_AT_ONCE = 100
 
 
@@ -43,7 +46,10 @@ class Client(Protocol):
         """Put what is written so far where it survives this pod."""
 
     def close(self, *, succeeded: bool) -> None:
-        """End the run, or let it wait for the next attempt."""
+        """End the run."""
+
+    def leave(self) -> None:
+        """Let the run wait for the next attempt, within seconds: this process has been told to end."""
 
 
 class WandbClient:
@@ -63,17 +69,18 @@ class WandbClient:
             os.environ.setdefault(name, value)
         import wandb
 
+        wants_tag = bool(self._tracking.name) and not os.environ.get("WANDB_TAGS")
         self._run = wandb.init(
             project=os.environ.get("WANDB_PROJECT") or PROJECT,
             id=self._run_id,
             name=self._run_id,
             resume="allow",
             group=self._tracking.execution or None,
-            tags=None if os.environ.get("WANDB_TAGS") else [self._tracking.name],
+            tags=[self._tracking.name[:_LONGEST_TAG]] if wants_tag else None,
             config=self._tracking.config | {"flyte": self._tracking.tags},
             dir=os.environ.get("WANDB_DIR") or folder,
             # By default it would wait for ever for a server that is gone.
-            settings=wandb.Settings(init_timeout=60, finish_timeout=20),
+            settings=wandb.Settings(init_timeout=60, finish_timeout=10),
         )
         return str(self._run.url or self._run.dir)
 
@@ -91,6 +98,11 @@ class WandbClient:
     def close(self, *, succeeded: bool) -> None:
         self._run.finish(exit_code=0 if succeeded else 1)
 
+    def leave(self) -> None:
+        # Its own process would be lost with the lines that it has not written yet.
+        self._run.mark_preempting()
+        self._run.finish(exit_code=1)
+
 
 class MlflowClient:
     """The run in mlflow that has the id as a tag."""
@@ -100,9 +112,9 @@ class MlflowClient:
 
     def open(self, *, resumed_after: int | None) -> str:
         defaults = {
-            # By default it would try for minutes at each call.
-            "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
-            "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+            # By default it would try for minutes at each call; so it is half a minute at most.
+            "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+            "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
             "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
             # The configuration says more than transformers' 150 arguments, which mlflow refuses to change in a run.
             "MLFLOW_MAX_LOG_PARAMS": "0",
@@ -156,6 +168,9 @@ class MlflowClient:
 
         mlflow.end_run("FINISHED" if succeeded else "FAILED")
 
+    def leave(self) -> None:
+        return
+
 
 class TensorboardClient:
     """The event files of the run, in a folder of its own."""
@@ -197,6 +212,9 @@ class TensorboardClient:
         self._writer.close()
         if self._tracking.upload is not None:
             self._tracking.upload(self._folder)
+
+    def leave(self) -> None:
+        self.close(succeeded=False)
 
 
 CLIENTS: dict[str, type[WandbClient] | type[MlflowClient] | type[TensorboardClient]] = {

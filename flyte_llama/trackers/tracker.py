@@ -14,8 +14,11 @@ from flyte_llama.trackers.clients import CLIENTS, Client
 from flyte_llama.trackers.run import Figures, Tracking
 
 T = TypeVar("T")
+_LONGEST_REASON = 300
+"""Characters of an error that are shown."""
+
 _PAUSE_S = 1800.0
-"""Seconds without a line of the curve after one that could not be sent: to find out may take half a minute."""
+"""Seconds without a line of the curve after one that could not be sent: to find out takes up to half a minute."""
 
 
 class Tracker:
@@ -66,7 +69,8 @@ class Tracker:
         def work() -> None:
             shown = self.client.open(resumed_after=resumed_after)
             self._is_open = True
-            say(f"{self.name}: {shown}")
+            # After `wandb:`, an address would be masked as a key of wandb.
+            say(f"the run is at {shown} ({self.name})")
 
         self.attempt(work)
 
@@ -75,6 +79,12 @@ class Tracker:
         if self._is_open:
             self._is_open = False
             self.attempt(lambda: self.client.close(succeeded=succeeded))
+
+    def leave(self) -> None:
+        """Let the run, if it is open, wait for the next attempt."""
+        if self._is_open:
+            self._is_open = False
+            self.attempt(self.client.leave)
 
 
 def record_figures(tracking: Tracking, run_id: str, figures: Figures, *, step: int) -> None:
@@ -91,9 +101,9 @@ def record_figures(tracking: Tracking, run_id: str, figures: Figures, *, step: i
 
 
 def _reason(error: Exception) -> str:
-    """The first line of an error, without the keys of trackers."""
-    text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    """An error in one line, without the keys of trackers."""
+    text = " ".join(str(error).split()) or type(error).__name__
     for key in TRACKER_KEYS:
         if value := os.environ.get(key.upper()):
             text = text.replace(value, "(key)")
-    return text.rstrip(".")
+    return (text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]}…").rstrip(".")

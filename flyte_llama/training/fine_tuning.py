@@ -84,7 +84,13 @@ def fine_tune(
     from transformers import TrainingArguments, set_seed
 
     from flyte_llama.training.batches import OrderedRows, row_order
-    from flyte_llama.training.tracking import CurveCallback, close_trackers, make_trackers, open_trackers
+    from flyte_llama.training.tracking import (
+        CurveCallback,
+        close_trackers,
+        leave_trackers,
+        make_trackers,
+        open_trackers,
+    )
     from flyte_llama.training.trainer import PackedTrainer
     from flyte_llama.training.validation import open_validation
 
@@ -177,11 +183,17 @@ def fine_tune(
         except Exception as error:
             num_done = trainer.state.global_step - first_step
             explained = chooser.note_failure(error, resolved, num_steps=num_done, node=folder, upload=upload)
-            close_trackers(trackers, succeeded=False)
+            if interruption.requested or isinstance(error, Interrupted):
+                leave_trackers(trackers)
+            else:
+                close_trackers(trackers, succeeded=False)
             if explained is None:
                 raise
             raise explained from error
-        close_trackers(trackers, succeeded=True)
+        if interruption.requested:
+            leave_trackers(trackers)
+        else:
+            close_trackers(trackers, succeeded=True)
         model.config.use_cache = use_cache
     if interruption.requested:
         raise Interrupted("interrupted after the last step; the same command goes on from there")

@@ -51,13 +51,19 @@ def make_trackers(tracking: Tracking | None, run_id: str | None) -> list[Tracker
 
 
 def open_trackers(trackers: Sequence[Tracker], *, resumed_after: int) -> None:
-    """Open the run in all trackers. One that does not answer is waited for, about a minute.
+    """Open the run in all trackers. One that does not answer is waited for, a minute at most.
 
     Args:
         resumed_after: The step that the training goes on from; 0 at its start.
     """
     for tracker in trackers:
         tracker.open(resumed_after=resumed_after)
+
+
+def leave_trackers(trackers: Sequence[Tracker]) -> None:
+    """Let the runs wait for the next start, which goes on with them. This takes seconds, whatever servers answer."""
+    for tracker in trackers:
+        tracker.leave()
 
 
 def close_trackers(trackers: Sequence[Tracker], *, succeeded: bool) -> None:

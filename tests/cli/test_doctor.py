@@ -10,10 +10,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import grpc
+import keyring
 import pytest
 from click.testing import CliRunner
 from flyteidl.admin.launch_plan_pb2 import LaunchPlanCreateRequest
 from flyteidl.admin.project_pb2 import Project
+from flyteidl.admin.schedule_pb2 import FixedRateUnit
 from flyteidl.admin.task_pb2 import TaskCreateRequest
 from flyteidl.admin.workflow_pb2 import WorkflowCreateRequest
 from flyteidl.core.identifier_pb2 import LAUNCH_PLAN, TASK, WORKFLOW, Identifier
@@ -22,9 +24,13 @@ from flyteidl.core.tasks_pb2 import Resources
 from flytekit import FlyteContext
 from flytekit.configuration.file import get_config_file
 from flytekit.core.type_engine import TypeEngine
+from keyring.backend import KeyringBackend
+from keyring.backends import fail, null
 
 from flyte_llama.cli import doctor, main
-from flyte_llama.cluster import connection
+from flyte_llama.cluster import backend, connection
+from flyte_llama.cluster.pods import requests_of_tasks
+from flyte_llama.cluster.registry import parse_image
 from flyte_llama.config import ExperimentConfig, load_config
 from flyte_llama.settings import read_settings, settings_digest
 from tests.tasks.admin import DOMAIN, PROJECT, Admin, serve_admin
@@ -106,8 +112,12 @@ def config_literal(name: str) -> Literal:
     return TypeEngine.to_literal(FlyteContext.current_context(), config, ExperimentConfig, kind).to_flyte_idl()
 
 
-def register(admin: Admin) -> None:
-    """Register the workflow and its refresh under the version of this environment, and activate the refresh."""
+def register(admin: Admin, *, has_rate: bool = False) -> None:
+    """Register the workflow and its refresh under the version of this environment, and activate the refresh.
+
+    Args:
+        has_rate: Schedule the refresh for each week, not for a time of the week.
+    """
     version = f"{COMMIT}-{settings_digest(read_settings())}"
 
     def identify(kind: int, name: str) -> Identifier:
@@ -121,7 +131,11 @@ def register(admin: Admin) -> None:
         plan.spec.workflow_id.CopyFrom(workflow.id)
         if name == REFRESH:
             plan.spec.default_inputs.parameters["config"].default.CopyFrom(config_literal("code_llama_7b_lora"))
-            plan.spec.entity_metadata.schedule.cron_schedule.schedule = "0 6 * * 1"
+            schedule = plan.spec.entity_metadata.schedule
+            if has_rate:
+                schedule.rate.value, schedule.rate.unit = 7, FixedRateUnit.DAY
+            else:
+                schedule.cron_schedule.schedule = "0 6 * * 1"
         admin.create_launch_plan(plan)
     admin.active[(PROJECT, DOMAIN, REFRESH)] = version
 
@@ -206,7 +220,7 @@ def test_limits_that_flyte_does_not_tell_are_not_guessed(admin: Admin):
     assert "By default they are cpu 2, memory 1Gi and gpu 1." in lines["limits"][1]
 
 
-def test_limits_that_flyte_does_not_tell_allow_what_is_registered(admin: Admin):
+def test_limits_that_flyte_does_not_tell_allow_what_is_registered(admin: Admin, monkeypatch: pytest.MonkeyPatch):
     admin.overrides = None
     name = "flyte_llama.tasks.training.fine_tune"
     task = TaskCreateRequest(id=Identifier(resource_type=TASK, project=PROJECT, domain=DOMAIN, name=name, version="v7"))
@@ -214,6 +228,10 @@ def test_limits_that_flyte_does_not_tell_allow_what_is_registered(admin: Admin):
         task.spec.template.container.resources.requests.add(name=Resources.ResourceName.Value(kind), value=value)
     admin.create_task(task)
     assert run()[1]["limits"] == ("ok", "Flyte took version v7, whose fine_tune requests as much as this one")
+    # Limits are the same for all tasks, so what one of them requests beyond that may be refused.
+    requests = requests_of_tasks() | {"build_corpus": {"cpu": "65"}}
+    monkeypatch.setattr(backend, "requests_of_tasks", lambda: requests)
+    assert run()[1]["limits"][0] == "look"
 
 
 @pytest.mark.parametrize(
@@ -242,11 +260,22 @@ def test_a_connection_that_fails_is_explained_and_the_rest_is_still_looked_at(
     assert lines["cluster"][0] == "look"
 
 
-def test_a_login_that_is_wanted_is_not_started(admin: Admin):
+@pytest.mark.parametrize(
+    ("store", "expected", "words"),
+    [
+        (null.Keyring(), (2, "FAIL"), "asks for a login, and none is stored here. `make register` opens it"),
+        (fail.Keyring(), (0, "look"), "asks for a login, and this machine has no keyring that keeps one"),
+    ],
+    ids=["empty keyring", "no keyring"],
+)
+def test_a_login_that_is_wanted_is_not_started(
+    admin: Admin, store: KeyringBackend, expected: tuple[int, str], words: str, monkeypatch: pytest.MonkeyPatch
+):
     admin.token = "let me in"  # noqa: S105  # of this test
+    monkeypatch.setattr(keyring.core, "_keyring_backend", store)
     code, lines = run()
-    assert code == 2
-    assert "asks for a login, and none is stored here. `make register` opens it" in lines["connection"][1]
+    assert (code, lines["connection"][0]) == expected
+    assert words in lines["connection"][1]
 
 
 @pytest.mark.parametrize(
@@ -295,6 +324,12 @@ def test_an_image_is_asked_for_in_its_registry(
     assert words in lines["image"][1]
 
 
+@pytest.mark.parametrize("name", ["{}:1", "docker.io/{}:1", "index.docker.io/{}:1"])
+@pytest.mark.parametrize(("short", "repository"), [("team/llama", "team/llama"), ("ubuntu", "library/ubuntu")])
+def test_every_name_of_docker_hub_leads_to_its_registry(name: str, short: str, repository: str):
+    assert parse_image(name.format(short)) == ("registry-1.docker.io", repository, "1")
+
+
 def test_a_registry_that_does_not_answer_fails_nothing(admin: Admin, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("IMAGE", "localhost:1/flyte-llama:1")
     code, lines = run()
@@ -326,9 +361,38 @@ def test_a_schedule_that_is_not_active_is_no_fault_unless_it_is_wanted(admin: Ad
     )
 
 
-def test_changes_that_are_not_committed_are_named(admin: Admin, monkeypatch: pytest.MonkeyPatch):
+def test_changes_that_are_not_committed_are_named(admin: Admin, registry: Registry, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(doctor, "describe_checkout", lambda: f"{COMMIT}-dirty")
-    assert run()[1]["version"][1].startswith("files differ from the commit: `make launch` sends them")
+    monkeypatch.setenv("IMAGE", f"{registry.host}/team/flyte-llama:gone")
+    lines = run()[1]
+    assert lines["version"][1].startswith("files differ from the commit: `make launch` sends them")
+    assert "Commit your changes first" in lines["image"][1]
+    assert "make image" not in lines["image"][1]
+
+
+def test_the_command_that_builds_an_image_gives_it_what_the_configuration_needs(
+    admin: Admin, registry: Registry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    image = f"{registry.host}/team/flyte-llama:cpu"
+    monkeypatch.setenv("IMAGE_CPU", image)
+    file = tmp_path / "reporting.yaml"
+    file.write_text((CONFIGS / "local.yaml").read_text().replace("training:", "training:\n  report_to: [mlflow]", 1))
+    monkeypatch.setenv("FLYTE_LLAMA_MLFLOW_TRACKING_URI", "https://mlflow.example.com")
+    command = f"make image-cpu IMAGE_CPU={image} TORCH_INDEX=CPU_INDEX REPORTERS='mlflow-skinny' && docker push {image}"
+    assert f"Run `{command}` (CPU_INDEX: " in run("--config", str(file))[1]["image"][1]
+
+
+def test_the_version_that_make_would_register_is_looked_for(admin: Admin, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("VERSION", "v8")
+    assert f"this checkout with these settings is v8-{settings_digest(read_settings())}" in run()[1]["version"][1]
+
+
+def test_an_active_schedule_of_another_kind_is_named(admin: Admin, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("FLYTE_LLAMA_SPOT", "0")  # another version
+    register(admin, has_rate=True)
+    code, lines = run()
+    assert (code, lines["schedule"][0]) == (0, "look")
+    assert "which has another kind of schedule or none. Run `make register`" in lines["schedule"][1]
 
 
 def test_a_bad_setting_and_a_bad_configuration_are_findings(

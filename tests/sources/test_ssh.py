@@ -36,16 +36,23 @@ def secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def options_of(command: str) -> dict[str, str]:
-    """The options of a command of ssh, as ssh itself understands them."""
+    """The options of a command of ssh, as ssh itself understands them; one that is given twice has both values."""
     shown = subprocess.run([*shlex.split(command), "-G", "git.example.com"], check=True, capture_output=True, text=True)
-    return dict(line.partition(" ")[::2] for line in shown.stdout.splitlines())
+    options: dict[str, str] = {}
+    for name, _, value in (line.partition(" ") for line in shown.stdout.splitlines()):
+        options[name] = f"{options[name]} {value}" if name in options else value
+    return options
 
 
 def test_ssh_gets_the_key_alone_and_talks_only_to_known_hosts(secret: Path):
     with ssh_environment(URL) as environment:
-        options = options_of(environment["GIT_SSH_COMMAND"])
+        command = environment["GIT_SSH_COMMAND"]
+        options = options_of(command)
+    # ssh takes the home of a user from the system, so a test cannot give it another ~/.ssh/config.
+    assert command.startswith("ssh -F none ")
     assert Path(options["identityfile"]).name == SSH_KEY
     assert Path(options["userknownhostsfile"]).name == SSH_KNOWN_HOSTS
+    assert options["globalknownhostsfile"] == "/dev/null"
     assert options["stricthostkeychecking"] == "true"
     assert (options["identitiesonly"], options["batchmode"], options["updatehostkeys"]) == ("yes", "yes", "false")
 
@@ -67,7 +74,7 @@ def test_a_source_is_read_by_ssh_with_the_key(
     (tmp_path / "bin").mkdir()
     ssh, seen = tmp_path / "bin/ssh", tmp_path / "seen"
     ssh.write_text(
-        f'#!/bin/sh\ncat "$2" >> {seen}\nfor word; do last="$word"; done\n'
+        f'#!/bin/sh\ncat "$4" >> {seen}\nfor word; do last="$word"; done\n'
         f'test "$last" = "git-upload-pack \'o/r.git\'" && exec git upload-pack {repository}\n'
     )
     ssh.chmod(0o755)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from flyteidl.core.execution_pb2 import WorkflowExecution
@@ -14,9 +17,11 @@ from flyteidl.plugins.kubeflow.pytorch_pb2 import DistributedPyTorchTrainingTask
 from flytekit import Secret
 from flytekit.models.concurrency import ConcurrencyLimitBehavior
 from flytekit.models.task import TaskSpec
+from flytekit.remote import FlyteRemote
 from google.protobuf.json_format import ParseDict
 
 from flyte_llama.settings import read_settings
+from flyte_llama.tasks.registration import DIGEST, count_settings
 from tests.tasks.conftest import Registered, register_with
 
 CPU, GPU, MEMORY, STORAGE = 1, 2, 3, 5  # flyteidl.core.Resources.ResourceName
@@ -280,7 +285,7 @@ def test_secrets_go_to_the_tasks_that_need_them(chosen: Registered):
     hub = ["start_run", "pin_model", "pin_published", "prepare_base", "prepare_published", "map_prepare_published"]
     hub += ["fine_tune", "fine_tune_on_nodes", "evaluate", "map_evaluate", "publish"]
     hub += ["try_batch_size", "map_try_batch_size", "try_point", "map_try_point"]
-    reporting = ["fine_tune", "fine_tune_on_nodes", "try_point", "map_try_point", "report"]
+    reporting = ["start_run", "fine_tune", "fine_tune_on_nodes", "try_point", "map_try_point", "report"]
     expected = {(name, "git", "git_token", "FLYTE_LLAMA_GIT_TOKEN") for name in git}
     for key, variable in (("ssh_key", "FLYTE_LLAMA_SSH_KEY"), ("known_hosts", "FLYTE_LLAMA_SSH_KNOWN_HOSTS")):
         expected |= {(name, "ssh", key, variable) for name in git}
@@ -324,6 +329,25 @@ def test_every_node_lists_the_nodes_before_it_in_the_same_order_each_time(regist
     for workflow in registered.workflows.values():
         for node in workflow.template.nodes:
             assert node.upstream_node_ids == sorted(node.upstream_node_ids)
+
+
+def test_the_settings_count_also_if_others_have_wrapped_the_registration(monkeypatch: pytest.MonkeyPatch):
+    seen: list[dict[str, str]] = []
+
+    def register_script(remote: None, entity: SimpleNamespace, *, envs: dict[str, str]) -> None:
+        seen.append(envs)
+
+    @functools.wraps(register_script)
+    def wrapper(*arguments: Any, **options: Any) -> None:
+        register_script(*arguments, **options)
+
+    monkeypatch.setattr(FlyteRemote, "register_script", wrapper)
+    count_settings()
+    wrapped = FlyteRemote.register_script
+    count_settings()
+    assert FlyteRemote.register_script is wrapped
+    wrapped(None, SimpleNamespace(name="flyte_llama.workflows.train_flyte_llama"))
+    assert [list(envs) for envs in seen] == [[DIGEST]]
 
 
 @pytest.mark.slow

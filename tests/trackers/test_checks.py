@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from flyte_llama.config import TrainingConfig
+from flyte_llama.preflight import remote_problems
 from flyte_llama.settings import read_settings
-from flyte_llama.trackers import checks, pod_tracker_problems, tracker_problems
+from flyte_llama.trackers import checks, pod_tracker_problems, tracker_problems, unset_key_problems
 
 ALL = TrainingConfig(report_to=["wandb", "mlflow", "tensorboard"])
 GIVEN = {
@@ -48,6 +49,11 @@ def test_a_login_to_the_server_in_use_is_a_key_too(environment: dict[str, str]):
     assert tracker_problems(ALL, environment | {"WANDB_BASE_URL": "https://wandb.example.com"}) == []
 
 
+def test_an_address_of_wandb_that_is_none_is_a_problem(environment: dict[str, str]):
+    (problem,) = tracker_problems(ALL, environment | {"WANDB_API_KEY": "k", "WANDB_BASE_URL": "https://[x"})
+    assert problem.startswith("training.report_to = 'wandb': WANDB_BASE_URL is not the address of a server.")
+
+
 def test_pods_need_what_registration_gives_them():
     assert pod_tracker_problems(ALL, read_settings(GIVEN)) == []
     problems = pod_tracker_problems(ALL, read_settings({}))
@@ -61,6 +67,24 @@ def test_a_key_without_its_group_reaches_no_pod():
     without_group = {name: value for name, value in GIVEN.items() if "GROUP" not in name}
     (problem,) = pod_tracker_problems(ALL, read_settings(without_group))
     assert "FLYTE_LLAMA_TRACKER_SECRET_GROUP" in problem
+
+
+def test_what_registration_lacks_is_named_before_a_pod_is_asked_for(monkeypatch: pytest.MonkeyPatch):
+    # The packages of this machine do not matter.
+    monkeypatch.setattr(checks, "find_spec", lambda name: None)
+    assert len(remote_problems({"training": ALL})) == 3
+    for name, value in GIVEN.items():
+        monkeypatch.setenv(name, value)
+    assert remote_problems({"training": ALL}) == []
+
+
+def test_a_key_that_did_not_reach_its_pod_is_named_if_a_tracker_needs_it():
+    settings = read_settings(GIVEN | {"FLYTE_LLAMA_TRACKER_KEYS": "wandb_api_key,mlflow_tracking_token"})
+    problems = unset_key_problems(ALL, settings, {"MLFLOW_TRACKING_TOKEN": "t"})
+    assert [problem.partition(". ")[0] for problem in problems] == [
+        "training.report_to = 'wandb': trackers gave this pod no wandb_api_key"
+    ]
+    assert unset_key_problems(TrainingConfig(), settings, {}) == []
 
 
 def test_a_package_that_the_image_lacks_is_named(monkeypatch: pytest.MonkeyPatch):

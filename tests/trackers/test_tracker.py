@@ -54,8 +54,19 @@ def test_a_tracker_that_fails_is_said_once_and_left_alone(
     record_figures(tracking, "small-1", {"heldout/base/bits_per_byte": 1.5}, step=8)
     assert server.calls == calls
     shown = capsys.readouterr().err
-    assert shown.count("wandb: connection refused for (key). The run goes on without it.\n") == 1
+    assert shown.count("wandb: connection refused for (key) and its traceback. The run goes on without it.\n") == 1
     assert "hunter2" not in shown
+
+
+@pytest.mark.parametrize(
+    "place", ["https://wandb.ai/team/flyte-llama/runs/small-5d41402a", "/o/wandb/offline-run-5d41402a/files"]
+)
+def test_the_line_that_says_where_a_run_lies_is_not_taken_for_a_key(
+    place: str, tracking: Tracking, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setitem(CLIENTS, "wandb", lambda *_: SimpleNamespace(open=lambda resumed_after: place))
+    Tracker("wandb", tracking, "small-5d41402a").open(resumed_after=0)
+    assert capsys.readouterr().err == f"the run is at {place} (wandb)\n"
 
 
 def test_training_goes_on_if_a_tracker_stops_answering_and_asks_it_again_after_a_pause(
@@ -75,6 +86,17 @@ def test_training_goes_on_if_a_tracker_stops_answering_and_asks_it_again_after_a
     close_trackers(trackers, succeeded=True)
     assert server.calls == ["open", "make_callback", "on_train_begin", "save", "save", "close"]
     assert capsys.readouterr().err.count("connection refused") == 1
+
+
+def test_a_run_that_goes_on_later_is_left_and_not_ended(tracking: Tracking, monkeypatch: pytest.MonkeyPatch):
+    from flyte_llama.training.tracking import leave_trackers, open_trackers
+
+    server = Server("nothing")
+    monkeypatch.setitem(CLIENTS, "wandb", server)
+    trackers = [Tracker("wandb", tracking, "small-1")]
+    open_trackers(trackers, resumed_after=0)
+    leave_trackers(trackers)
+    assert server.calls == ["open", "leave"]
 
 
 def test_the_run_in_tensorboard_has_every_step_once_and_the_heldout_figures(tmp_path: Path):
