@@ -19,11 +19,11 @@ FAMILIES = r"(?:agpl|lgpl|gpl|gnu|mit|bsd|apache|asl|mpl|isc|epl|eupl|cddl|zlib|
 # The names that licensee and go-license-detector look for: LICENSE, LICENCE.rst, COPYING3, COPYING.LESSER, LICENSE-MIT,
 # MIT-LICENSE, LICENSE_1_0.txt, LICENSE.BSD, UNLICENSE, gpl-3.0.txt.
 _STRONG = re.compile(
-    r"^(?:[\w.]+?[-_. ])?(?:licen[cs]e|copying|eula)\d*(?:[-_. (][\w.+() -]*)?$|^unlicen[cs]e(?:\.\w+)?$|"
-    rf"^{FAMILIES}(?:[-_ v.]*\d[\d.]*)?(?:-only|-or-later)?(?:-clause)?(?:\.(?:txt|md|html))?$"
+    r"^(?:[\w.]+?[-_. ])?(?:licen[cs]e|copying|eula)\d*(?:[-_. (][\w.+() -]*)?$|^unlicen[cs]e(?:\.\w+)?$"
 )
-# These may also hold something else, and count only if they speak of a licence.
+# These may also hold something else, such as the sources of zlib, and count only if they speak of a licence.
 _WEAK = re.compile(
+    rf"^{FAMILIES}(?:[-_ v.]*\d[\d.]*)?(?:-only|-or-later)?(?:-clause)?(?:\.(?:txt|md|html))?$|"
     r"^(?:[\w.]+?[-_. ])?(?:copyrights?|copyleft|licen[cs]es|patents?|legal)\d*(?:[-_. ][\w.+() -]*)?$|"
     r"^[\w.-]+\.licen[cs]e$"
 )
@@ -41,13 +41,21 @@ _ABOUT_OTHERS = re.compile(
     r"header|template|tmpl|\.tpl|check|report|\blist|manag|plugin|config|scan|boilerplate|generat|whitelist|allow|deny|"
     r"third[-_. ]?part|3rd[-_. ]?part|3rdp|dependenc|notices?\b|\.spdx|\.in$|faq|policy|guide|howto|update|add[-_]"
 )
-# A name ends in one of these if the file is code or data.
+# What may follow the last dot of a name: nothing else, since `license.tf` and `License.hs` are code.
+_SUFFIX = re.compile(
+    r"(?:licen[cs]es?|copying|copyrights?|copyleft|patents?|eula|legal).*\.(?P<suffix>[^.]*)$", re.IGNORECASE
+)
+_TEXT_SUFFIX = re.compile(
+    rf"^(?:te?xt|md|markdown|mdown|mkd|rst|rest|html?|adoc|asciidoc|textile|org|rtf|pdf|docx?|odt|tex|"
+    rf"(?:un)?licen[cs]es?|copying|copyrights?|copyleft|patents?|eula|v?\d[\w+() -]*|"
+    rf"(?:{FAMILIES}|lesser|lib|runtime|code|sources?|docs?|documentation|content|data|assets?|media|fonts?|art|images?|"
+    r"commercial|enterprise|ee|community|academic|proprietary|agreement|old|orig|en|de|fr|es|ja|zh|cn)"
+    r"(?:[\d+_ -].*)?)$"
+)
+# LICENSE.libyaml is named for whose code it is about; only these are something else there.
 _CODE_SUFFIX = re.compile(
-    r"\.(?:go|pyi?|[cm]?[jt]sx?|json\w*|ya?ml|csv|tsv|xml|sh|bash|rb|rs|java|kts?|c|cc|cpp|cs|h|hpp|php|pl|"
-    r"gemspec|toml|ini|cfg|"
-    r"png|jpe?g|gif|svg|ico|key|pem|crt|sig|asc|lock|log|sql|vue|css|scss|less|proto|bzl|el|lua|r|ipynb|"
-    r"properties|gradle|"
-    r"header|spdx|template|j2|erb|gotmpl|tmpl|tpl|dart|swift|scala|ex|exs|zip|gz|dic|map|snap|golden)$"
+    r"^(?:go|pyi?|[cm]?[jt]sx?|json\w*|ya?ml|csv|tsv|xml|sh|rb|rs|java|c|cc|cpp|cs|h|hpp|php|toml|ini|cfg|png|jpe?g|gif|svg|"
+    r"key|pem|sig|asc|lock|log|header|spdx|template|j2|erb|tmpl|tpl|zip|gz|map|snap)$"
 )
 REUSE_FOLDER = "LICENSES"
 _MAX_LINKS = 40
@@ -78,10 +86,19 @@ def states_licence(path: str) -> bool:
     name = basename(path).lower()
     if basename(dirname(path)) == REUSE_FOLDER and reuse_spdx(path):
         return True
-    if _ABOUT_OTHERS.search(name) or _CODE_SUFFIX.search(name) or not (_STRONG.match(name) or _WEAK.match(name)):
+    if _ABOUT_OTHERS.search(name) or not _is_text(basename(path)) or not (_STRONG.match(name) or _WEAK.match(name)):
         return False
     stem = _PAGE_SUFFIX.sub("", name)
     return stem == name or _PAGE.match(stem) is not None or re.match(rf"{FAMILIES}\b", stem) is not None
+
+
+def _is_text(name: str) -> bool:
+    """Whether a name with the word licence, or one like it, is not that of code or data, by its suffix."""
+    if not (match := _SUFFIX.search(name)):
+        return True
+    suffix = match["suffix"].lower()
+    is_upper = name[: match.start("suffix")].isupper()
+    return bool(_TEXT_SUFFIX.match(suffix)) or (is_upper and not _CODE_SUFFIX.match(suffix))
 
 
 def reuse_spdx(path: str) -> str:
@@ -95,6 +112,8 @@ def file_statement(path: str, text: str, texts: Mapping[str, str]) -> Statement:
     Args:
         texts: Path → text of all licence files, for a file that only refers to another one.
     """
+    if text.startswith("#!"):
+        return NOTHING
     is_weak = not _STRONG.match(basename(path).lower())
     spdx = text_spdx(text)
     if basename(dirname(path)) == REUSE_FOLDER and (named := reuse_spdx(path)):

@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from flyte_llama.documents.licences.spdx import join_spdx, tag_spdx, tags_of
+from flyte_llama.documents.licences.spdx import join_spdx, name_spdx, tag_spdx, tags_of
 from flyte_llama.documents.licences.statement import Statement, unrecognised
-from flyte_llama.documents.licences.words import speaks_of_rights, words_statement
+from flyte_llama.documents.licences.words import COMMENT_END, speaks_of_rights, words_statement
 
 _HEADER_LINES = 100
 _TAG_LINES = 30
-"""A tag counts here even after the first code."""
+"""A tag counts here even after the first code, if a comment begins with it."""
+_AT_START = re.compile(r"^[ \t]*(?:[^\w\s\"'`]+|@?rem\b|dnl\b)?[ \t]*SPDX[-_ ]", re.IGNORECASE)
 _MAX_HEADER_CHARS = 10_000
 # The patterns of one comment. Several lines with a marker each are one comment, up to an empty line.
 _LINE_MARKER = r"(?://|\#|--|;|%|!|'|\"|\.\\\"|@?rem\b|@echo\b|dnl\b|::)"
@@ -62,12 +63,12 @@ def header_statement(text: str, *, of_prose: bool = False) -> Statement:
     lines = head.split("\n", _HEADER_LINES)[:_HEADER_LINES]
     head = "\n".join(lines)
     comments = list(_comments_of(head, _PROSE_COMMENT if of_prose else _CODE_COMMENT))
-    tags = tags_of("\n".join([*lines[:_TAG_LINES], *comments]))
+    tags = tags_of("\n".join([*filter(_AT_START.match, lines[:_TAG_LINES]), *comments]))
     # Documentation of the code follows the notice in a comment of its own.
-    words = words_statement("\n\n".join(comment for comment in comments if speaks_of_rights(comment)))
+    words = words_statement(COMMENT_END.join(comment for comment in comments if speaks_of_rights(comment)))
     if not tags:
         return words
-    spdx = [tag_spdx(tag) for tag in tags]
+    spdx = [_spelt_out(tag_spdx(tag), words.spdx) for tag in tags]
     if not all(spdx):
         return unrecognised(next(tag for tag, expression in zip(tags, spdx, strict=True) if not expression))
     stated = join_spdx(spdx)
@@ -76,6 +77,15 @@ def header_statement(text: str, *, of_prose: bool = False) -> Statement:
     new = [part for part in re.findall(r"[^\s()]+", words.spdx) if part not in ("AND", "OR", "WITH")]
     families = {family_of(part) for part in re.findall(r"[^\s()]+", stated)}
     return Statement(join_spdx([stated, *(part for part in new if family_of(part) not in families)]))
+
+
+def _spelt_out(spdx: str, stated: str) -> str:
+    """Return the expression with `LicenseRef-Apache2` as Apache-2.0, if the notice states that licence in words."""
+    refs = {ref: name_spdx(ref.removeprefix("LicenseRef-")) for ref in re.findall(r"LicenseRef-[\w.-]+", spdx)}
+    for ref, name in refs.items():
+        if name and name in re.findall(r"[^\s()]+", stated):
+            spdx = spdx.replace(ref, name)
+    return spdx
 
 
 def _comments_of(head: str, comment: re.Pattern[str]) -> Iterator[str]:

@@ -31,7 +31,7 @@ def read_annotations(path: str, text: str) -> list[Annotation]:
     """
     try:
         return _read_dep5(text) if path.endswith(DEP5) else _read_toml(text)
-    except (tomllib.TOMLDecodeError, TypeError, ValueError, AttributeError):
+    except (tomllib.TOMLDecodeError, TypeError, ValueError, AttributeError, RecursionError):
         return [Annotation(re.compile(".*", re.DOTALL), unrecognised(f"{path} cannot be read"), "aggregate")]
 
 
@@ -77,14 +77,35 @@ def _any_of(patterns: list[str]) -> re.Pattern[str]:
 
 def _toml_glob(pattern: str) -> str:
     """`*` matches within a folder, `**` across folders; a backslash takes the next character as it is."""
-    parts = re.findall(r"\\.|\*\*+|\*|[^*\\]+|\\", pattern, re.DOTALL)
-    return "".join(
-        ".*" if part.startswith("**") else "[^/]*" if part == "*" else re.escape(part[1:] if part[0] == "\\" else part)
-        for part in parts
-    )
+    blocks = [[""]]
+    for part in re.findall(r"\\.|\*\*+|\*|[^*\\]+|\\", pattern, re.DOTALL):
+        if part.startswith("**"):
+            blocks.append([""])
+        elif part == "*":
+            blocks[-1].append("")
+        else:
+            blocks[-1][-1] += re.escape(part[1:] if part[0] == "\\" else part)
+    return _glob(blocks)
 
 
 def _dep5_glob(pattern: str) -> str:
     """`*` and `?` also match slashes."""
-    parts = re.findall(r"\\.|[*?]|[^*?\\]+|\\", pattern.removeprefix("./"))
-    return "".join({"*": ".*", "?": "."}.get(part) or re.escape(part.removeprefix("\\")) for part in parts)
+    blocks = [""]
+    for part in re.findall(r"\\.|[*?]|[^*?\\]+|\\", pattern.removeprefix("./")):
+        if part == "*":
+            blocks.append("")
+        else:
+            blocks[-1] += "." if part == "?" else re.escape(part.removeprefix("\\"))
+    return _glob([[block] for block in blocks])
+
+
+def _glob(blocks: list[list[str]]) -> str:
+    """Return the pattern of blocks with anything between them; within a block, no slash is between its pieces.
+
+    The first place where a piece fits leaves the most to what follows. So only the last piece, which ends the path,
+    is tried at several places, and many stars take no longer than one.
+    """
+    first, *inner = [block[0] + "".join(f"(?>[^/]*?{piece})" for piece in block[1:]) for block in blocks[:-1]] or [""]
+    *middle, end = blocks[-1]
+    last = "".join([*middle[:1], *(f"(?>[^/]*?{piece})" for piece in middle[1:]), "[^/]*" * bool(middle), end])
+    return first + "".join(f"(?>.*?{block})" for block in inner) + ".*" * (len(blocks) > 1) + last

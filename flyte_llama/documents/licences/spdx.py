@@ -16,6 +16,7 @@ from packaging.licenses import InvalidLicenseExpression, canonicalize_license_ex
 _TAG = re.compile(r"\bSPDX[-_ ]Licen[cs]e[-_ ]Identifi?er[ \t]*[:=][ \t]*([^\n]+)", re.IGNORECASE)
 # What ends a comment on the tag's line, and what surrounds the licence.
 _AFTER_TAG = re.compile(r"\s*(?:\*+/|-->|--+\]*$|--%?>|#\}|%>|\*\)|-\}|\"\"\"|'''|\?>|#>|\\n).*$")
+_PLACEHOLDER = re.compile(r"[\s\"'`]*(?:[{$]|%[sdv]\b)")
 _LIMIT = re.compile(
     r"(?i)commercial|\b(?:only|except|but|not?|non|internal|clause|proprietary|confidential|with|and|plus)\b"
 )
@@ -114,10 +115,14 @@ _NOISE = re.compile(
 
 
 def tags_of(text: str) -> list[str]:
-    """Return what the `SPDX-License-Identifier:` tags of a text name, as written; a tag without a value is none."""
+    """Return what the `SPDX-License-Identifier:` tags of a text name, as written; a tag without a value is none.
+
+    Neither is one with a placeholder for the value, as code has that writes tags.
+    """
     if "spdx" not in text.lower():
         return []
-    tags = [_AFTER_TAG.sub("", tag).strip(_QUOTES)[:_MAX_EXPRESSION_CHARS] for tag in _TAG.findall(text)]
+    values = [value for value in _TAG.findall(text) if not _PLACEHOLDER.match(value)]
+    tags = [_AFTER_TAG.sub("", value).strip(_QUOTES)[:_MAX_EXPRESSION_CHARS] for value in values]
     return sorted({tag for tag in tags if re.search(r"\w", tag)})
 
 

@@ -13,15 +13,27 @@ from functools import lru_cache
 from itertools import pairwise
 
 from flyte_llama.documents.licences.names import NO_ID, PERMISSIVE_IDS, Name, find_names
-from flyte_llama.documents.licences.rights import CONFIDENTIAL_LINE, FORBIDDEN_ABROAD, HARMLESS, RIGHTS_ABROAD, WITHHELD
+from flyte_llama.documents.licences.rights import (
+    CONFIDENTIAL_LINE,
+    FORBIDDEN_ABROAD,
+    HARMLESS,
+    OWNER,
+    RIGHTS_ABROAD,
+    SENTENCE,
+    WITHHELD,
+    WITHHELD_BY_OWNER,
+)
 from flyte_llama.documents.licences.spdx import name_spdx
 from flyte_llama.documents.licences.statement import NOTHING, Statement, unrecognised
 from flyte_llama.documents.licences.texts import cut_texts
 
 # Words that every notice has at least one of; a text without them is not looked at any further.
 _HINT = re.compile(
-    r"licen[cs]|copyright|confidential|proprietary|prohibited|forbidden|gpl\b|gplv|\b(?:mpl|epl|cddl|eupl|sspl|"
+    r"licen[cs]|copyright|confidential|proprietary|prohibited|forbidden|eula\b|gpl\b|gplv|\b(?:mpl|epl|cddl|eupl|sspl|"
     r"busl)|trade secret|propert(?:y|ies) of|"
+    r"(?-i:CC[- ]BY)|\bcc-by|\(c\)|internal use|(?:do not|not be) distribut|do not share outside|"
+    r"for (?:evaluation|trial|demo|academic|research|personal) (?:use )?|verboten|untersagt|interdit|"
+    r"weitergabe|internen gebrauch|usage interne|uso interno|内部使用|社外秘|"
     r"rights|redistribut|reproduc|permission|permitted|authori[sz]ed|commercial|commons|vertraulich|rechte|"
     r"droits|derechos|open source|(?:use|purposes) only|©|"
     r"direitos|diritti|版权|版權|保密|机密|著作権|저작권|авторск|права",
@@ -48,6 +60,12 @@ _NO_NAME = set(_GENERIC.split())
 _LABEL = re.compile(
     r"^[^\w\n]*(?:@|__)?licen[cs]e(?:__|d? under)?[ \t]*[:=][ \t]*(?P<value>[^\n]{1,200})$",
     re.IGNORECASE | re.MULTILINE,
+)
+# A notice of one word: the name of a copyleft licence, alone in its paragraph or after the copyright.
+_ALONE = re.compile(
+    r"(?:\A|\n[^\w\n]*\n|(?:copyright|\(c\)|©)[^\n]{0,100}(?:\n|[.,;:]))[^\w\n]{0,20}"
+    r"(?:gnu[ \t])?(?:[al]?gpl|mpl|epl|cddl)\b[^\w\n]{0,20}(?:\n|\Z)",
+    re.IGNORECASE,
 )
 # Before the name of a permissive licence, if the notice places the file under it.
 _CONTEXT = re.compile(
@@ -89,10 +107,13 @@ _REFERS = {
 _SAYS = re.compile(
     r"licen[cs]e|confidential|proprietary|prohibited|forbidden|secret|without|may not|must not|do not (?:copy|"
     r"distribute|redistribute|disclose)|property|commercial|"
-    r"unpublished|gpl|vertraulich|untersagt|verboten|interdit|prohib|禁止|不得|保密",
+    r"unpublished|internal use|evaluation|distribut|gpl|\b[me]pl\b|cddl|"
+    r"vertraulich|untersagt|verboten|interdit|prohib|禁止|不得|保密",
     re.IGNORECASE,
 )
 _MAX_CHARS = 10_000
+COMMENT_END = "\n\f\n"
+"""Between the comments of a header: whether a comment withholds rights does not depend on the others."""
 _MIT_LIKE = re.compile(
     r"permission is hereby granted|permission to use copy modify|redistribution and use|freely granted"
 )
@@ -116,14 +137,7 @@ def speaks_of_rights(text: str) -> bool:
 @lru_cache(maxsize=4096)
 def _state(text: str) -> Statement:
     """As `words_statement`: most files of a repository share their notice, so each is looked at once."""
-    lowered = text.lower().replace("licence", "license").replace("licencing", "licensing")
-    words = " ".join(re.findall(r"[^\W_]+|\+", re.sub(r"(?m)^\s*@?(?:rem|dnl)\b", " ", lowered))) + " "
-
-    # cut out permissive texts and what only sounds like a restriction
-    permissive: set[str] = set()
-    if _MIT_LIKE.search(words):
-        permissive, words = cut_texts(words)
-    words = HARMLESS.sub(" ; ", words)
+    permissive, words = _words_of(text)
 
     # the licences that are named, and whether the notice places the file under the permissive ones
     names = find_names(words)
@@ -141,7 +155,10 @@ def _state(text: str) -> Statement:
     is_unknown = (
         (NO_ID in restricted and not (is_choice and permissive))
         or WITHHELD.search(rest)
+        or (WITHHELD_BY_OWNER.search(rest) and any(map(_withholds, text.split(COMMENT_END))))
         or CONFIDENTIAL_LINE.search(text)
+        or SENTENCE.search(text)
+        or (not names and _ALONE.search(text))
         or (RIGHTS_ABROAD.search(words) and FORBIDDEN_ABROAD.search(words))
         or any(_has_name(_PREPOSITION.split(match[1])[-1]) for match in _NAMED.finditer(rest))
         or any(not spdx and not names and _has_name(value) for value, spdx in labels)
@@ -155,9 +172,23 @@ def _state(text: str) -> Statement:
     return Statement((" OR " if is_choice else " AND ").join(f"({spdx})" if " " in spdx else spdx for spdx in ids))
 
 
+def _words_of(text: str) -> tuple[set[str], str]:
+    """Return the licences whose text is in a notice, and the other words without what only sounds restrictive."""
+    lowered = text.lower().replace("licence", "license").replace("licencing", "licensing")
+    words = " ".join(re.findall(r"[^\W_]+|\+", re.sub(r"(?m)^\s*@?(?:rem|dnl)\b", " ", lowered))) + " "
+    permissive: set[str] = set()
+    if _MIT_LIKE.search(words):
+        permissive, words = cut_texts(words)
+    return permissive, HARMLESS.sub(" ; ", words)
+
+
+def _withholds(comment: str) -> bool:
+    """Whether a comment that names an owner, or speaks of the file, withholds rights."""
+    return OWNER.search(comment) is not None and WITHHELD_BY_OWNER.search(_words_of(comment)[1]) is not None
+
+
 def _has_name(words: str) -> bool:
-    """Whether the words between `under` and `license`, or after `License:`, are the name of a licence, not a "
-    "reference."""
+    """Whether the words after `under` or `License:` are the name of a licence, and no reference to one."""
     if re.search(r"https?:|www\.|[/\\]|\.(?:txt|md|rst|html)\b|\{|\$|<", words):
         return False
     plain = re.findall(r"[^\W_]*[^\W\d_][^\W_]+", words.lower())

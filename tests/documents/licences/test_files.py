@@ -27,6 +27,7 @@ TEXTS = dict(LICENSES)
             "jquery.LICENSE",
             "OFL.txt",
         ),
+        *("LICENSE.libyaml", "COPYING.enterprise", "license.ee", "License.rtf", "gpl-3.0", "src/zlib"),
         *("LICENSES/MIT.txt", "a/LICENSES/LicenseRef-Acme.txt", "REUSE.toml", ".reuse/dep5"),
     ],
 )
@@ -47,6 +48,16 @@ def test_files_that_may_state_a_licence(path: str):
             "README.md",
         ),
         *("THIRD_PARTY_LICENSES.txt", "license_check", "docs/license-keys.md", "LICENSES/LLVM-exception.txt", "mit.py"),
+        *(
+            "src/License.hs",
+            "license.tf",
+            "web/License.svelte",
+            "license.m",
+            "license.fs",
+            "license.nix",
+            "license.jsp",
+        ),
+        *("license.bat", "license.ps1", "app.license.graphql", "Copyright.elm", "eula.dart", "patents.jl"),
     ],
 )
 def test_files_that_only_sound_like_a_licence(path: str):
@@ -90,6 +101,11 @@ def test_a_file_that_refers_to_another_states_what_that_one_does(text: str):
         ("sub/COPYRIGHT", "Copyright 2020 The Authors.\n", NOTHING),
         ("sub/COPYRIGHT", TEXTS["GPL-2.0"], Statement("GPL-2.0-only")),
         ("PATENTS", "Additional IP Rights Grant (Patents)\n\nNo license is granted to others.\n", NOTHING),
+        ("script/hash-licenses", "#!/bin/sh\n# All rights reserved.\nsha256sum LICENSE\n", NOTHING),
+        ("bin/license", "#!/usr/bin/env ruby\nputs 1\n" * 200, NOTHING),
+        ("src/zlib", "adler32 deflate inflate\n" * 50, NOTHING),
+        ("src/mit", TEXTS["MIT"], Statement("MIT")),
+        ("agpl", TEXTS["AGPL-3.0"], Statement("AGPL-3.0-only")),
         ("LICENSES/GPL-2.0-or-later.txt", TEXTS["GPL-2.0"], Statement("GPL-2.0-or-later")),
         ("LICENSES/MIT.txt", TEXTS["GPL-2.0"], Statement("GPL-2.0-only AND MIT")),
     ],

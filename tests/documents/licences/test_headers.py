@@ -100,6 +100,8 @@ def test_the_text_of_prose_is_no_header():
         ("licensed under the CC-BY-NC license found in the LICENSE file", "CC-BY-NC-4.0"),
         ("Creative Commons Attribution-NonCommercial-ShareAlike 3.0", "CC-BY-NC-SA-3.0"),
         ("License: MPL 2.0", "MPL-2.0"),
+        ("This work is CC BY-NC-SA 4.0", "CC-BY-NC-SA-4.0"),
+        ("CC-BY-NC.", "CC-BY-NC-4.0"),
     ],
 )
 def test_a_notice_names_a_licence_that_is_not_permissive(notice: str, spdx: str):
@@ -130,6 +132,25 @@ def test_a_notice_that_withholds_rights_or_has_an_unknown_name_is_not_recognised
     stated = header_statement("".join(f"// {line}\n" for line in notice.splitlines()) + "package a\n")
     assert stated.spdx == ""
     assert stated.unknown in notice
+
+
+@pytest.mark.parametrize(
+    "notice",
+    [
+        *("LGPL", "GPL", "MPL", "(c) 2020 Acme. LGPL.", "Copyright Acme, GPL"),
+        *("Strictly private and confidential", "(c) Acme. Internal use only.", "ACME internal use only."),
+        *("For internal use only. Do not distribute.", "Do not share outside Acme.", "No redistribution."),
+        *("Redistribution not allowed.", "For evaluation only.", "Free for personal use; ask us for other uses."),
+        *("(c) Acme GmbH. Nur fuer internen Gebrauch. Weitergabe verboten.", "Nur für den internen Gebrauch."),
+        *("(c) Acme SA. Usage interne uniquement.", "仅供内部使用"),
+    ],
+)
+def test_a_short_notice_of_a_strict_licence_is_not_recognised(notice: str):
+    assert header_statement(f"# {notice}\nx = 1\n").unknown
+
+
+def test_a_creative_commons_licence_alone_is_named():
+    assert header_statement("# CC BY-NC 4.0\nx = 1\n") == Statement("CC-BY-NC-4.0")
 
 
 @pytest.mark.parametrize(
@@ -167,10 +188,74 @@ def test_a_notice_of_a_permissive_licence_stays_permissive(notice: str, spdx: st
         "Portions of this file are under the MIT license.",
         "Acquires tokens for confidential clients. For internal use only.",
         "Reads the user's data without consent of the administrator.",
+        "Do not distribute the keys over shards.",
+        "Refuses packages under\nGPL.",
+        "Dropout is off; for evaluation only.",
     ],
 )
 def test_a_line_of_copyright_a_reference_and_documentation_state_no_licence(notice: str):
     assert header_statement("".join(f"# {line}\n" for line in notice.splitlines())) == NOTHING
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "Show the EULA dialog to new users.",
+        "Commercial license keys are read from env.",
+        "Name is the property of the object.",
+        "Client for the proprietary protocol of Acme devices.",
+        "Tells whether the file format is proprietary; a license is not needed.",
+        "Bug reproduced without consent flag.",
+        "Packets are transmitted without waiting for license approval.",
+        "IAM policy: use is prohibited without MFA.",
+        "Returns whether the user accepted the terms of the service agreement and its license.",
+        "A solver that requires a commercial license.",
+        "Sessions must not be shared, whatever rights the user has.",
+    ],
+)
+@pytest.mark.parametrize("notice", ["", "# Copyright 2020 Acme Inc.\n# Licensed under the Apache License 2.0\n\n"])
+def test_documentation_that_only_sounds_restrictive_withholds_nothing(sentence: str, notice: str):
+    stated = Statement("Apache-2.0" if notice else "")
+    assert header_statement(f'{notice}"""{sentence}"""\n') == stated
+    assert header_statement(f"{notice}# {sentence}\nx = 1\n") == stated
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "Copyright 2020 Acme. Use is prohibited without consent.",
+        "(c) Acme. Commercial license.",
+        "This file is the property of Acme.",
+        "Acme Inc. See the EULA.",
+        "Copyright 2020 Acme\n# This code is proprietary.",
+        "Use is subject to the Acme EULA.",
+    ],
+)
+def test_the_same_words_withhold_rights_if_they_are_about_the_file(sentence: str):
+    assert header_statement(f"# {sentence}\nx = 1\n").unknown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'import os\nLINE = f"# SPDX-License-Identifier: {licence}"\n',
+        "LINES = [\n    '// SPDX-License-Identifier: GPL-3.0-only',\n]\n",
+        '"""Writes `SPDX-License-Identifier: {id}` lines."""\n',
+        "# SPDX-License-Identifier: $LICENSE\n",
+    ],
+)
+def test_code_that_writes_tags_states_none(text: str):
+    assert header_statement(text) == NOTHING
+
+
+def test_a_tag_at_the_start_of_a_comment_counts_after_the_first_code():
+    assert header_statement("x = 1\n# SPDX-License-Identifier: GPL-3.0-only\n") == Statement("GPL-3.0-only")
+
+
+def test_a_reference_that_spells_the_licence_of_the_notice_is_that_licence():
+    tag = "# SPDX-License-Identifier: LicenseRef-Apache2\n"
+    assert header_statement(f"{tag}# Licensed under the Apache License, Version 2.0\n") == Statement("Apache-2.0")
+    assert header_statement(tag) == Statement("LicenseRef-Apache2")
 
 
 def test_documentation_after_the_notice_is_not_part_of_it():

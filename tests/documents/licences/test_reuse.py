@@ -37,6 +37,10 @@ def state(path: str, text: str, *, file: str) -> Statement:
         ("a\\\\*.py", "a*.py", True),
         ("a\\\\*.py", "ab.py", False),
         ("a+.py", "aa.py", False),
+        ("a*b*/**/c*.py", "axbx/d/e/cc.py", True),
+        ("a*b*/**/c*.py", "ax/bx/c.py", False),
+        ("**a" * 12 + "**b", "a" * 100, False),
+        ("*a" * 40 + "b", "a" * 100, False),
     ],
 )
 def test_patterns_match_folders_only_with_two_stars(pattern: str, path: str, matches: bool):
@@ -52,7 +56,9 @@ def test_debians_format_is_read(path: str, spdx: str):
     assert state(path, DEP5, file=".reuse/dep5") == Statement(spdx)
 
 
-@pytest.mark.parametrize("text", ["version = \n", "annotations = 1\n", "[[annotations]]\npath = 1\n"])
+@pytest.mark.parametrize(
+    "text", ["version = \n", "annotations = 1\n", "[[annotations]]\npath = 1\n", f"a = {'[' * 50_000}"]
+)
 def test_a_file_that_cannot_be_read_is_not_recognised(text: str):
     assert state("a.py", text, file="REUSE.toml").unknown == "REUSE.toml cannot be read"
 
