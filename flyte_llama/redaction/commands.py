@@ -20,16 +20,19 @@ _WITHIN = r"(?:\\\r?\n|[^\n|;&]){0,200}?"
 _WITHIN_URLS = r"(?:\\\r?\n|[^\n|;]){0,300}?"
 # Before an option, and between it and its value, on a command line or in a list of arguments.
 _BEFORE = r"""[\s"',]"""
-_TO_VALUE = r"""[\s=,"']{0,4}"""
+_TO_VALUE = r"""(?:["'],\s{0,20}["']|["']?[\s=]{0,4}["']?)"""
 _JOINED = r"""(?![\s=,"'])"""
 _WORD = r"(?![\w-])"
 _VALUE = r"""(?P<value>[^\s"'`,;|&()<>\[\]\\]{2,512})"""
-_PROGRAM_WORD = re.compile(r"[A-Za-z_./-]*")
+_PROGRAM_WORD = re.compile(r"[A-Za-z_./-]*[:!?]?")
+# An option's begin: a word such as `next-token` has no dash before it.
+_OPTION_START = re.compile(r"""(?:\A|[\s"'`(\[,|;&={\\]|\\[nrt])--?(?:\w{1,30}-){0,5}\Z""")
 _NETRC = re.compile(
     rf"(?:machine[ \t]+[\w.:-]{{1,255}}{_GAP}|default {{1,8}})"
     rf"(?:(?:login|account){_GAP}[^\s\\]{{1,128}}{_GAP}){{0,2}}\Z"
 )
 _MAX_NETRC = 600
+_MAX_OPTION = 160
 _REGISTRY_CLIENTS = ["docker", "podman", "buildah", "skopeo", "nerdctl", "oras", "registry", "auth", "az"]
 
 
@@ -40,6 +43,11 @@ def _is_argument(value: str) -> bool:
 def _is_no_word(value: str) -> bool:
     """Whether a value is more than a word of a program, as in `--token refresh` and `mysql -p shop`."""
     return _is_argument(value) and _PROGRAM_WORD.fullmatch(value) is None
+
+
+def _is_option(match: re.Match[str]) -> bool:
+    is_option = _OPTION_START.search(match.string, max(match.start() - _MAX_OPTION, 0), match.start()) is not None
+    return is_option and _is_no_word(match["value"])
 
 
 def _is_user_password(match: re.Match[str]) -> bool:
@@ -101,7 +109,7 @@ COMMANDS = (
             r"(?<=-)(?<![cx]srf-)(?i:password|passwd|passphrase|token|secret(?:[_-]key)?|api[_-]?key)(?:=| {1,4})"
             rf"""["']?{_VALUE}"""
         ),
-        value_is(_is_no_word),
+        _is_option,
     ),
     # A variable that holds nothing but a password.
     Detector(

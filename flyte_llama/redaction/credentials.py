@@ -13,8 +13,9 @@ import binascii
 import re
 
 from flyte_llama.redaction.detector import Detector
+from flyte_llama.redaction.listed_values import find_listed_values
 from flyte_llama.redaction.named_values import KEY_PREFIX, NO_SECRET
-from flyte_llama.redaction.values import is_password, is_random, is_strong_password, is_token, value_is
+from flyte_llama.redaction.values import is_code, is_password, is_random, is_strong_password, is_token, value_is
 
 _DOCUMENTATION_HOST = re.compile(
     r"(?:[\w-]+\.)*(?:example(?:\.(?:com|org|net))?|invalid|test)(?![\w.-])", re.IGNORECASE
@@ -27,15 +28,20 @@ _CONNECTION = re.compile(
 _CONNECTION_CHARS = 300
 _NAME_START = re.compile(r"[\w.-]+\Z")
 # Between a key and its value in code, JSON inside a string included: `key = `, `"key": `, `'key' => `, `key: str = `,
-# `put("key", `, `setKey(`, `key[25] = `, `<key>`, `key="a" value=`, `"name": "key", "value": `, `ENV KEY `.
+# `put("key", `, `setKey(`, `key[25] = `, `<key>`, `key="a" value=`, `"name": "key", "value": `, `ENV KEY `,
+# `keys:\n  - `.
 _IS = (
     r"""(?:\\{0,2}["'`]?[\])]?+[ \t]{0,4}(?:\?{0,2}:[ \t]{0,2}(?:str|string|&str|String\??)[ \t]{0,2}="""
-    r"""|[:?|+.]{0,3}=|=>|[!=]={1,2}|"""
+    r"""|[:?|+.]{0,3}=|=>|[!=]={1,2}|\|\||\?\?|"""
     r""",\s{0,20}["']?value["']?[ \t]?[:=]|[:,(]|(?:</name>\s{0,20}<value)?>\s{0,20}|"""
     r"""\[\d{0,4}\][ \t]{0,2}=|[ \t](?=["'])|"""
-    r"""[ \t]{1,4}value=|\n[ \t]{1,40}value:)|(?:(?<=[A-Z])|(?<=requirepass))[ \t])[ \t]{0,4}"""
+    r"""[ \t]{1,4}value=|\n[ \t]{1,40}value:)|(?:(?<=[A-Z])|(?<=requirepass))[ \t])"""
+    r"""[ \t]{0,4}(?:(?<=:)\n[ \t]{0,40}-[ \t]{1,4})?"""
 )
-_OPEN = r"""(?:@|b|r|f|u|ConvertTo-SecureString |SecretStr\(|new String\(|Some\()?(?P<quote>\\{0,2}["'`])"""
+_OPEN = (
+    r"""(?:[\[({]\s{0,20})?(?:@|b|r|f|u|ConvertTo-SecureString |SecretStr\(|new String\(|Some\()?"""
+    r"""(?P<quote>\\{0,2}["'`])"""
+)
 
 
 def _is_url_password(match: re.Match[str]) -> bool:
@@ -64,6 +70,8 @@ def _is_assigned(match: re.Match[str]) -> bool:
     # Without quotes, `f(secret, name` is code, and `arn:aws:…:secret:name` the name of a secret.
     is_quoted = match["quote"] is not None if "quote" in match.re.groupindex else True
     if "arn:" in before or (not is_quoted and match.string[match.end("key") : match.end("key") + 1] in "(,"):
+        return False
+    if is_code(match.string, *match.span("value")):
         return False
     if match["key"][:3].lower() == "key" and not KEY_PREFIX.search(before):
         return False
@@ -126,6 +134,7 @@ CREDENTIALS = (
             r"""(?=\s{0,40}</|[ \t]*(?:\r?\n|\Z|\#|\\[nr]|\}["']|;|,?[ \t]*\\?\n)))"""
         ),
         _is_assigned,
+        find_more=find_listed_values,
     ),
     # The password after a URL and a user, as of JDBC's `getConnection`.
     Detector(

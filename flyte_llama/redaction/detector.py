@@ -63,6 +63,9 @@ class Detector:
     positional: bool = False
     """Whether nothing but a secret stands in this position, as after `curl -u user:`."""
 
+    find_more: Callable[[str, int, int], list[Span]] | None = None
+    """Finds the secrets that follow one, given its span, as in a list."""
+
     def find(self, text: str, view: bytes, *, strict: bool = False) -> list[Span]:
         """The spans of the secrets in the text, in order and without overlaps.
 
@@ -79,6 +82,7 @@ class Detector:
             match = self.pattern.match(text, at - self.before) if at >= self.before else None
             if match and ((strict and self.positional) or self.is_real(match)):
                 spans.add(match.span("value"))
+                spans.update(self.find_more(text, *match.span("value")) if self.find_more else ())
         return drop_overlaps(spans)
 
 

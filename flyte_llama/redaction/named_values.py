@@ -16,18 +16,21 @@ import string
 from collections.abc import Iterable
 
 from flyte_llama.redaction.detector import Span
-from flyte_llama.redaction.values import PLAIN, is_random, is_token, is_uuid
+from flyte_llama.redaction.listed_values import find_listed_values
+from flyte_llama.redaction.values import PLAIN, is_code, is_random, is_reference, is_token, is_uuid
 
 _MAX_BEFORE = 200
 _MAX_LENGTH = 20_000
 # Words between a name and its value: `token: str = SecretStr("…")`, `<name>token</name><value>…`.
 _FILLER = (
     r"(?:value|default|string|str|char|const|bytes?|new|name|key|content|secretstr|some|from|basic|bearer|token|"
-    r"ssws|convertto-securestring|json|base64|assign|is|b|f|r|u|l|\d{1,4})"
+    r"ssws|convertto-securestring|json|base64|assign|is|b|f|r|u|l|w|\d{1,4})"
 )
 _GAP = rf"(?:[^\w@#.]{{1,12}}{_FILLER}(?!\w)){{0,3}}[^\w@#.]{{0,40}}"
 _MARKS = re.compile(r"\A--|_|\w\.\w")
 _OPERATOR = re.compile(r"""[=:,(>"'`|]""")
+# Before a value without quotes. What follows `f(token,` is then a name in code.
+_OPERATOR_UNQUOTED = re.compile(r"""[=:>"'`|]""")
 # A name of a secret begins with one of these, or ends with `key` after one of the words below it.
 _STEMS = (
     *("key", "token", "secret", "passw", "passphrase", "pwd", "cred", "_pass", "_auth", "authorization", "bearer"),
@@ -93,7 +96,7 @@ _COMPARED = re.compile(r"""["'`]\s{0,4}[!=]={1,2}\s{0,4}[\w.]{0,40}(?:pass|secre
 NO_SECRET = re.compile(
     r"sha\d|sha$|hash(?!ared)|digest|checksum|md5|fingerprint|commit|revision|public|pubkey|resourceversion|etag|address|contract|"
     r"csrf|xsrf|regex|pattern$|nonce|idempoten|accessor|(?:_|-|(?-i:[a-z](?=I))|credentials?|secrets|key)id$|ur[il]$|path$|file$|name$|tokeniz|"
-    r"tokens?_?type|(?:primary|foreign|cache|sort|partition|sequence|schema|bucket)[_-]?key|secretsid",
+    r"tokens?_?type|(?:page|continuation|next|cursor)[_-]?token|(?:primary|foreign|cache|sort|partition|sequence|schema|bucket)[_-]?key|secretsid",
     re.IGNORECASE,
 )
 _UUID_NAME = re.compile(
@@ -117,7 +120,7 @@ _MIN_PIECE = 16
 _CERTIFICATE = "LS0tLS1CRUdJTiBDRVJU"
 _QUOTES = "\"'`"
 # What a value may follow. The value at a text's begin follows nothing.
-_BEFORE_VALUE = "\"'`=:>(,;| \t\n&"
+_BEFORE_VALUE = "[\"'`=:>(,;| \t\n&"
 _LONG_MASK = "x" * 20
 
 
@@ -138,6 +141,7 @@ def find_named_values(text: str, words: list[Span]) -> list[tuple[str, list[Span
         name, first, last = _find_named(text, begin, stop, in_secret=_is_inside(secret_data, begin))
         if name:
             pieces = _with_next_pieces(text, first, last)
+            pieces += find_listed_values(text, *pieces[-1])
             found.setdefault(name, []).extend(pieces)
             end = pieces[-1][1]
     return list(found.items())
@@ -164,7 +168,7 @@ def _find_named(text: str, begin: int, stop: int, *, in_secret: bool) -> tuple[s
         return "", begin, stop
     last = _end_of(text, first, stop)
     name = _name_of(text, before[: len(before) - (begin - first)], first, last, in_secret=in_secret)
-    if not name and first < begin:
+    if not name and first < begin and text[begin - 1] != ".":
         first, name = begin, _name_of(text, before, begin, last, in_secret=in_secret)
     return name, first, last
 
@@ -181,18 +185,20 @@ def _end_of(text: str, first: int, stop: int) -> int:
 
 def _name_of(text: str, before: str, begin: int, end: int, *, in_secret: bool) -> str:
     value = text[begin:end]
-    if end - begin > _MAX_LENGTH:
+    is_quoted = before[-1:] in _QUOTES
+    if end - begin > _MAX_LENGTH or is_reference(value) or is_code(text, begin, end):
         return ""
     if not is_uuid(value):
         if _AWS_ID.search(before):
             return "aws_secret_access_key"
         if before.endswith(("'", '"', "`")) and _ARGUMENT.search(before):
             return "assigned_secret"
-    key = _key_before(before, _STEMS, _TO_VALUE)
+    operator = _OPERATOR if is_quoted else _OPERATOR_UNQUOTED
+    key = _key_before(before, _STEMS, _TO_VALUE, operator)
     name = "assigned_secret"
     if not key:
         special = _SPECIAL.search(before)
-        key = special[0] if special else _key_before(before, _SERVICE_NAMES, _SERVICE_TO_VALUE)
+        key = special[0] if special else _key_before(before, _SERVICE_NAMES, _SERVICE_TO_VALUE, operator)
         name = "service_key"
     if key:
         if NO_SECRET.search(key) or not (_UUID_NAME.search(key) if is_uuid(value) else is_token(value)):
@@ -208,7 +214,7 @@ def _name_of(text: str, before: str, begin: int, end: int, *, in_secret: bool) -
     return "kubernetes_secret" if is_data else ""
 
 
-def _key_before(before: str, stems: Iterable[str], to_value: re.Pattern[str]) -> str:
+def _key_before(before: str, stems: Iterable[str], to_value: re.Pattern[str], operator: re.Pattern[str]) -> str:
     """The name, with one of these stems in it, that the text before a value ends with; empty if there is none."""
     folded = before.lower()
     for stem in stems:
@@ -225,7 +231,7 @@ def _key_before(before: str, stems: Iterable[str], to_value: re.Pattern[str]) ->
                 key = (start[0] if start else "") + before[at : match.end("rest")]
                 # On a command line and in a Dockerfile, a blank is enough.
                 if (
-                    _OPERATOR.search(before, match.end("rest"))
+                    operator.search(before, match.end("rest"))
                     or key.isupper()
                     or _MARKS.search(key)
                     or stem == "bearer"

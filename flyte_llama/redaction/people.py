@@ -23,8 +23,8 @@ _NOBODY = re.compile(r"git|(?:.*[._+-])?(?:no|do-?not)[._-]?reply(?:[._+-].*)?",
 # letters are countries; but some end a file's name or an attribute.
 _TOP_LEVEL = """
     academy aero agency app art asia associates bank berlin bio biz blog business cafe capital care cat center cern
-    chat city clinic cloud club codes coffee com community company computer consulting coop cool data design dev
-    digital direct edu education email energy engineer engineering enterprises eu events exchange expert express farm
+    chat city clinic cloud club codes coffee com community company computer consulting coop cool design dev digital
+    direct edu education email energy engineer engineering enterprises eu events exchange expert express farm
     finance financial foundation fund fyi games global gmbh gov group guide guru health help hosting house inc info
     institute insure int international investments jobs lab land law legal life live llc london ltd management
     market marketing media mil mobi money museum net network news ngo ninja nyc one ong online org partners
@@ -37,6 +37,18 @@ _TOP_LEVEL_NAMES = frozenset(_TOP_LEVEL.split())
 _FILE_ENDING_NAMES = frozenset(_FILE_ENDINGS.split())
 # `icon@2x.png`, a Python matrix product such as `q@self.weight`, a label of Kotlin such as `this@Main.view`.
 _NO_DOMAIN = re.compile(r"\d+x\.|self\.|cls\.|v?\d+\.\w+$", re.IGNORECASE)
+# A matrix product of names, which have no hyphen: `x@layer.team`, `y = hidden@block.tools.team`, `f(h@params.store)`.
+_PRODUCT = re.compile(r"(?!.*\.(?:com|edu|gov|int|mil|net|org|io|[a-z]{2})\Z)[a-z_]\w*(?:\.\w+)+\Z", re.IGNORECASE)
+_SHORT_NAME = 2
+_EXPRESSION = re.compile(
+    r"(?:(?:^|[\s;`(])(?![\w.]*(?:mail|user|auth|owner|contact|from|to\b|cc\b|sender|recipient|admin|maint|login|account|name))"
+    r"[\w.\[\]]+[ \t]+[-+*/@]?=|[\w\])][ \t]+\+|\breturn|\w\()[ \t]*$",
+    re.IGNORECASE,
+)
+# RFC 4251, section 6: algorithms and channels of ssh are named as `name@domain`.
+_SSH_NAME = re.compile(
+    r".*@openssh\.com|.*(?:sha\d|-cbc|-ctr|-gcm|rsa|25519).*@(?:libssh\.org|ssh\.com|lysator\.liu\.se)"
+)
 _LABELLED = ("this", "super", "return", "break", "continue")
 _MASKED_DOMAIN = re.compile(rf"[{MASK}.]+")
 
@@ -44,7 +56,8 @@ _MASKED_DOMAIN = re.compile(rf"[{MASK}.]+")
 # contains `0000:`: literals, which C searches for.
 _HEX_DIGITS = bytes(ord("0") if chr(byte) in "0123456789abcdefABCDEF" else byte for byte in range(256))
 _FOUR_NUMBERS = re.compile(rb"0\.0{1,3}\.0{1,3}\.0")
-_QUAD = re.compile(r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w]|[.-]\w)", re.ASCII)
+# What follows a dash makes it a version, except the end of a range of addresses.
+_QUAD = re.compile(r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?!\w|\.\w|-(?!\d{1,3}(?:\.\d{1,3}){3}(?![\w.-]))\w)", re.ASCII)
 # IANA allocates addresses from 2000::/3 only ("IPv6 Global Unicast Address Space"), so the first group has four digits.
 _IPV6 = re.compile(r"(?<![\w:.])[23][0-9A-Fa-f]{3}(?::[0-9A-Fa-f]{0,4}){2,7}(?![\w:]|\.\d)", re.ASCII)
 # The text before four numbers if they are not an address but a version, a section, an X.500 object identifier, or a
@@ -58,6 +71,8 @@ _VERSION = re.compile(
 # The text before a name that is not a mailbox: the user of a URL, or the last part of a path, as in
 # `go get host/module@branch.name`.
 _NOT_A_MAILBOX = re.compile(r"""://[^\s/"'<>]*$|[\w.-]/$""")
+# An escape of source code that a mailbox does not begin with: `\n`, `\x01`, `\001`.
+_ESCAPE = re.compile(r"[nrt]|x[0-9A-Fa-f]{2}|[0-7]{3}")
 _MAX_BEFORE = 128
 
 
@@ -137,8 +152,10 @@ def _local_start(text: str, at: int) -> int:
     while begin and at - begin < _MAX_LOCAL and (text[begin - 1].isalnum() or text[begin - 1] in "._+-%"):
         begin -= 1
     # In source code, the n of `\njane@corp.io` belongs to the line break, not to the address.
-    if begin and text[begin - 1] == "\\" and text[begin] in "nrt":
-        begin += 1
+    escape = _ESCAPE.match(text, begin, at) if begin and text[begin - 1] == "\\" else None
+    if escape:
+        # In a descriptor of Protocol Buffers, `\001Z@` is a number of bytes and the next field's tag.
+        begin = escape.end() if len(escape[0]) == 1 or at - escape.end() > 1 else at
     while begin < at and not text[begin].isalnum():
         begin += 1
     return begin
@@ -147,13 +164,20 @@ def _local_start(text: str, at: int) -> int:
 def _is_person(text: str, begin: int, at: int, domain: str) -> bool:
     if _RESERVED.fullmatch(domain) or _MASKED_DOMAIN.fullmatch(domain) or _NO_DOMAIN.match(domain):
         return False
-    if _NOBODY.fullmatch(text, begin, at) or text[begin:at] in _LABELLED:
+    if (
+        _NOBODY.fullmatch(text, begin, at)
+        or text[begin:at] in _LABELLED
+        or _SSH_NAME.fullmatch(text, begin, at + 1 + len(domain))
+    ):
         return False
     # A file may be named after an address, as in `jane@corp.io.txt`.
     *labels, last = domain.lower().split(".")
     if not (_is_top_level(last) or (len(labels) > 1 and _is_top_level(labels[-1]))):
         return False
     before = text[max(begin - _MAX_BEFORE, 0) : begin]
+    is_code = at - begin <= _SHORT_NAME or _EXPRESSION.search(before) is not None
+    if is_code and text[begin:at].isidentifier() and _PRODUCT.match(domain):
+        return False
     return _NOT_A_MAILBOX.search(before) is None
 
 

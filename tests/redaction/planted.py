@@ -268,13 +268,56 @@ PLANTED = [
         ("url_password", "postgres://jane:", "Xk9mQ2vR7tLw", f"@{host}/a")
         for host in ("{host}:5432", "${DB_HOST}", "$DB_HOST", "%s", "%(host)s", "{{ host }}", "<host>", '" + host + "')
     ),
+    ("assigned_secret", "token: ", "a33EJVMFTjXN4yneoUSpV4MYGqq7xUF3xGiNznyx." + "YbhpfRh40YsTdc8DuiDS", ""),
+    # Without quotes, next to a comma or a bracket.
+    ("assigned_secret", "{token: ", secret(32, HEX), ", user: jane}"),
+    ("assigned_secret", "{secret: ", secret(32), "}"),
+    ("assigned_secret", "login (token=", secret(40, LOWER + DIGITS), ")"),
+    ("command_password", "tool --db-password ", "hunter2and3", " run"),
+    ("assigned_secret", '["tool", "--token", "', secret(32), '"]'),
+    ("command_password", '["mysql", "-p", "', "hunter2and3", '"]'),
     ("email", "Maintainer: ", "jane.roe+flyte@mail.corp.io", ", and others"),
     ("email", 'print("To:\\n', "jane@corp.io", '")'),
     ("email", "<", "josé@corp.io", ">"),
+    ("email", "reply_to = ", "jane@acme.team", ""),
+    ("email", "Jane Roe - ", "jane@acme.team", ""),
+    ("email", "author: Jane Roe (", "jane@acme.design", ")"),
+    ("email", "<", "j@w1.fi", ">"),
+    ("email", 'b"\\x0a', "jane@corp.io", '"'),
     ("ip_address", "ssh root@", "93.184.216.34", ""),
     ("ip_address", "http://", "93.184.216.34", ":8080/"),
     ("ip_address", "[", "2606:2800:220:1:248:1893:25c8:1946", "]:80"),
     ("ip_address", "dns: ", "2a00:1450:4001::5e", "\n"),
+]
+
+
+# Lists of secrets, of which only the first has a name before it, and their secrets.
+_FIRST, _SECOND, _THIRD = secret(40), secret(40, HEX), secret(39, BASE64)
+LISTED = [
+    (before + between.join(values) + after, values)
+    for values in ([_FIRST, _SECOND, _THIRD], ["Xk9mQ2vR7tLw", "q7LwZr2mXk9v", "2vRZk8XmQ4tL"])
+    for before, between, after in (
+        ('API_KEYS = ["', '", "', '"]'),
+        ("api_keys = [\n    '", "',  # of production\n    '", "',\n]"),
+        ("TOKENS = (\n    '", "',\n    '", "',\n)"),
+        ('{"api_keys": ["', '", "', '"]}'),
+        ('"{\\"api_keys\\": [\\"', '\\", \\"', '\\"]}"'),
+        ('String[] apiKeys = {"', '", "', '"};'),
+        ("api_keys:\n  - ", "\n  - ", "\n"),
+        ("api_keys:\n- '", "'  # old\n- '", "'\n"),
+        ('API_KEYS=("', '" "', '")'),
+        ('os.environ.get("TOKEN", "', '") or "', '"'),
+        ("const token = process.env.TOKEN || '", "' || '", "'"),
+        ('token = "', '" if is_live else "', '"'),
+    )
+] + [
+    (before + between.join([_FIRST, _SECOND, _THIRD]) + after, [_FIRST, _SECOND, _THIRD])
+    for before, between, after in (
+        ("API_KEYS=", ",", ""),
+        ("api_keys: [", ", ", "]"),
+        ("API_KEYS=(", " ", ")"),
+        ("api_keys = %w[", " ", "]"),
+    )
 ]
 
 
@@ -355,6 +398,41 @@ LEFT_ALONE = [
     "hf_model_name_or_path_for_sequence_classification_2",
     "func TaskExecutionPhaseSKIPPED1234567890abcdef() {}",
     "task-execution-metadata-registration-service-2",
+    # Names in code, without quotes.
+    "class Cohere2VisionImageProcessor(GotOcr2ImageProcessor):",
+    "from a import (\n    TokenClassifierOutput,\n    Wav2Vec2BaseModelOutput,\n)",
+    "class A(GenericForTokenClassification, Qwen2MoePreTrainedModel): ...",
+    "self.token_mixer = Sam3LiteTextRepMixer(config)",
+    "secret: Sam3LiteTextRepMixer | None = None",
+    "def f(api_key: Wav2Vec2BaseModelOutput, b: int, secret_key: Qwen3ASRPreTrainedModel) -> None:",
+    '__all__ = ["Qwen2MoeForTokenClassification", "Qwen2MoePreTrainedModel", "viGpibPassControl", "viGpibSendIFC"]',
+    "secret = _urlsafe_unpadded_b64encode(INFO)",
+    "f(access_token, _urlsafe_unpadded_b64encode2, x)",
+    "private_key: x25519.X25519PrivateKey\n    | None",
+    "struct TORCH_API upsample_bilinear2d_vec {",
+    "ACCESS_KEY = 'AWSAccessKeyId'",
+    '_command("mysql", "-p", literals=["mysql2"]) and ["sshpass", "-p", find_password(1)]',
+    # Files, modules, versions and images.
+    "join(pwd, './data/pcg64dxsm-testset-1.csv') and join(pwd, 'data/pcg64dxsm-testset-1.csv')",
+    '"CoordinationV1alpha2Api": ".api.coordination_v1alpha2_api",',
+    'token = "timm/vit_base_patch32_clip_448.laion2b_ft_in12k_in1k"',
+    *(
+        f"{image}:{tag}"
+        for image in ("image: r.io/acme/token-service", "FROM token-service", "docker pull acme/api-key-rotator")
+        for tag in ("v1.2.3-4f5a6b7c", "main-" + secret(20, HEX), secret(32, HEX))
+    ),
+    "RUN pip install token-lib==1.2.3.dev20240101a1b2c3 secret-lib>=1.2.3rc1.post4f5a6b7c",
+    'secret-store = "v0.0.0-20240101120000-4f5a6b7c8d9e"',
+    "github.com/acme/api-token v0.0.0-20240101120000-4f5a6b7c8d9e",
+    '"ARN": "arn:aws:secretsmanager:us-west-2:123456789012:secret:MyTestDatabaseSecret-a1b2c3"',
+    # Lists without a secret.
+    f'names = ["{secret(40)}", "{secret(40, HEX)}"]',
+    'token_types = ["OAuth2TokenSource", "AutoModelForCausalLM2", "Wav2Vec2BaseModelOutput"]',
+    "secrets:\n  - flyte-admin-secrets-v2\n  - k8s-s3-app1-token\n",
+    "PHILOX_KEY_B = 0xBB67AE85 and KEY_C = 0x9E3779B97F4A7C15\ntokens: `2*layers*hidden` and `mask_replace_prob=0.0`",
+    f'"NextContinuationToken": "{secret(56)}", next_page_token = "{secret(25)}"',
+    # Prose with a dash.
+    "masked next-token prediction: A et al., per-token loss=0.25, end-of-token marker:2",
     # Mail addresses that belong to nobody.
     "a@example.com, b@mail.example.org, c@corp.example, d@x.invalid, e@y.test, root@localhost",
     "noreply@corp.io, no-reply@corp.io, 12+jane@users.noreply.github.com",
@@ -367,6 +445,10 @@ LEFT_ALONE = [
     "ssh jane@host",
     "icon@2x.png and q@self.weight and a@b.mean()",
     "getty@tty1.service, y = x@layer.weight, model@v2.onnx, logo@dark.png, return this@Main.view",
+    "x@layer.data, y = x@params.store, z = h@block.tools.team + hidden@layer.data, return hidden@block.tools.team",
+    "f(hidden@block.design) + hidden@block.team",
+    r'b"\001Z@google.golang.org/genproto" and "ProtoP\x01Z@google.golang.org"',
+    "aes256-gcm@openssh.com,chacha20-poly1305@openssh.com,curve25519-sha256@libssh.org,rijndael-cbc@lysator.liu.se",
     # IP addresses that belong to nobody, and versions.
     "127.0.0.1 10.1.2.3 192.168.1.1 169.254.169.254 0.0.0.0 255.255.255.255 224.0.0.251 203.0.113.9",
     "::1 fe80::1 fd00::1 2001:db8::1 ::",

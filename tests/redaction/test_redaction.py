@@ -21,6 +21,7 @@ from tests.redaction.planted import (
     HEX,
     KINDS,
     LEFT_ALONE,
+    LISTED,
     PLANTED,
     armour,
     lines_of,
@@ -48,6 +49,28 @@ def test_a_planted_secret_is_found_and_masked(name: str, before: str, value: str
     assert redact(redacted.text, people=True).text == redacted.text
 
 
+@pytest.mark.parametrize(("text", "values"), LISTED)
+def test_every_secret_of_a_list_is_masked(text: str, values: list[str]):
+    redacted = redact(f"before\n{text}\nafter\n", people=True)
+    assert [value for value in values if value in redacted.text] == []
+    assert redacted.counts == {"assigned_secret": len(values)}
+    again = redact(redacted.text, people=True)
+    assert (again.text, again.counts) == (redacted.text, {})
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        '", id="432aa64034f37edb432aa64034f37edb")',
+        '", "gs://bucket/432aa64034f37edb432aa64034f37")',
+        '", AutoModelForCausalLM2WithValueHead2)',
+    ],
+)
+def test_what_is_no_secret_after_a_secret_is_left_alone(after: str):
+    text = 'f(token="' + secret(36) + after
+    assert redact(text, people=True).text == 'f(token="' + "x" * 36 + after
+
+
 def test_every_detector_has_been_planted():
     names = {detector.name for table in (PROVIDERS, CREDENTIALS, COMMANDS) for detector in table}
     assert names | NAMED | {"email", "ip_address"} == {name for name, *_ in PLANTED}
@@ -63,6 +86,7 @@ def test_people_are_left_alone_unless_asked_for():
     text = "jane@corp.io at 93.184.216.34"
     assert redact(text, people=False).text == text
     assert redact(text, people=True).text == "xxxx@xxxx.xx at 00.000.000.00"
+    assert redact("ip=93.184.216.34-93.184.216.70", people=True).text == "ip=00.000.000.00-00.000.000.00"
 
 
 @pytest.mark.parametrize(
