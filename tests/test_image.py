@@ -79,7 +79,7 @@ def test_the_image_has_git_and_ssh():
 
 def show_build(*words: str) -> list[str]:
     """The command by which `make` builds an image, in words."""
-    command = ["make", "--dry-run", *words, "REGISTRY=r", "COMMIT=abc"]
+    command = ["make", "--dry-run", "--no-print-directory", *words, "REGISTRY=r", "COMMIT=abc"]
     return shlex.split(subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout)
 
 
