@@ -12,6 +12,7 @@ import torch
 from flytekit import FlyteDirectory
 from flytekit.core.context_manager import FlyteContextManager
 from flytekit.core.data_persistence import FileAccessProvider
+from s3fs import S3FileSystem
 
 from flyte_llama.errors import DataError
 from flyte_llama.storage import seal
@@ -42,6 +43,8 @@ def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
         access = FileAccessProvider(str(tmp_path / "sandbox"), "s3://bkt/raw")
         with FlyteContextManager.with_context(context.with_file_access(access)):
             yield served
+    # Close the connections of the clients while the interpreter can.
+    S3FileSystem.clear_instance_cache()
 
 
 def attempt(name: str, previous: str | None = None) -> BucketCheckpoints:
