@@ -157,7 +157,7 @@ def _amount(quantity: str) -> int:
 
 
 def _unknown_limits_finding(place: Place, most: Mapping[str, str], asked: str) -> Finding:
-    """The limits of the server's own configuration, which it does not tell: it took what is registered.
+    """The limits in the server's own configuration. No call returns them, but the server accepted the registered tasks.
 
     Args:
         most: The most that any task requests of each resource, to which limits apply alike.

@@ -82,7 +82,7 @@ def connect() -> tuple[Any | None, Finding]:
 
 
 def run_within(seconds: float, function: Callable[[], T]) -> T:
-    """Run a function in a thread, and return what it returns; the thread is left behind if it takes longer.
+    """Run a function in a thread, and return what it returns. After a timeout the thread goes on running.
 
     Raises:
         TimeoutError: if it takes longer.

@@ -8,7 +8,7 @@ from flyte_llama.config import Frozen
 
 
 class Finding(Frozen):
-    """One line: what was looked at, how it is, and what to do if it is not as a run needs it."""
+    """The result of one check: its subject, its state, and how to fix what a run would fail on."""
 
     subject: str
     state: Literal["ok", "look", "FAIL"]

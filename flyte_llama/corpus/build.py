@@ -3,8 +3,8 @@
 `pin_sources` pins the sources of both sides; each is then read by itself (`documents.read_source`) before the corpus is
 built. The split is by repository, never by chunk. Next to its documents each folder has `dropped.parquet`, the text
 left out, and the document kept in its place, and `left_out.parquet`, the files that never became documents, each with
-its reason. The held-out folder also has `strata.parquet`: how much of each document
-was in train, and whether it is newer than the base model.
+its reason. The held-out folder also has `strata.parquet`: how much of each document was in train, and whether it is
+newer than the base model.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from flyte_llama.config import CorpusConfig
-from flyte_llama.corpus.card import CorpusCard, count_leakage, count_side, explain_losses, name_sources
+from flyte_llama.corpus.card import CorpusCard, SideCount, count_leakage, count_side, explain_losses, name_sources
 from flyte_llama.corpus.deduplication import DroppedDocument, deduplicate, deduplicate_pieces
 from flyte_llama.corpus.leakage import Coverage, RemovedSpan, remove_leaks
 from flyte_llama.documents import (
@@ -109,35 +109,22 @@ def build_corpus(
     residual = remove_leaks(pieces, heldout_kept, n=config.leakage.num_words, remove="spans")
     # write both sides
     freshness = [_freshness(document, released) for document in heldout_kept]
+    strata = _make_strata_table(removal.coverage, freshness)
     steps = {"exact": True, "lineage": config.deduplication.lineage, "near": config.deduplication.near > 0}
     passed = tuple(step for step, was_taken in steps.items() if was_taken)
-    train_dropped += pieces_dropped
-    dropped = _make_dropped_table(train_dropped, removal.removed)
-    train_tables = {DROPPED_TABLE: dropped, LEFT_OUT_TABLE: join_left_out(train_side.folders)}
-    _write_side(train, left, train_tables, passed=(*passed, "leakage"))
-    heldout_tables = {
-        DROPPED_TABLE: _make_dropped_table(heldout_dropped, []),
-        LEFT_OUT_TABLE: join_left_out(heldout_side.folders),
-        STRATA_TABLE: _make_strata_table(removal.coverage, freshness),
-    }
-    _write_side(heldout, heldout_kept, heldout_tables, passed=passed)
     names = name_sources([*train_side.sources, *heldout_side.sources])
     return CorpusCard(
-        train=count_side(
-            train_side.sources,
-            train_side.documents,
-            train_dropped,
+        train=_write_side(
+            train,
+            train_side,
             left,
+            train_dropped + pieces_dropped,
+            removal.removed,
+            passed=(*passed, "leakage"),
             names=names,
-            left_out=largest_by_reason(train_tables[LEFT_OUT_TABLE]),
         ),
-        heldout=count_side(
-            heldout_side.sources,
-            heldout_side.documents,
-            heldout_dropped,
-            heldout_kept,
-            names=names,
-            left_out=largest_by_reason(heldout_tables[LEFT_OUT_TABLE]),
+        heldout=_write_side(
+            heldout, heldout_side, heldout_kept, heldout_dropped, [], strata=strata, passed=passed, names=names
         ),
         leakage=count_leakage(
             config.leakage.num_words,
@@ -264,8 +251,28 @@ def _make_dropped_table(dropped: Sequence[DroppedDocument], spans: Sequence[Remo
 
 
 def _write_side(
-    folder: Path, documents: Iterable[Document], tables: Mapping[str, pa.Table], *, passed: tuple[str, ...]
-) -> None:
+    folder: Path,
+    side: _Side,
+    left: Sequence[Document],
+    dropped: Sequence[DroppedDocument],
+    spans: Sequence[RemovedSpan],
+    *,
+    strata: pa.Table | None = None,
+    passed: tuple[str, ...],
+    names: Mapping[str, str],
+) -> SideCount:
+    """Write the documents that are left of a side, and the tables next to them, and count the side.
+
+    Args:
+        passed: The filters that all these documents passed since they were read.
+        names: URL → the name to show.
+    """
+    left_out = join_left_out(side.folders)
+    tables = {DROPPED_TABLE: _make_dropped_table(dropped, spans), LEFT_OUT_TABLE: left_out}
+    if strata is not None:
+        tables[STRATA_TABLE] = strata
     num_rows = {name: write_unsealed_table(folder, name, table) for name, table in tables.items()}
-    left = (replace(document, filters=(*document.filters, *passed), signature=b"") for document in documents)
-    write_documents(folder, left, other_tables=num_rows)
+    written = (replace(document, filters=(*document.filters, *passed), signature=b"") for document in left)
+    write_documents(folder, written, other_tables=num_rows)
+    largest = largest_by_reason(left_out)
+    return count_side(side.sources, side.documents, dropped, left, names=names, left_out=largest)
