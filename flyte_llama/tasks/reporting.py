@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import NamedTuple
 
 from flytekit import Deck, FlyteDirectory, FlyteFile, task
@@ -63,7 +65,7 @@ def report(
     Args:
         published_scores: Scores of the published model; an empty list if the configuration names none.
         results: All folders that cached tasks returned. If none was made since `started`, the report says that nothing
-            moved.
+            moved. The last list has the folders of which a run makes one each.
     """
     # summarise the scores of one to three models
     with retry_network_errors():
@@ -88,7 +90,8 @@ def report(
     write_files(folder, result, config, card)
     Deck("Report", (folder / "report.html").read_text(encoding="utf-8"))
     if output:
-        finish_run(folder, CACHE.run_name, CACHE.used, collect_versions())
+        parts = _name_parts(results[-1], base_scores, published_scores, tuned_scores)
+        finish_run(folder, CACHE.run_name, CACHE.used, collect_versions(), parts)
     say(
         f"\n{report_table(result)}\n\nmodel:    {_address(model)}\nheld out: {_address(heldout)}\n"
         f"report:   {folder / 'report.html'}\ndataset:  {folder / 'dataset.html'}"
@@ -123,6 +126,21 @@ def publish(
         folder = download(model, made_by="training")
         url = publish_model(folder, report, publish.repository, private=publish.private, token=token)
     return Published(url, verdict)
+
+
+def _name_parts(single: Sequence[FlyteDirectory], *scores: Sequence[FlyteDirectory]) -> dict[str, str]:
+    """Return part → name of the data folder, as the record of a local run has it.
+
+    Args:
+        single: Folders whose names in `data` begin with their part.
+        scores: Those of the base, the published model and the fine-tuned model.
+    """
+    names = [Path(folder.path).name for folder in single]
+    parts = {name.split("-")[0]: name for name in names}
+    for part, folders in zip(("base_scores", "published_scores", "tuned_scores"), scores, strict=True):
+        for folder in folders:
+            parts[part] = Path(folder.path).name
+    return parts
 
 
 def _address(folder: FlyteDirectory) -> str:

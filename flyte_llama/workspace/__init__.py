@@ -11,12 +11,16 @@ from flyte_llama.workspace.output import (
     set_aside,
     stored_items,
 )
+from flyte_llama.workspace.runs import StoredRun, find_run, list_runs
 from flyte_llama.workspace.temporary import lock_folder, remove_stale_folders, temporary_folder
 
 __all__ = [
     "StoredItem",
+    "StoredRun",
+    "find_run",
     "finish_run",
     "keep_folder",
+    "list_runs",
     "lock_folder",
     "new_run_folder",
     "open_output",

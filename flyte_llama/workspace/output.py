@@ -3,7 +3,7 @@
 output/
   data/NAME-HASH         a step's result, sealed, and named by its content
   data/unverified-HASH   a trained model that failed its verification; no step reads it
-  runs/NAME-DATE/        one finished run: report, configuration, and `run.json` with versions and data folders
+  runs/NAME-DATE/        one finished run: report, configuration, and its record, `run.json` (see `runs`)
   latest                 a link to the newest finished run
   unfinished/NAME.json   the data folders of a run that has not finished yet
   checkpoints/           of training that has not finished yet
@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 from flyte_llama.errors import DataError
 from flyte_llama.progress import say
 from flyte_llama.storage import MANIFEST, remove_tree, seal, sha256_folder, write_json
+from flyte_llama.workspace.runs import RECORD
 from flyte_llama.workspace.temporary import lock_folder, remove_stale_folders, stale_folders
 
 
@@ -120,15 +121,18 @@ def new_run_folder(output: Path, name: str) -> Path:
     raise DataError(f"{folder}: exists already. Start the run again.")
 
 
-def finish_run(folder: Path, name: str, folders: set[str], facts: Mapping[str, Any]) -> None:
+def finish_run(
+    folder: Path, name: str, folders: set[str], facts: Mapping[str, Any], parts: Mapping[str, str] | None = None
+) -> None:
     """Write `run.json` to a run's folder, link `latest` to it, and forget that the run was unfinished.
 
     Args:
         folders: The names of the data folders that the run used.
-        facts: What else to record, for example versions.
+        facts: What else to record: `finished`, its time in ISO 8601, and versions.
+        parts: Part of the run → name of its data folder, as in `StoredRun.parts`.
     """
     output = folder.parent.parent
-    _replace_json(folder / "run.json", {"name": name, **facts, "folders": sorted(folders)})
+    _replace_json(folder / RECORD, {"name": name, **facts, "parts": dict(parts or {}), "folders": sorted(folders)})
     link = output / "latest.new"
     try:
         link.unlink(missing_ok=True)
@@ -145,7 +149,7 @@ def stored_items(output: Path, *, keep_runs: int | None = None) -> list[StoredIt
     Args:
         keep_runs: Number of newest runs that are still needed; None needs all.
     """
-    runs = sorted((output / "runs").glob("*/run.json"), key=lambda record: record.stat().st_mtime, reverse=True)
+    runs = sorted((output / "runs").glob(f"*/{RECORD}"), key=lambda record: record.stat().st_mtime, reverse=True)
     kept = runs if keep_runs is None else runs[:keep_runs]
     checkpoints = _folders_in(output / "checkpoints")
     # Data folder → the first run that needs it.
