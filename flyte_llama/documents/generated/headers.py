@@ -150,7 +150,13 @@ _LIBRARY = re.compile(
     r"(?: JavaScript Library| UI| Migrate| CSS Selector Engine| Free| Reboot| Grid| Theme| Plugin)?[ -]{1,3}"
     r"(?:v|version |@version )?\d+\.\d+"
 )
-# Every pattern above has one of these words.
+# The style sheet that a program puts beside the documentation that it writes.
+_DOCUMENTATION_STYLE = _any_of(
+    r"/\*!?[\s*]*(?:javadoc style sheet|the standard css for doxygen|epydoc css stylesheet|"
+    r"[\w.-]+[\s*]+~+[\s*]+sphinx stylesheet|"
+    r":author:[^/]{0,300}default cascading style sheet for the html output of docutils)"
+)
+# Every pattern of lines has one of these words.
 _WORDS = ("generated", "produced", "compil", "bison", "object code", "developer studio", "ppport", "gimp", "dump")
 
 
@@ -158,8 +164,12 @@ def header_reason(text: str, language: str = "") -> str | None:
     """Return `lock`, `generated` or `vendored` if the header declares it, else None."""
     if language in TEMPLATE_LANGUAGES:
         return None
-    if language in _WEB and _LIBRARY.match(text[:_BANNER_CHARS].lstrip()):
-        return "vendored"
+    if language in _WEB:
+        banner = text[:_BANNER_CHARS].lstrip()
+        if _LIBRARY.match(banner):
+            return "vendored"
+        if _DOCUMENTATION_STYLE.match(banner):
+            return "generated"
     # Most texts have none of the words, and need no look at their lines.
     if not _has_word(text[:_MAX_CHARS]):
         return None

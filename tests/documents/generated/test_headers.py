@@ -130,6 +130,21 @@ def test_a_library_is_known_by_its_banner(banner: str):
 
 
 @pytest.mark.parametrize(
+    "banner",
+    [
+        "/* Javadoc style sheet */\n/*\nOverall document style\n*/\n",
+        "/*\n * Javadoc style sheet\n */\n",
+        "/* The standard CSS for doxygen 1.8.17 */\n",
+        "/*\n * basic.css\n * ~~~~~~~~~\n *\n * Sphinx stylesheet -- basic theme.\n */\n",
+        "/*\n:Author: A B\n:Id: x\n\nDefault cascading style sheet for the HTML output of Docutils.\n*/\n",
+    ],
+)
+def test_the_style_sheet_of_written_documentation_is_known_by_its_banner(banner: str):
+    assert header_reason(banner + "body { margin: 0; }\n", "css") == "generated"
+    assert header_reason("/* Colours for the pages that Javadoc and Sphinx write. */\n", "css") is None
+
+
+@pytest.mark.parametrize(
     "banner", ["/*! Ours 1.0.0 */", "/* Chart of sales, version 1.2 */", "/* Three columns at 1.5em */"]
 )
 def test_other_comments_name_no_library(banner: str):
