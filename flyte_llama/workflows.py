@@ -90,9 +90,7 @@ def prepare(config: ExperimentConfig, *, validate: bool = False) -> PreparedRun:
     model = pin_model(model=parts.model)
     read = functools.partial(read_source, documents=parts.documents, generation=generation)
     documents = map_task(read)(source=sources)
-    corpus = build_corpus(
-        sources=sources, documents=documents, corpus=parts.corpus, released=parts.released, generation=generation
-    )
+    corpus = build_corpus(documents=documents, corpus=parts.corpus, released=parts.released, generation=generation)
     base = prepare_base(
         pinned=model,
         model=parts.model,

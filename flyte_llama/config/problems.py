@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 from flyte_llama.config.config_file import ConfigFile, Misread
-from flyte_llama.config.corpus import SourceConfig
+from flyte_llama.config.source import SourceConfig
 from flyte_llama.config.stage import hint
 from flyte_llama.errors import ConfigError
 from flyte_llama.redaction import may_hold_password

@@ -15,7 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from flyte_llama.config import Frozen
+from flyte_llama.config import Frozen, HeldOutPart
 from flyte_llama.corpus import CorpusCard
 from flyte_llama.errors import EvaluationError
 from flyte_llama.evaluation import (
@@ -136,6 +136,10 @@ class EvaluationReport(Frozen):
 
     samples: list[Sample]
     corpus: CorpusCard | None
+    parts: tuple[HeldOutPart, ...] = ()
+    """Held-out parts of repositories of which the train side has other files. If there are any, the figures say nothing
+    about other repositories."""
+
     training: TrainingSummary | None
     unchanged: Unchanged | None = None
     """None if the run made some of its results, or that is not known."""
@@ -162,7 +166,7 @@ class EvaluationReport(Frozen):
 
     @property
     def is_better(self) -> bool:
-        """Whether the model is better than its base, on other repositories than the held-out ones too."""
+        """Whether the model is better than its base beyond the held-out documents: on others like them too."""
         return self.change is not None and self.change.is_better
 
     @property
@@ -196,9 +200,16 @@ class EvaluationReport(Frozen):
 
 
 def make_report(
-    models: Sequence[MeasuredModel], *, corpus: CorpusCard | None, training: TrainingSummary | None
+    models: Sequence[MeasuredModel],
+    *,
+    corpus: CorpusCard | None,
+    parts: Sequence[HeldOutPart] = (),
+    training: TrainingSummary | None,
 ) -> EvaluationReport:
     """Return the report of one to three models, in the order base, published model, model that the report is about.
+
+    Args:
+        parts: Held-out parts of repositories that are trained on; those of the corpus, if it is given.
 
     Raises:
         DataError: if a folder is damaged.
@@ -273,6 +284,7 @@ def make_report(
         samples=choose_completion_samples(completions.rows, repository_names(scores))
         + choose_grade_samples(grades.rows),
         corpus=corpus,
+        parts=corpus.parts if corpus else tuple(parts),
         training=training,
     )
 

@@ -64,26 +64,25 @@ def pin_model(model: ModelConfig) -> Hashed[PinnedModel]:
 def read_source(source: PinnedSource, documents: DocumentsConfig, generation: str) -> Folder:
     """The documents of one source. A map task: one pod per source."""
     folder = new_folder("documents")
-    with retry_network_errors(), open_cache_folder(source.url) as cache_folder:
+    with retry_network_errors(), open_cache_folder(source.cache_name) as cache_folder:
         write_source(source, documents, folder, cache_folder=cache_folder)
     return upload(folder)
 
 
-@task(**CORPUS, retries=1, enable_deck=True, deck_fields=(), cache=Cache(version="2", serialize=True))
+@task(**CORPUS, retries=1, enable_deck=True, deck_fields=(), cache=Cache(version="3", serialize=True))
 def build_corpus(
-    sources: list[PinnedSource],
     documents: list[FlyteDirectory],
     corpus: CorpusConfig,
     released: str,
     generation: str,
 ) -> Corpus:
-    """Both sides of the split. `sources` and `documents` have the order of the configuration, held-out sources last."""
+    """Both sides of the split. `documents` has the order of `pin_sources`."""
     train, heldout = new_folder("train"), new_folder("heldout")
-    heldout_urls = [source.url for source in sources[len(corpus.train_sources) :]]
+    num_train = len(corpus.train_sources)
     with retry_network_errors():
         folders = [download(folder) for folder in documents]
     release_date = date.fromisoformat(released) if released else None
-    card = build(folders, heldout_urls, corpus, released=release_date, train=train, heldout=heldout)
+    card = build(folders[:num_train], folders[num_train:], corpus, released=release_date, train=train, heldout=heldout)
     Deck("Dataset", dataset_page(card))
     return Corpus(upload(train), upload(heldout), card)
 
