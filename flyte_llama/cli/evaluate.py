@@ -112,7 +112,6 @@ def _evaluate_into(
     card = None
     if heldout is None:
         heldout, train, card = _build_corpus(config, work / "corpus")
-    parts = read_parts(heldout)
     shards = [work / "suite" / f"{index:02}" for index in range(evaluation.shards)]
     items = work / "items"
     make_items(heldout, evaluation.flyte_eval, out=items, cache=cache)
@@ -134,7 +133,8 @@ def _evaluate_into(
 
     # write the report, then put the finished folder in place
     measured = [MeasuredModel(name, identity, work / name / "measured") for name, identity in pinned.items()]
-    report = make_report(measured, corpus=card, parts=parts, training=None)
+    report = make_report(measured, corpus=card, training=None)
+    report = report.model_copy(update={"parts": read_parts(heldout)})
     write_files(work, report, config)
     return report
 

@@ -80,18 +80,16 @@ class HeldOutPart(Frozen):
     def text(self) -> str:
         """The part in words, such as `/services/payments/ of acme/mono`."""
         selection, files = self.selection, self.selection.files
-        text = self.repository
-        if files.paths:
-            text = f"{_listed(files.paths)} of {text}"
-        if files.exclude:
-            text += f" without {_listed(files.exclude)}"
+        paths = ", ".join(files.paths)
+        without = f" without {', '.join(files.exclude)}" if files.exclude else ""
+        place = f"{paths} of {self.repository}" if paths else self.repository
         if not selection.age:
-            return text
-        text = f"files of {text} first committed"
+            return place + without
+        text = f"files {'in' if paths else 'of'} {place}{without} first committed"
         if selection.after:
             return f"{text} after {selection.after}"
-        days = "the last day" if selection.newest_days == 1 else f"the last {selection.newest_days:,} days"
-        return f"{text} in {days} before its commit{f' of {self.committed}' if self.committed else ''}"
+        days = "day" if selection.newest_days == 1 else f"{selection.newest_days:,} days"
+        return f"{text} in the {days} before its commit{f' of {self.committed}' if self.committed else ''}"
 
 
 def describe_split(parts: Sequence[HeldOutPart], whole: Sequence[str]) -> str:
@@ -103,7 +101,3 @@ def describe_split(parts: Sequence[HeldOutPart], whole: Sequence[str]) -> str:
     if not parts:
         return "split by repository"
     return f"split within repositories; held out: {'; '.join([*(part.text for part in parts), *whole])}"
-
-
-def _listed(patterns: Sequence[str]) -> str:
-    return ", ".join(patterns)

@@ -2,9 +2,9 @@
 
 `sides.pin_sources` pins the sources of both sides; each is then read by itself (`documents.read_source`) before the
 corpus is built. The split is by file, never by chunk: by its repository or, within a repository, by its path or its
-date, as the configuration says (`CorpusConfig.split`). Next to its documents each folder has `dropped.parquet`, the text
-left out, and the document kept in its place, and `left_out.parquet`, the files that never became documents, each with
-its reason. The held-out folder also has `strata.parquet`: how much of each document was in train, and whether it is
+date, as the configuration says. Next to its documents each folder has `dropped.parquet`, the text left out, and the
+document kept in its place, and `left_out.parquet`, the files that never became documents, each with its reason. The
+held-out folder also has `strata.parquet`: how much of each document was in train, and whether it is
 newer than the base model.
 """
 

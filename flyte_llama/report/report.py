@@ -137,8 +137,7 @@ class EvaluationReport(Frozen):
     samples: list[Sample]
     corpus: CorpusCard | None
     parts: tuple[HeldOutPart, ...] = ()
-    """Held-out parts of repositories of which the train side has other files. If there are any, the figures say nothing
-    about other repositories."""
+    """Held-out parts of repositories that train has other files of; the figures then say nothing about others."""
 
     training: TrainingSummary | None
     unchanged: Unchanged | None = None
@@ -200,16 +199,9 @@ class EvaluationReport(Frozen):
 
 
 def make_report(
-    models: Sequence[MeasuredModel],
-    *,
-    corpus: CorpusCard | None,
-    parts: Sequence[HeldOutPart] = (),
-    training: TrainingSummary | None,
+    models: Sequence[MeasuredModel], *, corpus: CorpusCard | None, training: TrainingSummary | None
 ) -> EvaluationReport:
     """Return the report of one to three models, in the order base, published model, model that the report is about.
-
-    Args:
-        parts: Held-out parts of repositories that are trained on; those of the corpus, if it is given.
 
     Raises:
         DataError: if a folder is damaged.
@@ -284,7 +276,7 @@ def make_report(
         samples=choose_completion_samples(completions.rows, repository_names(scores))
         + choose_grade_samples(grades.rows),
         corpus=corpus,
-        parts=corpus.parts if corpus else tuple(parts),
+        parts=corpus.parts if corpus else (),
         training=training,
     )
 
