@@ -123,9 +123,9 @@ class OutputCache:
         new.replace(entry)
 
     def find_folder(self, step: str, version: str, *key: str) -> Path | None:
-        """The folder that `keep_folder` noted for a part of a step, if it is as it was noted.
+        """The folder that `note_folder` noted for a part of a step, if it is as it was noted.
 
-        flytekit keeps the results of a map task as one list. With these notes a list that changed finds its other items.
+        flytekit keeps the results of a map task as one list. These notes find the unchanged items of a list.
         """
         config = LocalConfig.auto()
         if not config.cache_enabled or config.cache_overwrite:
