@@ -1,4 +1,4 @@
-"""One repository on both sides, split by paths or by date: no file and no text on both, and the card names the split."""
+"""One repository on both sides, by paths or by date: no file and no text on both, and the card names the split."""
 
 from __future__ import annotations
 
@@ -161,8 +161,8 @@ def test_a_side_that_the_date_empties_names_the_split_and_its_remedy(mono: Path,
     with pytest.raises(CorpusError) as caught:
         build(tmp_path / "c", config([{"url": str(mono)}], split={"by": "date", "after": "2020-01-01"}))
     assert caught.value.message == (
-        "0 train documents are left. 4 files seen: 4 on the other side of the split. Add sources to corpus.train, or set "
-        "corpus.split.after to a later day than 2020-01-01."
+        "0 train documents are left. 4 files seen: 4 on the other side of the split. Add sources to corpus.train, or "
+        "set corpus.split.after to a later day than 2020-01-01."
     )
 
 
