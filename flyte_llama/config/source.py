@@ -15,10 +15,10 @@ from flyte_llama.config.stage import Frozen, StageConfig
 class FilePatterns(Frozen):
     """The files of a repository that two lists of patterns select, as in .gitignore."""
 
-    paths: tuple[str, ...] = ()
+    paths: list[str] = Field([])
     """Patterns of the files to read; empty reads all."""
 
-    exclude: tuple[str, ...] = ()
+    exclude: list[str] = Field([])
     """Patterns of files that are not read, also if `paths` has them."""
 
     @property
@@ -82,7 +82,7 @@ class SourceConfig(StageConfig):
 
     @property
     def files(self) -> FilePatterns:
-        return FilePatterns(paths=tuple(self.paths), exclude=tuple(self.exclude))
+        return FilePatterns(paths=self.paths, exclude=self.exclude)
 
 
 def is_pattern(pattern: str) -> bool:

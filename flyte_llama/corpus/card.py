@@ -10,6 +10,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from pydantic import Field
+
 from flyte_llama.config import Frozen, HeldOutPart, describe_split
 from flyte_llama.config.source_url import distinct_names
 from flyte_llama.corpus.deduplication import DroppedDocument
@@ -107,7 +109,7 @@ class CorpusCard(Frozen):
     heldout: SideCount
     leakage: LeakageCount
 
-    parts: tuple[HeldOutPart, ...] = ()
+    parts: list[HeldOutPart] = Field([])
     """Held-out parts of repositories of which other files are trained on. If there is none, the split is by repository,
     and the figures say something about other repositories."""
 

@@ -75,14 +75,14 @@ def read_side(name: str, folders: Sequence[Path]) -> Side:
     return side
 
 
-def find_parts(train: Side, heldout: Side, names: Mapping[str, str]) -> tuple[HeldOutPart, ...]:
+def find_parts(train: Side, heldout: Side, names: Mapping[str, str]) -> list[HeldOutPart]:
     """Return the held-out sources of which other files are trained on.
 
     Args:
         names: URL → the name to show.
     """
     trained_on = {source.url for source in train.sources}
-    return tuple(
+    return [
         HeldOutPart(
             repository=names[source.url],
             url=source.url,
@@ -91,16 +91,16 @@ def find_parts(train: Side, heldout: Side, names: Mapping[str, str]) -> tuple[He
         )
         for source in heldout.sources
         if source.url in trained_on
-    )
+    ]
 
 
-def read_parts(heldout: Path) -> tuple[HeldOutPart, ...]:
+def read_parts(heldout: Path) -> list[HeldOutPart]:
     """Return the held-out parts of repositories that the train side of this held-out folder has other parts of.
 
     Raises:
         DataError: if the folder is damaged.
     """
-    return tuple(HeldOutPart.model_validate(part) for part in verify(heldout).get("parts", []))
+    return [HeldOutPart.model_validate(part) for part in verify(heldout).get("parts", [])]
 
 
 def check_histories(train: Side, heldout: Side) -> None:

@@ -20,7 +20,7 @@ def corpus(**changes: Any) -> CorpusConfig:
 
 def test_a_folder_of_a_train_repository_is_held_out_and_train_reads_the_others():
     split = corpus(heldout=[FOLDER])
-    folder = FilePatterns(paths=("/services/payments/",))
+    folder = FilePatterns(paths=["/services/payments/"])
     assert split.select_train() == [Selection(held_out=folder)]
     assert split.select_heldout() == [Selection(files=folder)]
     assert [part.text for part in split.held_out_parts] == ["/services/payments/ of acme/mono"]

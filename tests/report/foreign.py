@@ -182,8 +182,7 @@ def _replace(value: Any, seen: dict[str, str], choose: Choose) -> Any:
     if isinstance(value, Mapping):
         return {_replace(key, seen, choose): _replace(field, seen, choose) for key, field in value.items()}
     if isinstance(value, Sequence):
-        replaced = [_replace(field, seen, choose) for field in value]
-        return tuple(replaced) if type(value) is tuple else replaced
+        return [_replace(field, seen, choose) for field in value]
     return value
 
 
@@ -210,9 +209,9 @@ def full_card() -> CorpusCard:
     source = card.train.sources[0].model_copy(update={"skipped": {"generated": amount, "odd": amount}})
     sources = [source.model_copy(update={"redacted": {"email": 2}, "licence": "MIT", "not_permitted": {"odd": amount}})]
     side = card.train.model_copy(update={"sources": sources, "dropped": {"near": amount}})
-    selection = Selection(files=FilePatterns(paths=("/src/",), exclude=("*.md",)), age="newer", after="2026-06-01")
+    selection = Selection(files=FilePatterns(paths=["/src/"], exclude=["*.md"]), age="newer", after="2026-06-01")
     part = HeldOutPart(repository="o/r", url=sources[0].url, selection=selection)
-    return card.model_copy(update={"train": side, "heldout": side, "parts": (part,)})
+    return card.model_copy(update={"train": side, "heldout": side, "parts": [part]})
 
 
 def make_pages(report: EvaluationReport, choose: Choose) -> dict[str, str]:

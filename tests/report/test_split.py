@@ -18,9 +18,9 @@ from tests.report.test_report import corpus_card, sample_report, scores, spread
 PART = HeldOutPart(
     repository="acme/mono",
     url="https://example.com/o/r",
-    selection=Selection(files=FilePatterns(paths=("/services/payments/",))),
+    selection=Selection(files=FilePatterns(paths=["/services/payments/"])),
 )
-CARD = corpus_card().model_copy(update={"parts": (PART,)})
+CARD = corpus_card().model_copy(update={"parts": [PART]})
 
 
 def report_of(folder: Path, repositories: int, after: float = 250.0) -> EvaluationReport:
