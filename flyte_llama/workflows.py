@@ -155,7 +155,7 @@ def report_sweep_failure(
 
 @workflow(on_failure=report_failure)
 def train_flyte_llama(config: ExperimentConfig) -> TrainingResult:
-    """Fine-tune a code model on some repositories, and measure on others how much it improved.
+    """Fine-tune a code model on repositories, and measure on code held out of its training how much it improved.
 
     Everything after the two pins is cached by content, so a run on unchanged sources takes seconds.
     """

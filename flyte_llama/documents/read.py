@@ -180,7 +180,7 @@ class SourceReader:
             if num_chars > MAX_SOURCE_CHARS:
                 raise SourceError(
                     f"{pinned.url}: holds more than {MAX_SOURCE_CHARS:,} characters of text, more than people write. "
-                    "Leave some of it out with corpus.documents.opt_out."
+                    "Leave some of it out with `exclude` of this source."
                 )
             redacted.update(filtered.redacted)
             yield Document(

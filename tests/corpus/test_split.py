@@ -157,13 +157,33 @@ def test_the_newest_days_move_with_the_commit(make_repo: MakeRepo, tmp_path: Pat
     assert paths(tmp_path / "c", "train") == {"old.py", "03.py"}
 
 
-def test_a_side_that_the_date_empties_names_the_split_and_its_remedy(mono: Path, tmp_path: Path):
+@pytest.mark.parametrize(
+    ("after", "remedy"),
+    [
+        (
+            "2020-01-01",
+            "train documents are left. {} Add sources to corpus.train, or set corpus.split.after to a later",
+        ),
+        (NEW, "heldout documents are left. {} Add sources to corpus.heldout, or set corpus.split.after to an earlier"),
+    ],
+)
+def test_a_side_that_the_date_empties_names_the_split_and_its_remedy(
+    make_repo: MakeRepo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: str, remedy: str
+):
+    repo = make_repo("dated", {})
+    commit_on(repo, OLD, {"a.py": long(1)}, monkeypatch)
     with pytest.raises(CorpusError) as caught:
-        build(tmp_path / "c", config([{"url": str(mono)}], split={"by": "date", "after": "2020-01-01"}))
-    assert caught.value.message == (
-        "0 train documents are left. 4 files seen: 4 on the other side of the split. Add sources to corpus.train, or "
-        "set corpus.split.after to a later day than 2020-01-01."
-    )
+        build(tmp_path / "c", config([{"url": str(repo)}], split={"by": "date", "after": after}))
+    seen = remedy.format("1 file seen: 1 on the other side of the split.")
+    assert caught.value.message == f"0 {seen} day than {after}."
+
+
+def test_a_file_that_is_on_both_sides_is_refused(mono: Path, tmp_path: Path):
+    source = pin(SourceConfig(url=str(mono), **ANY))
+    write_source(source, CorpusConfig().documents, tmp_path / "d")
+    sides = {"train": tmp_path / "train", "heldout": tmp_path / "heldout"}
+    with pytest.raises(CorpusError, match=r"lib/a\.py is on both sides\. Hold it out, or train on it\."):
+        build_corpus([tmp_path / "d"], [tmp_path / "d"], CorpusConfig(), released=None, **sides)
 
 
 def test_extensions_are_trained_on_whole_and_further_repositories_are_held_out_whole(
