@@ -13,9 +13,9 @@ from posixpath import basename, dirname
 from pathspec import GitIgnoreSpec
 
 from flyte_llama.config import FilePatterns, Selection
+from flyte_llama.documents.left_out import shown_path
 from flyte_llama.errors import SourceError
 from flyte_llama.progress import say
-from flyte_llama.redaction import escape_line
 from flyte_llama.sources import Entry, PinnedSource
 
 _SECONDS_PER_DAY = 86_400
@@ -107,5 +107,5 @@ def _nearest(pattern: str, paths: Iterable[str]) -> str:
     near = difflib.get_close_matches(wanted, [name.rstrip("/") for name in beside], n=_MAX_NAMED)
     folders = [name for name in beside if name.endswith("/")]
     named = same_name or [name for name in beside if name.rstrip("/") in near] or folders or beside
-    shown = ", ".join(escape_line(f"/{name}") for name in named[:_MAX_NAMED])
+    shown = ", ".join(shown_path(f"/{name}") for name in named[:_MAX_NAMED])
     return f"which matches no file. {'Did you mean one of these' if same_name or near else 'There are'}: {shown}"
