@@ -29,11 +29,11 @@ from fresh_process import in_fresh_process
 from timing import ROUNDS
 
 from flyte_llama.config import CorpusConfig, load_config
-from flyte_llama.corpus import build_corpus
+from flyte_llama.corpus import build_corpus, pin_sources
 from flyte_llama.documents import read_documents, write_documents
 from flyte_llama.documents.cache import FilteredTextCache
 from flyte_llama.documents.read import collect
-from flyte_llama.sources import PinnedSource, first_commits, open_tree, pin
+from flyte_llama.sources import PinnedSource, first_commits, open_tree
 from flyte_llama.storage import sha256_folder
 
 PEERS = ("datatrove", "spacy", "orjson", "xxhash", "datasketch")
@@ -69,19 +69,19 @@ def run_once(
     train, heldout = folder / "train", folder / "heldout"
     for old in (*folders, train, heldout):
         shutil.rmtree(old, ignore_errors=True)
-    heldout_urls = [source.url for source in pins[len(config.train_sources) :]]
+    num_train = len(config.train_sources)
     num_bytes = 0
     # Trees are opened, and so fetched, before the clock starts.
     with ExitStack() as stack:
         trees = [stack.enter_context(open_tree(source)) for source in pins]
         start, cpu_start = time.perf_counter(), time.process_time()
         for source, tree, known, target in zip(pins, trees, dates, folders, strict=True):
-            cache = FilteredTextCache(folder / "verdicts", url=source.url)
+            cache = FilteredTextCache(folder / "verdicts", name=source.cache_name)
             collected = collect(source, tree, config.documents, cache=cache, dates=known)
             write_documents(target, collected.documents, source=collected.count.model_dump())
             num_bytes += collected.count.entries.num_bytes
         collected_at = time.perf_counter()
-        build_corpus(folders, heldout_urls, config, released=released, train=train, heldout=heldout)
+        build_corpus(folders[:num_train], folders[num_train:], config, released=released, train=train, heldout=heldout)
         ended, cpu_s = time.perf_counter(), time.process_time() - cpu_start
     digests = sha256_folder(train), sha256_folder(heldout)
     return Run(collected_at - start, ended - collected_at, cpu_s, num_bytes, digests)
@@ -142,28 +142,25 @@ def main() -> None:
     # pin every source, and find the dates of held-out files
     config = load_config(arguments.config)
     released = date.fromisoformat(config.model.released) if config.model.released else None
-    pins = [pin(source) for source in config.corpus.train_sources]
-    heldout = [pin(source) for source in config.corpus.heldout]
-    dates = [{} for _ in pins] + [first_commits(source) if released else {} for source in heldout]
-    heldout_urls = [source.url for source in heldout]
+    pins = pin_sources(config.corpus, released=config.model.released)
+    num_train = len(config.corpus.train_sources)
+    dates = [first_commits(source) if source.dated else {} for source in pins]
     with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
         folder = Path(name)
         # The other parts need the documents, which one round writes.
         rounds = ROUNDS if "run" in arguments.parts else 1
-        text = runs([*pins, *heldout], dates, config.corpus, released, rounds=rounds, folder=folder / "run")
+        text = runs(pins, dates, config.corpus, released, rounds=rounds, folder=folder / "run")
         documents = sorted((folder / "run").glob("documents-*"))
         if "run" in arguments.parts:
             print(text, flush=True)
         if "growth" in arguments.parts:
             sizes, replicas = arguments.sizes, folder / "growth"
-            costs = corpus_growth.costs(
-                documents, heldout_urls, config.corpus, released, sizes_mb=sizes, folder=replicas
-            )
+            costs = corpus_growth.costs(documents, num_train, config.corpus, released, sizes_mb=sizes, folder=replicas)
             print(f"\n{corpus_growth.table(costs)}", flush=True)
             if arguments.plot:
                 arguments.plot.write_text(corpus_growth.plot(costs), encoding="utf-8")
         if "near" in arguments.parts:
-            train = [document for source in documents[: len(pins)] for document in read_documents(source)]
+            train = [document for source in documents[:num_train] for document in read_documents(source)]
             threshold = config.corpus.deduplication.near
             sides = corpus_near.compare(train, threshold=threshold, folder=folder / "near")
             print(f"\n{corpus_near.table(sides, train, threshold)}")

@@ -41,7 +41,7 @@ class Cost(NamedTuple):
 
 def costs(
     folders: Sequence[Path],
-    heldout_urls: Sequence[str],
+    num_train: int,
     config: CorpusConfig,
     released: date | None,
     *,
@@ -52,6 +52,7 @@ def costs(
 
     Args:
         folders: The documents, one folder per source.
+        num_train: How many of the folders are trained on; they come first.
         folder: The folder for replicas; needs about as much space as the largest size.
     """
     whole_mb = sum(_size_mb(source) for source in folders)
@@ -64,8 +65,8 @@ def costs(
             if not target.exists():
                 in_fresh_process(write_replica, folders, target, replica, every)
         sources = [source for target in targets for source in sorted(target.iterdir())]
-        urls = [url.translate(cipher(replica)) for replica in range(replicas) for url in heldout_urls]
-        measured.append(in_fresh_process(_build, sources, urls, config, released, folder / "built"))
+        sides = [[source for source in sources if (int(source.name) >= num_train) == side] for side in (False, True)]
+        measured.append(in_fresh_process(_build, *sides, config, released, folder / "built"))
     return [cost._replace(peak_mb=peak_mb) for cost, peak_mb in measured]
 
 
@@ -95,12 +96,10 @@ def write_replica(folders: Sequence[Path], target: Path, replica: int, every: in
 
 
 def _build(
-    sources: Sequence[Path], heldout_urls: Sequence[str], config: CorpusConfig, released: date | None, folder: Path
+    train: Sequence[Path], heldout: Sequence[Path], config: CorpusConfig, released: date | None, folder: Path
 ) -> Cost:
     start, cpu_start = time.perf_counter(), time.process_time()
-    card = build_corpus(
-        sources, heldout_urls, config, released=released, train=folder / "train", heldout=folder / "heldout"
-    )
+    card = build_corpus(train, heldout, config, released=released, train=folder / "train", heldout=folder / "heldout")
     seconds, cpu_s = time.perf_counter() - start, time.process_time() - cpu_start
     read, left = ([getattr(side, name) for side in (card.train, card.heldout)] for name in ("read", "documents"))
     num_mb = sum(amount.num_bytes for amount in read) / 1e6

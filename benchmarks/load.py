@@ -90,7 +90,7 @@ def measure_stages(folder: Path) -> list[Stage]:
     for name in ("read, cold", "read, warm"):
         calls = [(source, config, target, folder / "cache") for source, target in zip(pinned, sources, strict=True)]
         run(name, read_one, *calls)
-    run("build_corpus", build, (sources, pinned, config, folder))
+    run("build_corpus", build, (sources, config, folder))
     run("prepare_base", prepare, (folder,))
     run("encode, clm", encode, (folder, CLM))
     run("encode, fim", encode, (folder, FIM))
@@ -119,10 +119,10 @@ def read_one(source: PinnedSource, config: CorpusConfig, target: Path, cache: Pa
     return write_source(source, config.documents, target, cache_folder=cache).documents.files
 
 
-def build(sources: Sequence[Path], pinned: Sequence[PinnedSource], config: CorpusConfig, folder: Path) -> int:
-    heldout_urls = [source.url for source in pinned[len(config.train_sources) :]]
+def build(sources: Sequence[Path], config: CorpusConfig, folder: Path) -> int:
+    num_train = len(config.train_sources)
     sides = {"train": folder / "train", "heldout": folder / "heldout"}
-    card = build_corpus(sources, heldout_urls, config, released=RELEASED, **sides)
+    card = build_corpus(sources[:num_train], sources[num_train:], config, released=RELEASED, **sides)
     return card.train.documents.files + card.heldout.documents.files
 
 

@@ -18,12 +18,12 @@ The line, from the YAML to the report. Each step is a folder, and imports only f
     flyte_eval   held-out Flyte functions, written again by the model and run in a sandbox
     evaluation   scores, completions and answers of a model; comparisons with intervals
     report       the typed report and its forms; publishing
+    preflight    what can be checked before a run, without a network
     tasks        the steps as Flyte tasks
     cluster      what a run needs of a cluster, asked of it
     cli          the command `flyte-llama`
 
-`errors`, `progress` and `storage` serve all of them. `preflight` checks a run before it
-starts, and `workflows` wires the tasks together.
+`errors`, `progress` and `storage` serve all of them, and `workflows` wires the tasks together.
 """
 
 __version__ = "0.1.0"

@@ -90,9 +90,7 @@ def prepare(config: ExperimentConfig, *, validate: bool = False) -> PreparedRun:
     model = pin_model(model=parts.model)
     read = functools.partial(read_source, documents=parts.documents, generation=generation)
     documents = map_task(read)(source=sources)
-    corpus = build_corpus(
-        sources=sources, documents=documents, corpus=parts.corpus, released=parts.released, generation=generation
-    )
+    corpus = build_corpus(documents=documents, corpus=parts.corpus, released=parts.released, generation=generation)
     base = prepare_base(
         pinned=model,
         model=parts.model,
@@ -157,7 +155,7 @@ def report_sweep_failure(
 
 @workflow(on_failure=report_failure)
 def train_flyte_llama(config: ExperimentConfig) -> TrainingResult:
-    """Fine-tune a code model on some repositories, and measure on others how much it improved.
+    """Fine-tune a code model on repositories, and measure on code held out of its training how much it improved.
 
     Everything after the two pins is cached by content, so a run on unchanged sources takes seconds.
     """

@@ -49,7 +49,7 @@ def takes_config(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.version_option(__version__, prog_name="flyte-llama")
 @click.pass_context
 def main(context: click.Context) -> None:
-    """Fine-tune a code model on repositories, and measure on other repositories how much better it got."""
+    """Fine-tune a code model on repositories, and measure on held-out code how much better it got."""
     escape_unknown_characters()
     context.call_on_close(exit_on_interrupt("interrupted"))
     # `clean` shows what it removes

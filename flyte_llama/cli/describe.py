@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flyte_llama.config import ExperimentConfig, ObjectiveConfig, SourceConfig, TrainingConfig
+from flyte_llama.config import ExperimentConfig, ObjectiveConfig, SourceConfig, TrainingConfig, describe_split
 from flyte_llama.config.corpus import OPT_OUT_LINE
 from flyte_llama.redaction import escape_line, mask_secrets
 
@@ -26,7 +26,8 @@ def describe_config(config: ExperimentConfig) -> str:
     lines = [
         "valid; train_flyte_llama would",
         *_source_lines("read to train on", corpus.train_sources),
-        *_source_lines("read and hold out", corpus.heldout),
+        *_source_lines("read and hold out", corpus.heldout_sources),
+        f"  split       {_split_text(config)}",
         f"  keep        {', '.join(corpus.documents.kinds)}; files up to {corpus.documents.max_bytes:,} bytes, under "
         f"{len(corpus.documents.licences)} licences",
         f"  mask        access tokens{', e-mail and public IP addresses' if corpus.documents.redact_people else ''}",
@@ -78,7 +79,7 @@ def _drop_text(config: ExperimentConfig) -> str:
 
 
 def _opt_out_lines(config: ExperimentConfig) -> list[str]:
-    names = {source.name.casefold() for source in config.corpus.train_sources + config.corpus.heldout}
+    names = {source.name.casefold() for source in config.corpus.train_sources + config.corpus.heldout_sources}
     lines = config.corpus.documents.opt_out
     # Point out a line that matches no source: it is probably misspelt.
     matches = [(line, match["name"].casefold() in names) for line in lines if (match := OPT_OUT_LINE.fullmatch(line))]
@@ -97,8 +98,21 @@ def _model_text(config: ExperimentConfig) -> str:
 
 
 def _source_lines(title: str, sources: list[SourceConfig]) -> list[str]:
-    names = [f"{source.url}{' at ' + source.ref if source.ref else ''}" for source in sources]
-    return [f"  {title}", *(f"    {name}" for name in names)]
+    return [f"  {title}", *(f"    {_source_text(source)}" for source in sources)]
+
+
+def _source_text(source: SourceConfig) -> str:
+    ref = f" at {source.ref}" if source.ref else ""
+    paths = f", only {', '.join(source.paths)}" if source.paths else ""
+    return f"{source.url}{ref}{paths}{', without ' + ', '.join(source.exclude) if source.exclude else ''}"
+
+
+def _split_text(config: ExperimentConfig) -> str:
+    """Return what is held out, without the `split` that the line begins with."""
+    parts = config.corpus.held_out_parts
+    urls = {part.url for part in parts}
+    whole = [source.name for source in config.corpus.heldout_sources if source.url not in urls]
+    return describe_split(parts, whole).removeprefix("split ")
 
 
 def _models_text(config: ExperimentConfig) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 from flyte_llama.config import CorpusConfig, EvaluationConfig, ExperimentConfig, ModelConfig
 from flyte_llama.config.model import names_folder
-from flyte_llama.corpus import CorpusCard, build_corpus, pin_sources
+from flyte_llama.corpus import CorpusCard, build_corpus, pin_sources, read_parts
 from flyte_llama.documents import write_source
 from flyte_llama.errors import DataError, ModelError
 from flyte_llama.evaluation.measure import join_parts, make_items, make_suite, measure_model
@@ -134,6 +134,7 @@ def _evaluate_into(
     # write the report, then put the finished folder in place
     measured = [MeasuredModel(name, identity, work / name / "measured") for name, identity in pinned.items()]
     report = make_report(measured, corpus=card, training=None)
+    report = report.model_copy(update={"parts": read_parts(heldout)})
     write_files(work, report, config)
     return report
 
@@ -199,8 +200,10 @@ def _build_corpus(config: ExperimentConfig, folder: Path) -> tuple[Path, Path, C
     folders = [folder / f"documents-{index:03}" for index in range(len(sources))]
     for source, source_folder in zip(sources, folders, strict=True):
         write_source(source, corpus.documents, source_folder)
-    heldout_urls = [source.url for source in sources[len(corpus.train_sources) :]]
+    num_train = len(corpus.train_sources)
     heldout, train = folder / "heldout", folder / "train"
     release_date = date.fromisoformat(released) if released else None
-    card = build_corpus(folders, heldout_urls, corpus, released=release_date, train=train, heldout=heldout)
+    card = build_corpus(
+        folders[:num_train], folders[num_train:], corpus, released=release_date, train=train, heldout=heldout
+    )
     return heldout, train, card

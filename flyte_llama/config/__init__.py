@@ -7,7 +7,6 @@ from flyte_llama.config.corpus import (
     CorpusConfig,
     DeduplicationConfig,
     DocumentsConfig,
-    SourceConfig,
 )
 from flyte_llama.config.evaluation import (
     MIN_REPOSITORIES,
@@ -19,6 +18,8 @@ from flyte_llama.config.evaluation import (
 from flyte_llama.config.experiment import ExperimentConfig, check_config, load_config
 from flyte_llama.config.model import ModelConfig
 from flyte_llama.config.objective import ObjectiveConfig
+from flyte_llama.config.source import FilePatterns, SourceConfig
+from flyte_llama.config.split import HeldOutPart, Selection, SplitConfig, describe_split
 from flyte_llama.config.stage import Frozen
 from flyte_llama.config.training import LoraConfig, ResolvedTraining, RunLength, TrainingConfig
 
@@ -31,18 +32,23 @@ __all__ = [
     "DocumentsConfig",
     "EvaluationConfig",
     "ExperimentConfig",
+    "FilePatterns",
     "FlyteEvalConfig",
     "Frozen",
+    "HeldOutPart",
     "LoraConfig",
     "ModelConfig",
     "ObjectiveConfig",
     "PublishConfig",
     "ResolvedTraining",
     "RunLength",
+    "Selection",
     "SourceConfig",
+    "SplitConfig",
     "TrainingConfig",
     "batch_problems",
     "check_config",
+    "describe_split",
     "load_config",
     "parse_config",
     "positions_problems",

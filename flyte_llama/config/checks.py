@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from flyte_llama.config.corpus import CorpusConfig
-from flyte_llama.config.evaluation import MIN_REPOSITORIES, EvaluationConfig, PublishConfig
+from flyte_llama.config.evaluation import EvaluationConfig, PublishConfig
 from flyte_llama.config.model import ModelConfig, names_model
 from flyte_llama.config.objective import ObjectiveConfig
-from flyte_llama.config.source_url import same_repository_key
+from flyte_llama.config.repositories import few_repositories_problems, general_problems, split_problems
 from flyte_llama.config.training import TrainingConfig
 
 _MIN_COMPLETION_WINDOW = 16
@@ -30,7 +30,7 @@ def cross_stage_problems(stages: Mapping[str, Any]) -> list[str]:
     publish: PublishConfig | None = stages.get("publish")
     problems = []
     if corpus:
-        problems += _split_problems(corpus)
+        problems += split_problems(corpus)
     if model:
         problems += _model_problems(model)
     if model and training and evaluation:
@@ -52,9 +52,9 @@ def cross_stage_problems(stages: Mapping[str, Any]) -> list[str]:
         if evaluation:
             problems += _gate_problems(publish, evaluation)
         if evaluation and corpus:
-            problems += _general_problems(publish, evaluation, corpus)
+            problems += general_problems(publish, evaluation, corpus)
         if corpus:
-            problems += _repository_problems(publish, corpus)
+            problems += few_repositories_problems(publish, corpus)
     return problems
 
 
@@ -89,30 +89,6 @@ def batch_problems(training: TrainingConfig, num_processes: int = 1) -> list[str
         size = "" if is_auto else f" with micro_batch_size = {micro_batch_size}"
         reason = f"cannot be split evenly over {num_processes} processes{size}. Use a multiple of {divisor}."
     return [f"training.global_batch_size = {training.global_batch_size}: {reason}"]
-
-
-def _split_problems(corpus: CorpusConfig) -> list[str]:
-    problems = []
-    lists = {"train": corpus.train, "extensions": corpus.extensions, "heldout": corpus.heldout}
-    sources = [
-        (f"corpus.{name}[{index}]", name, source)
-        for name, listed in lists.items()
-        for index, source in enumerate(listed)
-    ]
-    # Repository, in any spelling → where it is named first.
-    first: dict[str, tuple[str, str]] = {}
-    for key, name, source in sources:
-        first_key, first_name = first.setdefault(same_repository_key(source.url), (key, name))
-        if (first_name == "heldout") != (name == "heldout"):
-            problems.append(
-                f"{key}: {source.url} is both in {first_name} and in {name}, see {first_key}. Keep it on one side."
-            )
-        elif first_key != key:
-            problems.append(f"{key}: {source.url} is listed twice, see {first_key}. Remove one.")
-    for key, _, source in sources:
-        if source.url.startswith("package:") and source.ref is not None:
-            problems.append(f"{key}: {source.url} has a ref. Remove it: the installed version of a package is used.")
-    return problems
 
 
 def _model_problems(model: ModelConfig) -> list[str]:
@@ -252,28 +228,3 @@ def _gate_problems(publish: PublishConfig, evaluation: EvaluationConfig) -> list
             "judged by it. Measure some, or set the budget to null."
         )
     return problems
-
-
-def _repository_problems(publish: PublishConfig, corpus: CorpusConfig) -> list[str]:
-    """Return a line if the held-out repositories are too few for any claim about others, which publishing asks for."""
-    count = len({same_repository_key(source.url) for source in corpus.heldout})
-    if publish.accept_few_repositories or count >= MIN_REPOSITORIES:
-        return []
-    return [
-        f"corpus.heldout: {count} {'repository is' if count == 1 else 'repositories are'} too few to say that a model "
-        f"is better on others, so it would not be published. Hold out at least {MIN_REPOSITORIES}, or set "
-        "publish.accept_few_repositories: true."
-    ]
-
-
-def _general_problems(publish: PublishConfig, evaluation: EvaluationConfig, corpus: CorpusConfig) -> list[str]:
-    """Return a line if all general code is in the corpus, where it is not measured as general code."""
-    in_corpus = {same_repository_key(source.url) for source in [*corpus.train_sources, *corpus.heldout]}
-    general = [same_repository_key(source.url) for source in evaluation.general]
-    if publish.forgetting_budget is None or not general or not in_corpus.issuperset(general):
-        return []
-    names, budget = ", ".join(source.url for source in evaluation.general), publish.forgetting_budget
-    return [
-        f"evaluation.general = {names}: is in the corpus, so no general code is measured, and "
-        f"publish.forgetting_budget = {budget:g} is judged by it. Name other packages, or set the budget to null."
-    ]

@@ -6,13 +6,13 @@ Without `corpus`, an experiment uses Flyte's nine repositories.
 from __future__ import annotations
 
 import re
-from typing import Any, Literal
+from typing import Literal
 
 from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
-from pathspec import GitIgnoreSpec
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from flyte_llama.config.source_url import check_ref, check_url, source_name
+from flyte_llama.config.source import SourceConfig, is_pattern
+from flyte_llama.config.split import HeldOutPart, Selection, SplitConfig
 from flyte_llama.config.stage import MAX_SEED, StageConfig, hint
 
 # SPDX ids of licences that allow copying, changing and any use, and require no more than a notice. Left out, for you to
@@ -44,42 +44,6 @@ PERMISSIVE = [
 _SPDX_LIST = "Look it up at spdx.org/licenses."
 
 OPT_OUT_LINE = re.compile(r"(?P<name>package:[\w.-]+|[^\s:/]+/[^\s:/]+(?<!\.git))(?::(?P<pattern>\S.*))?")
-
-
-class SourceConfig(StageConfig):
-    """A repository or an installed package to read."""
-
-    url: str
-    """A git URL, the path of a local git repository, or `package:NAME` for an installed Python distribution."""
-
-    ref: str | None = None
-    """Branch, tag, full ref or 40-hex commit; null is the remote's HEAD. Not allowed for a package."""
-
-    accept_unknown_licence: bool = False
-    """Also read the source, or files of it, if the licence is not recognised. Meant for code of yours, such as private
-    repositories, also if its files are marked as confidential."""
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _refuse_secrets(cls, value: Any, info: ValidationInfo) -> Any:
-        """Refuse secrets as every stage does, but leave a URL to `check_url`, which says more about it."""
-        is_url = info.field_name == "url" and isinstance(value, str)
-        return value if is_url else super()._refuse_secrets(value, info)
-
-    @field_validator("url")
-    @classmethod
-    def _url(cls, url: str) -> str:
-        return check_url(url)
-
-    @field_validator("ref")
-    @classmethod
-    def _ref(cls, ref: str | None) -> str | None:
-        return check_ref(ref)
-
-    @property
-    def name(self) -> str:
-        """`owner/name` for a URL in any spelling, the last two folders of a path, or `package:NAME`."""
-        return source_name(self.url)
 
 
 class DocumentsConfig(StageConfig):
@@ -116,9 +80,7 @@ class DocumentsConfig(StageConfig):
             if not match:
                 problems.append(f"contains {line!r}. Write owner/name, or owner/name:pattern")
                 continue
-            try:
-                GitIgnoreSpec.from_lines([match["pattern"] or "*"])
-            except (ValueError, re.error):
+            if not is_pattern(match["pattern"] or "*"):
                 problems.append(f"contains {line!r}. Write the pattern as in .gitignore")
         if problems:
             raise ValueError(". It ".join(problems))
@@ -205,36 +167,93 @@ _FLYTE_HELDOUT = [
 class CorpusConfig(StageConfig):
     """The sources of both sides, and the rules that turn them into documents.
 
-    `train` and `heldout` default to Flyte's nine repositories, and are given together or not at all.
+    `train` and `heldout` default to Flyte's nine repositories, and are given together or not at all. A split by date
+    needs no `heldout`.
     """
+
+    split: SplitConfig = SplitConfig()
+    """What is held out of the train repositories; by default nothing but what `heldout` selects."""
 
     train: list[SourceConfig] = Field(_FLYTE_TRAIN, min_length=1)
     """Sources to train on. The default is flyte (Flyte 1), flytekit, flytepropeller, flyteplugins, flyteidl, flyteadmin
     and flyteconsole."""
 
-    heldout: list[SourceConfig] = Field(_FLYTE_HELDOUT, min_length=1)
-    """Sources to measure on; never trained on. The default is flytesnacks and flyte-conference-talks."""
+    heldout: list[SourceConfig] = Field(default_factory=lambda valid: _default_heldout(valid.get("split")))
+    """Sources to measure on; never trained on. The default is flytesnacks and flyte-conference-talks, or nothing
+    further if the train sources are split by date."""
 
     extensions: list[SourceConfig] = Field([])
-    """Further sources to train on, such as community code that uses Flyte. Added to `train`, also to its default."""
+    """Further sources to train on, such as community code that uses Flyte. Added to `train`, also to its default; a
+    split by date trains on all of their files."""
 
     documents: DocumentsConfig = DocumentsConfig()
     deduplication: DeduplicationConfig = DeduplicationConfig()
     leakage: LeakageConfig = LeakageConfig()
 
+    @field_validator("heldout")
+    @classmethod
+    def _some_held_out(cls, heldout: list[SourceConfig], info: ValidationInfo) -> list[SourceConfig]:
+        split = info.data.get("split")
+        if not heldout and split is not None and split.by != "date":
+            raise ValueError("should have at least one item, unless corpus.split is by date")
+        return heldout
+
     @model_validator(mode="after")
     def _both_sides_or_none(self) -> CorpusConfig:
         """Reject one side alone: the user hardly means Flyte's repositories, the default, to be the other."""
-        if ("train" in self.model_fields_set) != ("heldout" in self.model_fields_set):
-            side, other = ("train", "heldout") if "train" in self.model_fields_set else ("heldout", "train")
+        given = self.model_fields_set & {"train", "heldout"}
+        if given == {"train"} and self.split.by != "date":
             raise ValueError(
-                f"lists {side} but not {other}. Add {other}, or leave both out to use Flyte's nine repositories"
+                "lists train but not heldout. Add heldout, or leave both out to use Flyte's nine repositories. To hold "
+                "out a part of a train repository, list it in heldout with paths, or set split: {by: date, after: …}"
+            )
+        if given == {"heldout"}:
+            raise ValueError(
+                "lists heldout but not train. Add train, or leave both out to use Flyte's nine repositories"
             )
         return self
 
     @property
     def train_sources(self) -> list[SourceConfig]:
         return self.train + self.extensions
+
+    @property
+    def heldout_sources(self) -> list[SourceConfig]:
+        """The sources that are read for the held-out side: those of a split by date, then those of `heldout`."""
+        return (self.train if self.split.by == "date" else []) + self.heldout
+
+    def select_train(self) -> list[Selection]:
+        """Return which files of each of `train_sources` are read."""
+        held_out = {source.url: source.files for source in self.heldout}
+        selections = [Selection(files=source.files, held_out=held_out.get(source.url)) for source in self.train_sources]
+        if self.split.by != "date":
+            return selections
+        older = [self._dated(selection, "older") for selection in selections[: len(self.train)]]
+        return older + selections[len(self.train) :]
+
+    def select_heldout(self) -> list[Selection]:
+        """Return which files of each of `heldout_sources` are read."""
+        selections = [Selection(files=source.files) for source in self.heldout_sources]
+        num_split = len(selections) - len(self.heldout)
+        return [self._dated(selection, "newer") for selection in selections[:num_split]] + selections[num_split:]
+
+    @property
+    def held_out_parts(self) -> list[HeldOutPart]:
+        """The held-out sources of which other files are trained on."""
+        trained_on = {source.url for source in self.train_sources}
+        return [
+            HeldOutPart(repository=source.name, url=source.url, selection=selection)
+            for source, selection in zip(self.heldout_sources, self.select_heldout(), strict=True)
+            if source.url in trained_on
+        ]
+
+    def _dated(self, selection: Selection, age: Literal["older", "newer"]) -> Selection:
+        split = {"age": age, "after": self.split.after, "newest_days": self.split.newest_days}
+        return selection.model_copy(update=split)
+
+
+def _default_heldout(split: SplitConfig | None) -> list[SourceConfig]:
+    return [] if split is not None and split.by == "date" else _FLYTE_HELDOUT
 
 
 class CompositionConfig(StageConfig):

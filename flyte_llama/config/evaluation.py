@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from flyte_llama.config.corpus import SourceConfig
+from flyte_llama.config.source import SourceConfig
 from flyte_llama.config.source_url import is_package, same_repository_key
 from flyte_llama.config.stage import MAX_SEED, MAX_TOKENS, StageConfig
 
@@ -123,8 +123,8 @@ class PublishConfig(StageConfig):
     private: bool = True
 
     accept_few_repositories: bool = False
-    """With fewer than three held-out repositories, publish a model that is better on their documents and in the mean of
-    the repositories; false asks for a claim about other repositories."""
+    """With fewer than three held-out repositories, or with parts of repositories that are trained on, publish a model
+    that is better on their documents and in the mean of the repositories; false asks for a claim about others."""
 
     forgetting_budget: float | None = Field(0.05, ge=0, le=100, allow_inf_nan=False)
     """How much worse than its base, in bits per byte on general code, the fine-tuned model may be and still be

@@ -24,11 +24,13 @@ from pydantic import (
 
 from flyte_llama.config.checks import cross_stage_problems
 from flyte_llama.config.config_file import ConfigFile, read_config_file
-from flyte_llama.config.corpus import CompositionConfig, CorpusConfig, SourceConfig
+from flyte_llama.config.corpus import CompositionConfig, CorpusConfig
 from flyte_llama.config.evaluation import EvaluationConfig, PublishConfig
 from flyte_llama.config.model import ModelConfig
 from flyte_llama.config.objective import ObjectiveConfig
 from flyte_llama.config.problems import field_problems, report_problems
+from flyte_llama.config.source import SourceConfig
+from flyte_llama.config.split import SplitConfig
 from flyte_llama.config.stage import StageConfig
 from flyte_llama.config.training import TrainingConfig
 from flyte_llama.errors import ConfigError
@@ -142,4 +144,12 @@ def _corpus_of_valid_sources(data: Mapping[str, Any]) -> CorpusConfig:
                 sources.append(SourceConfig.model_validate(source))
             except ValidationError:
                 sources.append(SourceConfig(url=f"https://invalid.invalid/{side}/{index}"))
-    return CorpusConfig.model_construct(**sides)
+    return CorpusConfig.model_construct(**sides, split=_valid_split(data.get("split")))
+
+
+def _valid_split(data: Any) -> SplitConfig:
+    """Return the split, or the default if it is not valid."""
+    try:
+        return SplitConfig.model_validate({} if data is None else data)
+    except ValidationError:
+        return SplitConfig()

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from pydantic import Field, field_validator
 
 from flyte_llama.config.source_url import check_ref
-from flyte_llama.config.stage import MAX_SEED, MAX_TOKENS, StageConfig
+from flyte_llama.config.stage import MAX_SEED, MAX_TOKENS, StageConfig, check_day
 
 # A model whose name begins with one of these is a folder.
 _PATH_PREFIXES = ("/", "./", "../", "~")
-# Somewhere it is tomorrow already.
-_ONE_DAY = timedelta(days=1)
 
 
 def names_folder(name: str) -> bool:
@@ -72,20 +69,7 @@ class ModelConfig(StageConfig):
     @field_validator("released", mode="before")
     @classmethod
     def _date_as_text(cls, day: Any) -> Any:
-        """Accept a date object too, because YAML parses an unquoted date into one."""
-        text = day.isoformat() if isinstance(day, date) else day
-        if text == "":
-            return text
-        # fromisoformat also reads 20230824 and the days of weeks.
-        if not isinstance(text, str) or not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text):
-            raise ValueError("is not a date. Write YYYY-MM-DD")
-        try:
-            released = date.fromisoformat(text)
-        except ValueError:
-            raise ValueError("is not a date, since there is no such day. Write YYYY-MM-DD") from None
-        if released > datetime.now(UTC).date() + _ONE_DAY:
-            raise ValueError("is in the future. Write the day on which the base model was released")
-        return text
+        return check_day(day, otherwise="Write the day on which the base model was released")
 
     @field_validator("revision", "adapter_revision")
     @classmethod

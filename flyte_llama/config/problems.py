@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 from flyte_llama.config.config_file import ConfigFile, Misread
-from flyte_llama.config.corpus import SourceConfig
+from flyte_llama.config.source import SourceConfig
 from flyte_llama.config.stage import hint
 from flyte_llama.errors import ConfigError
 from flyte_llama.redaction import may_hold_password
@@ -24,8 +24,10 @@ _OTHER_NAMES = {
     "commit": "ref",
     "context_length": "seq_len",
     "eval": "evaluation",
+    "folders": "paths",
     "gradient_accumulation_steps": "global_batch_size",
     "gradient_checkpointing": "activation_checkpointing",
+    "include": "paths",
     "lr": "learning_rate",
     "max_length": "seq_len",
     "num_epochs": "epochs",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Mapping
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationInfo, ValidatorFunctionWrapHandler, field_validator
@@ -24,6 +25,8 @@ _REFUSAL = (
     "contains a secret, or a part that may be one: an access token, a password, or the query of a URL. Remove it, and "
     "use git's credential helper or a Flyte secret"
 )
+# Somewhere it is tomorrow already.
+_ONE_DAY = timedelta(days=1)
 _EXPONENT = re.compile(r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)[eE][-+]?\d+")
 
 
@@ -117,6 +120,31 @@ def _numbers(values: Mapping[Any, Any]) -> dict[Any, Any]:
     if problems:
         raise ValueError(", and ".join(problems))
     return numbers
+
+
+def check_day(day: Any, *, otherwise: str) -> str:
+    """Return a past day as text, `2026-06-01`, or the empty text that stands for none.
+
+    Args:
+        day: A text, or a date: YAML makes one of an unquoted day.
+        otherwise: What to write instead of a day in the future.
+
+    Raises:
+        ValueError: if it is none of these.
+    """
+    text = day.isoformat() if isinstance(day, date) else day
+    if text == "":
+        return ""
+    # fromisoformat also reads 20230824 and the days of weeks.
+    if not isinstance(text, str) or not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text):
+        raise ValueError("is not a date. Write YYYY-MM-DD")
+    try:
+        parsed = date.fromisoformat(text)
+    except ValueError:
+        raise ValueError("is not a date, since there is no such day. Write YYYY-MM-DD") from None
+    if parsed > datetime.now(UTC).date() + _ONE_DAY:
+        raise ValueError(f"is in the future. {otherwise}")
+    return text
 
 
 def hint(name: str, known: Iterable[str], *, otherwise: str) -> str:

@@ -1,4 +1,4 @@
-"""Documents of all sources → train and held-out, split by repository, without copies or held-out text in train.
+"""Documents of all sources → train and held-out, without copies or held-out text in train.
 
 pin_sources(config)                  one revision for each source of both sides
 build_corpus(folders, …)             `deduplication`, then `leakage`; writes both sides, returns their CorpusCard
@@ -7,9 +7,10 @@ measure_overlap(train, documents)    how much of each document is in train
 composition.compose(documents, …)    train documents → the texts of an epoch
 """
 
-from flyte_llama.corpus.build import STRATA_TABLE, build_corpus, pin_sources
+from flyte_llama.corpus.build import STRATA_TABLE, build_corpus
 from flyte_llama.corpus.card import CorpusCard, FunnelStep, SideCount, funnel
 from flyte_llama.corpus.leakage import measure_overlap
+from flyte_llama.corpus.sides import pin_sources, read_parts
 
 __all__ = [
     "STRATA_TABLE",
@@ -20,4 +21,5 @@ __all__ = [
     "funnel",
     "measure_overlap",
     "pin_sources",
+    "read_parts",
 ]

@@ -10,7 +10,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from flyte_llama.config import Frozen
+from pydantic import Field
+
+from flyte_llama.config import Frozen, HeldOutPart, describe_split
 from flyte_llama.config.source_url import distinct_names
 from flyte_llama.corpus.deduplication import DroppedDocument
 from flyte_llama.corpus.leakage import LeakRemoval
@@ -20,6 +22,8 @@ _NOT_ALLOWED, _OTHER_TYPES = "licence not allowed", "other types"
 _NUM_EXAMPLES = 3
 # Step → drop reasons in the documents' manifests that it groups; a reason not listed here is a step by itself.
 _STEPS = {
+    "not selected by paths or exclude": ("not_selected",),
+    "on the other side of the split": ("other_side",),
     "not a regular file": ("symlink", "submodule", "mode"),
     "opted out, or unprintable name": ("opt_out", "name"),
     "generated, vendored, lock, minified, encoded": ("generated", "vendored", "lock", "minified", "encoded"),
@@ -104,6 +108,18 @@ class CorpusCard(Frozen):
     train: SideCount
     heldout: SideCount
     leakage: LeakageCount
+
+    parts: list[HeldOutPart] = Field([])
+    """Held-out parts of repositories of which other files are trained on. If there is none, the split is by repository,
+    and the figures say something about other repositories."""
+
+    @property
+    def split_text(self) -> str:
+        """The split in words: `split by repository`, or what of which repository is held out."""
+        parts, names = {part.url for part in self.parts}, self.source_names
+        return describe_split(
+            self.parts, [names[source.url] for source in self.heldout.sources if source.url not in parts]
+        )
 
     @property
     def source_names(self) -> dict[str, str]:

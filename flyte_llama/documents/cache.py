@@ -71,12 +71,12 @@ class FilteredTextCache:
 
     Args:
         folder: Holds the cache files of all sources; with None, nothing is kept between runs.
-        url: The source's URL, which names its file.
+        name: The source's `cache_name`, which names its file.
     """
 
-    def __init__(self, folder: Path | None, *, url: str) -> None:
-        name = hashlib.sha256(url.encode()).hexdigest()[:32]
-        self._file = folder / f"verdicts-{name}.parquet" if folder else None
+    def __init__(self, folder: Path | None, *, name: str) -> None:
+        digest = hashlib.sha256(name.encode()).hexdigest()[:32]
+        self._file = folder / f"verdicts-{digest}.parquet" if folder else None
         self._known: dict[str, _Packed] = _read(self._file) if self._file is not None else {}
         self._used: dict[str, _Packed] = {}
 

@@ -19,13 +19,15 @@ from urllib.parse import quote
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from flyte_llama.config import Frozen
+from flyte_llama.config import Frozen, Selection
 from flyte_llama.config.source_url import repository_address
 from flyte_llama.storage import seal, verify
 
 TABLE = "documents.parquet"
+LARGEST = 10
+"""How many entries a table of the most or the largest names: licences, or files for each reason."""
+
 _BATCH_ROWS = 256
-_MAX_SHOWN = 10
 SCHEMA = pa.schema(
     {
         "repository": pa.string(),
@@ -178,6 +180,9 @@ class SourceCount(Frozen):
     redacted: dict[str, int]
     """Detector → number of placeholders that it put in."""
 
+    selection: Selection = Selection()
+    """Which of its files were to be read."""
+
 
 def draw(*name: object) -> bytes:
     """Return 32 random bytes that depend on a name alone, such as (seed, URL, path, start).
@@ -240,8 +245,8 @@ def read_documents_in_batches(folder: Path) -> Iterator[list[Document]]:
 def largest(amounts: Mapping[str, Amount]) -> dict[str, Amount]:
     """Return the entries with the most files, from the most to the fewest, and the rest of them as `others`."""
     ordered = sorted(amounts, key=lambda name: (-amounts[name].files, name))
-    shown = {name: amounts[name] for name in ordered[:_MAX_SHOWN]}
-    rest = sum_amounts(amounts[name] for name in ordered[_MAX_SHOWN:])
+    shown = {name: amounts[name] for name in ordered[:LARGEST]}
+    rest = sum_amounts(amounts[name] for name in ordered[LARGEST:])
     return shown | ({"others": rest} if rest.files else {})
 
 

@@ -1,4 +1,4 @@
-"""Filters that need the whole tree: attributes, Helm charts, licences, and the user's opt-outs.
+"""Filters that need the whole tree: the source's patterns and the split, attributes, Helm charts, licences, opt-outs.
 
 `SourceFilters` is made once for a tree and then gives, for each entry, the reason to drop it or None: `entry_reason`
 before its bytes are read, `text_reason` after its text is known. What the text itself shows is up to `text`.
@@ -26,6 +26,7 @@ from flyte_llama.documents.licences import (
     is_permissive,
     resolve_link,
 )
+from flyte_llama.documents.selection import SelectedFiles
 from flyte_llama.documents.text import NOTEBOOK
 from flyte_llama.errors import SourceError
 from flyte_llama.redaction import contains_secret, mask_emails_in_path, redact
@@ -45,18 +46,31 @@ _INDEX_PAGES = ("index.rst", "index.md")
 class SourceFilters:
     """Filters for the files of one pinned tree.
 
+    Args:
+        dates: Path → time of the first commit; needed if the source is split by date.
+
     Raises:
-        SourceError: if the configuration does not allow the licence of the source.
+        SourceError: if the configuration does not allow the licence of the source, or its `paths` match no file.
     """
 
-    def __init__(self, pinned: PinnedSource, tree: Tree, entries: Sequence[Entry], config: DocumentsConfig) -> None:
+    def __init__(
+        self,
+        pinned: PinnedSource,
+        tree: Tree,
+        entries: Sequence[Entry],
+        config: DocumentsConfig,
+        *,
+        dates: Mapping[str, int] | None = None,
+    ) -> None:
         self._config = config
+        self._selection = SelectedFiles(pinned, entries, dates=dates or {}, committed=tree.committed)
+        read = [entry for entry in entries if self._selection.reason(entry.path) is None]
         small = [entry for entry in entries if entry.mode in REGULAR_MODES and entry.num_bytes <= _MAX_METADATA_BYTES]
         has_attributes = any(basename(entry.path) == ".gitattributes" for entry in small)
-        paths = [entry.path for entry in entries] if has_attributes else []
+        paths = [entry.path for entry in read] if has_attributes else []
         self._attributes = tree.attributes(paths, tuple(ATTRIBUTES)) if paths else {}
         self._charts = {dirname(entry.path) for entry in small if basename(entry.path) == "Chart.yaml"}
-        self._languages = self._scripts(tree, entries)
+        self._languages = self._scripts(tree, read)
         self._allowed: dict[str, bool] = {}
         self._generated = _listed_as_generated(tree, small)
         self._opt_outs = _opt_out_patterns(pinned.name, config.opt_out)
@@ -70,12 +84,15 @@ class SourceFilters:
             if path.endswith(".license") and path.removesuffix(".license") in by_path
         }
         self.licences = _read_licences(pinned, tree, by_path, {entry.path for entry in self._sides.values()})
-        # A source that is opted out completely needs no licence.
-        if not all(self._opt_outs.match_file(entry.path) for entry in entries):
-            self._check_licence(pinned)
+        # A source of which nothing is read needs no licence.
+        wanted = [entry.path for entry in read if not self._opt_outs.match_file(entry.path)]
+        if wanted:
+            self._check_licence(pinned, wanted)
 
     def entry_reason(self, entry: Entry) -> str | None:
         """Return the reason to drop a file before its bytes are read, or None."""
+        if reason := self._selection.reason(entry.path):
+            return reason
         if entry.mode not in REGULAR_MODES:
             return {SYMLINK_MODE: "symlink", SUBMODULE_MODE: "submodule"}.get(entry.mode, "mode")
         reason = name_reason(entry.path) or ("opt_out" if self._opt_outs.match_file(entry.path) else None)
@@ -157,7 +174,14 @@ class SourceFilters:
             self._allowed[licence] = is_permissive(licence, self._config.licences)
         return self._allowed[licence]
 
-    def _check_licence(self, pinned: PinnedSource) -> None:
+    def _check_licence(self, pinned: PinnedSource, paths: Iterable[str]) -> None:
+        """Raise an error if the licence of the source allows to read none of these files.
+
+        The folders that `paths` of the source select may have a licence of their own.
+        """
+        folders = {dirname(path) for path in paths} if pinned.selection.files.paths else set()
+        if any(self._is_allowed(stated.spdx) for stated in map(self.licences.of_folder, folders) if stated.spdx):
+            return
         licence, unknown = self.licences.of_folder()
         where = ", ".join(path for path in self.licences.files if not self.secret_path_reason(path))
         offers_allowed = any(self._is_allowed(spdx) for spdx in self.licences.offered)

@@ -15,12 +15,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from flyte_llama.config import Frozen
+from flyte_llama.documents.document import LARGEST
 from flyte_llama.redaction import escape_line, mask_emails_in_path, redact
 from flyte_llama.storage import write_unsealed_table
 
 LEFT_OUT_TABLE = "left_out.parquet"
-LARGEST = 10
-"""How many files are named for each reason."""
 
 # Redacting takes as long for a path as for a page of text.
 _MAY_BE_SECRET = re.compile(r"[@=:?&%]|[\w-]{20}")

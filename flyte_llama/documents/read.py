@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from posixpath import basename, splitext
 
-from flyte_llama.config import DocumentsConfig
+from flyte_llama.config import DocumentsConfig, Selection
 from flyte_llama.documents.cache import FilteredTextCache, cache_roots, cached_roots
 from flyte_llama.documents.document import (
+    LARGEST,
     TABLE,
     Amount,
     Document,
@@ -25,7 +26,7 @@ from flyte_llama.documents.document import (
 )
 from flyte_llama.documents.filters import SourceFilters
 from flyte_llama.documents.languages import kind_of
-from flyte_llama.documents.left_out import LARGEST, LeftOutFile, shown_path, write_left_out
+from flyte_llama.documents.left_out import LeftOutFile, shown_path, write_left_out
 from flyte_llama.documents.licences import Statement
 from flyte_llama.documents.text import filter_text
 from flyte_llama.errors import SourceError
@@ -37,7 +38,8 @@ FILTERS = (
     *("mode", "name", "opt_out", "attributes", "path", "type", "kind", "size", "path_secrets"),
     *("encoding", "header", "output", "statistics", "secrets", "licence"),
 )
-"""The stages of filtering, in order. A stage may give several reasons; every document has passed all stages."""
+"""The stages of filtering, in order. A stage may give several reasons; every document has passed all stages. Before
+them, documents of a source with patterns or a split pass the stage `selection`."""
 
 MAX_SOURCE_CHARS = 2_000_000_000
 """Limit on all documents of a source together. A repository of a few kilobytes can name one file of a megabyte a
@@ -76,7 +78,7 @@ def write_source(
         cache_folder: Filter results of earlier runs, updated by this one; None filters every file.
     """
     history = read_history(pinned) if pinned.dated else None
-    cache = FilteredTextCache(cache_folder, url=pinned.url)
+    cache = FilteredTextCache(cache_folder, name=pinned.cache_name)
     with open_tree(pinned) as tree:
         reader = SourceReader(pinned, tree, config, cache=cache, dates=history.first_commits if history else {})
         num_documents = write_unsealed_documents(folder, reader)
@@ -129,13 +131,15 @@ class SourceReader:
         dates: Mapping[str, int] | None = None,
     ) -> None:
         self._pinned, self._tree, self._config = pinned, tree, config
-        self._cache = cache or FilteredTextCache(None, url=pinned.url)
+        self._cache = cache or FilteredTextCache(None, name=pinned.cache_name)
         self._dates = dates or {}
 
     def __iter__(self) -> Iterator[Document]:
         pinned, tree, cache, config = self._pinned, self._tree, self._cache, self._config
         entries = sorted(tree.entries())
-        filters = SourceFilters(pinned, tree, entries, config)
+        filters = SourceFilters(pinned, tree, entries, config, dates=self._dates)
+        # Sources that are read whole have no such stage.
+        passed = FILTERS if pinned.selection == Selection() else ("selection", *FILTERS)
         committed = tree.committed
         skipped: defaultdict[str, Amount] = defaultdict(Amount)
         left_out: list[LeftOutFile] = []
@@ -176,7 +180,7 @@ class SourceReader:
             if num_chars > MAX_SOURCE_CHARS:
                 raise SourceError(
                     f"{pinned.url}: holds more than {MAX_SOURCE_CHARS:,} characters of text, more than people write. "
-                    "Leave some of it out with corpus.documents.opt_out."
+                    "Leave some of it out with `exclude` of this source."
                 )
             redacted.update(filtered.redacted)
             yield Document(
@@ -194,7 +198,7 @@ class SourceReader:
                 kind=kind,
                 licence=licence.spdx,
                 first_commit=self._dates.get(entry.path, 0),
-                filters=FILTERS,
+                filters=passed,
                 signature=filtered.signature,
                 text=filtered.text,
             )
@@ -216,4 +220,5 @@ class SourceReader:
             unread=dict(unread.most_common(LARGEST)),
             not_permitted=largest(not_permitted),
             redacted=dict(sorted(redacted.items())),
+            selection=pinned.selection,
         )

@@ -12,7 +12,7 @@ import yaml
 from flyte_llama.corpus import CorpusCard, FunnelStep, SideCount, funnel
 from flyte_llama.documents import Amount, largest, sum_amounts
 from flyte_llama.report.pages import render
-from flyte_llama.report.quotation import Markdown
+from flyte_llama.report.quotation import Markdown, quote_text
 
 # The Hub's size categories, by number of rows.
 _SIZES = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "100K<n<1M", 10_000_000: "1M<n<10M"}
@@ -49,7 +49,10 @@ class Side(NamedTuple):
 def dataset_card(card: CorpusCard) -> str:
     """Return the README.md of the dataset, which consists of the folders `train` and `heldout`."""
     front = Markdown(yaml.safe_dump(_front_matter(card), sort_keys=True).strip())
-    return render("dataset.md.j2", card=card, names=card.source_names, sides=_sides(card), front_matter=front)
+    split = quote_text(card.split_text)
+    return render(
+        "dataset.md.j2", card=card, names=card.source_names, sides=_sides(card), front_matter=front, split=split
+    )
 
 
 def dataset_page(card: CorpusCard) -> str:

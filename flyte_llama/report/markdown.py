@@ -64,6 +64,7 @@ def model_card(report: EvaluationReport) -> str:
         front["base_model"] = base.name
     name = Path(base.name).name if base.is_local else base.name
     name = quote_code(f"{name}@{base.revision}" if base.revision else name)
+    unseen = "files" if report.parts else "repositories"
     protocol, training = quote_text(protocol_text(report)), report.training
     method = quote_text(f" ({training.method}, {OBJECTIVE_NAMES[training.objective]})") if training else ""
     return f"""---
@@ -72,7 +73,7 @@ def model_card(report: EvaluationReport) -> str:
 
 # Flyte Llama
 
-{name}, fine-tuned{method} on source code, tests and documentation, and evaluated on repositories it did not see.
+{name}, fine-tuned{method} on source code, tests and documentation, and evaluated on {unseen} it did not see.
 
 ## Evaluation
 
@@ -131,8 +132,9 @@ def _data_section(card: CorpusCard) -> str:
     return f"""
 ## Data
 
-Split by repository: {card.train.documents.files} train documents ({card.train.documents.num_bytes:,} bytes) and
-{card.heldout.documents.files} held-out documents ({card.heldout.documents.num_bytes:,} bytes). Train text that shares
+{card.train.documents.files} train documents ({card.train.documents.num_bytes:,} bytes) and
+{card.heldout.documents.files} held-out documents ({card.heldout.documents.num_bytes:,} bytes),
+{quote_text(card.split_text)}. Train text that shares
 {card.leakage.num_words} consecutive words with a held-out document was removed.
 
 | source | revision | side | documents |

@@ -211,18 +211,24 @@ def _refusals(report: EvaluationReport, config: PublishConfig) -> list[str]:
     reasons += [
         f"it is not better than {'its base' if change is report.change else 'the published model'} ({problem})"
         for change in report.overall.changes
-        if (problem := _doubt(change, config))
+        if (problem := _doubt(change, report, config))
     ]
     reasons += [f"it is {objection}" for objection in find_objections(report)]
     return reasons + _forgetting_reasons(report, config.forgetting_budget)
 
 
-def _doubt(change: Change, config: PublishConfig) -> str:
+def _doubt(change: Change, report: EvaluationReport, config: PublishConfig) -> str:
     """Return why a model does not count as better than a reference; empty if it does."""
-    if change.is_better:
-        return ""
     if not change.is_better_here:
         return _figures(change)
+    if report.parts and not config.accept_few_repositories:
+        return (
+            f"{_figures(change)} on these documents, but they have other files of {report.parts[0].repository}, which "
+            f"was trained on, and say nothing of others. Hold out at least {MIN_REPOSITORIES} other repositories, or "
+            "set publish.accept_few_repositories: true"
+        )
+    if change.is_better:
+        return ""
     repositories = count_text(change.num_repositories, "repository")
     if not change.has_few_repositories:
         return (

@@ -15,7 +15,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from flyte_llama.config import Frozen
+from pydantic import Field
+
+from flyte_llama.config import Frozen, HeldOutPart
 from flyte_llama.corpus import CorpusCard
 from flyte_llama.errors import EvaluationError
 from flyte_llama.evaluation import (
@@ -136,6 +138,9 @@ class EvaluationReport(Frozen):
 
     samples: list[Sample]
     corpus: CorpusCard | None
+    parts: list[HeldOutPart] = Field([])
+    """Held-out parts of repositories that train has other files of; the figures then say nothing about others."""
+
     training: TrainingSummary | None
     unchanged: Unchanged | None = None
     """None if the run made some of its results, or that is not known."""
@@ -162,7 +167,7 @@ class EvaluationReport(Frozen):
 
     @property
     def is_better(self) -> bool:
-        """Whether the model is better than its base, on other repositories than the held-out ones too."""
+        """Whether the model is better than its base beyond the held-out documents: on others like them too."""
         return self.change is not None and self.change.is_better
 
     @property
@@ -217,9 +222,8 @@ def make_report(
                 f"{model.folder / 'scores'}: are scores of {identity}, not of {model.name}, which is "
                 f"{model.identity.identity}. Measure {model.name} again."
             )
-    protocols = {name: _protocol(manifest) for name, (_, manifest) in read.items()}
-    first, *others = names
-    for name in others:
+    protocols, first = {name: _protocol(manifest) for name, (_, manifest) in read.items()}, names[0]
+    for name in names[1:]:
         if protocols[name] != protocols[first]:
             raise EvaluationError(
                 f"{first} and {name} were measured differently: {protocols[first]} and {protocols[name]}. "
@@ -273,6 +277,7 @@ def make_report(
         samples=choose_completion_samples(completions.rows, repository_names(scores))
         + choose_grade_samples(grades.rows),
         corpus=corpus,
+        parts=corpus.parts if corpus else [],
         training=training,
     )
 
@@ -290,7 +295,6 @@ def _folders(models: Sequence[MeasuredModel], name: str) -> dict[str, Path]:
 def _not_measured(models: Sequence[MeasuredModel], name: str) -> list[str]:
     """Return a sentence if only some of the models have a folder of this name."""
     missing = [model.name for model in models if not (model.folder / name).is_dir()]
-    if not missing or len(missing) == len(models):
-        return []
     what = "FlyteEval" if name == "grades" else "completions"
-    return [f"{what}: {', '.join(missing)} has none, so it is not compared with the others."]
+    is_partial = 0 < len(missing) < len(models)
+    return [f"{what}: {', '.join(missing)} has none, so it is not compared with the others."] if is_partial else []

@@ -39,7 +39,9 @@ def verdict_sentences(report: EvaluationReport) -> list[str]:
 
     Then one for each figure that contradicts them, and for what could not be compared.
     """
-    verdicts = [_verdict(change) for change in (report.change, report.change_from_published) if change is not None]
+    verdicts = [
+        _verdict(change, report) for change in (report.change, report.change_from_published) if change is not None
+    ]
     return [
         *verdicts,
         *(f"The figures contradict each other: it is {phrase}." for phrase in find_contradictions(report)),
@@ -217,12 +219,20 @@ def _with_intervals(change: Change) -> str:
     return f"{text})"
 
 
-def _verdict(change: Change) -> str:
+def _verdict(change: Change, report: EvaluationReport) -> str:
     subject, reference = f"The {change.subject} model", f"the {change.reference} model"
     if change.documents is None:
         return (
             f"{subject} cannot be told apart from {reference}: an interval needs at least {MIN_DOCUMENTS} documents, "
             "near-copies counted once."
+        )
+    if report.parts and (change.is_better_here or change.is_worse_here):
+        is_whole = len(report.parts) >= report.overall.num_repositories
+        files = "other files of the repositories that were trained on"
+        return (
+            f"{subject} is {'better' if change.is_better_here else 'worse'} than {reference} on "
+            f"{files if is_whole else f'these documents, some of them {files}'}. This says nothing about other "
+            "repositories."
         )
     if change.is_better or change.is_worse:
         return f"{subject} is {'better' if change.is_better else 'worse'} than {reference}."

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
-from flyte_llama.config import Frozen
+from flyte_llama.config import Frozen, Selection
 
 REGULAR_MODES = ("100644", "100755")
 SYMLINK_MODE = "120000"
@@ -30,6 +30,19 @@ class PinnedSource(Frozen):
 
     dated: bool = False
     """Whether to find out when each file was first committed."""
+
+    selection: Selection = Selection()
+    """Which of its files are read."""
+
+    @property
+    def cache_name(self) -> str:
+        """Names what is kept of the source for later runs.
+
+        The two parts of a repository that is on both sides have different names, as they are read at the same time.
+        """
+        chosen = self.selection
+        is_held_out_part = chosen.age == "newer" or not (chosen.files.is_empty or chosen.held_out or chosen.age)
+        return f"{self.url} part" if is_held_out_part else self.url
 
 
 class Entry(NamedTuple):

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 
-from flyte_llama.config import SourceConfig
+from flyte_llama.config import Selection, SourceConfig
 from flyte_llama.config.source_url import PACKAGE, is_package
 from flyte_llama.errors import SourceError
 from flyte_llama.sources.entry import REGULAR_MODES, SYMLINK_MODE, Blob, Entry, PinnedSource, Tree, git_blob_id
@@ -31,7 +31,11 @@ def pin(source: SourceConfig, *, timeout_s: float = LIST_TIMEOUT_S) -> PinnedSou
         SourceError: if the source cannot be reached, or the ref or distribution does not exist.
     """
     pinned = _pin_package(source) if is_package(source.url) else pin_git(source, timeout_s=timeout_s)
-    return pinned.model_copy(update={"accept_unknown_licence": source.accept_unknown_licence})
+    as_configured = {
+        "accept_unknown_licence": source.accept_unknown_licence,
+        "selection": Selection(files=source.files),
+    }
+    return pinned.model_copy(update=as_configured)
 
 
 @contextmanager

@@ -21,24 +21,27 @@ import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, TypeVar
+from typing import Literal as OneOf
 
 from flyteidl.core import literals_pb2
 from flytekit import HashMethod
+from flytekit.configuration import LocalConfig
 from flytekit.core import local_cache
 from flytekit.core.local_cache import LocalTaskCache
-from flytekit.models.literals import LiteralMap
+from flytekit.models.core.types import BlobType
+from flytekit.models.literals import Blob, BlobMetadata, Literal, LiteralMap, Primitive, Scalar
 from google.protobuf.message import DecodeError
 from pydantic import BaseModel
 
 from flyte_llama.errors import DataError
 from flyte_llama.progress import say
-from flyte_llama.storage import content_digest, verify
+from flyte_llama.storage import content_digest, read_manifest, verify
 from flyte_llama.tasks.bucket import BUCKET_ERRORS, list_names, try_for_minutes, write_text
 from flyte_llama.tasks.resources import SETTINGS
 from flyte_llama.workspace import record_unfinished, set_aside
 
-MadeBy = Literal["data", "training", "scoring"]
+MadeBy = OneOf["data", "training", "scoring"]
 """The steps whose generation is renewed together: up to packed rows and suite; fine-tuning; measuring."""
 
 
@@ -53,6 +56,7 @@ Hashed = Annotated[Settings, HashMethod(settings_hash)]
 
 # Stands for the data folder in stored entries.
 _DATA = "data:"
+_FOLDER = "folder"
 
 
 class OutputCache:
@@ -104,8 +108,9 @@ class OutputCache:
     ) -> None:
         """Store the result of a task, whole or not at all."""
         result = value.to_flyte_idl()
+        # A list may hold folders that were found.
+        self.made |= _folder_names(result) - self.used
         self._note_used(result)
-        self.made |= _folder_names(result)
         for folder in _folders(result):
             path = Path(folder.scalar.blob.uri)
             if path.parent == self._data:
@@ -116,6 +121,26 @@ class OutputCache:
         new = entry.with_suffix(".new")
         new.write_bytes(hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
         new.replace(entry)
+
+    def find_folder(self, step: str, version: str, *key: str) -> Path | None:
+        """The folder that `note_folder` noted for a part of a step, if it is as it was noted.
+
+        flytekit keeps the results of a map task as one list. These notes find the unchanged items of a list.
+        """
+        config = LocalConfig.auto()
+        if not config.cache_enabled or config.cache_overwrite:
+            return None
+        found = self.get(step, version, _key_literals(key), ())
+        return Path(found.literals[_FOLDER].scalar.blob.uri) if found else None
+
+    def note_folder(self, step: str, version: str, *key: str, folder: Path) -> None:
+        """Note a sealed folder of the data folder as the result of a part of a step."""
+        blob = Blob(
+            BlobMetadata(BlobType(format="", dimensionality=BlobType.BlobDimensionality.MULTIPART)), str(folder)
+        )
+        digest = content_digest(read_manifest(folder))
+        result = LiteralMap({_FOLDER: Literal(scalar=Scalar(blob=blob), hash=digest)})
+        self.set(step, version, _key_literals(key), (), result)
 
     def _entry(self, task_name: str, cache_version: str, inputs: LiteralMap, ignored_inputs: tuple[str, ...]) -> Path:
         key = local_cache._calculate_cache_key(task_name, cache_version, inputs, ignored_inputs)
@@ -172,6 +197,11 @@ def note_damage(uri: str, made_by: MadeBy) -> str:
 
 def _notes(made_by: MadeBy) -> str:
     return f"{str(SETTINGS.cache).rstrip('/')}/damaged/{made_by}"
+
+
+def _key_literals(key: tuple[str, ...]) -> LiteralMap:
+    texts = [Literal(scalar=Scalar(primitive=Primitive(string_value=text))) for text in key]
+    return LiteralMap({str(index): text for index, text in enumerate(texts)})
 
 
 def _folder_names(result: literals_pb2.LiteralMap) -> set[str]:

@@ -6,6 +6,7 @@ No task reads its input `generation`: it is part of the cache's key, see `cache`
 from __future__ import annotations
 
 from datetime import date
+from pathlib import Path
 from typing import NamedTuple
 
 from flytekit import Cache, Deck, FlyteDirectory, task
@@ -30,8 +31,16 @@ from flyte_llama.model import pin_model as pin_one_model
 from flyte_llama.model import prepare_base as prepare
 from flyte_llama.report import dataset_page
 from flyte_llama.sources import PinnedSource
-from flyte_llama.tasks.cache import Hashed
-from flyte_llama.tasks.folders import Folder, download, new_folder, open_cache_folder, retry_network_errors, upload
+from flyte_llama.tasks.cache import CACHE, Hashed, settings_hash
+from flyte_llama.tasks.folders import (
+    Folder,
+    download,
+    local_output,
+    new_folder,
+    open_cache_folder,
+    retry_network_errors,
+    upload,
+)
 from flyte_llama.tasks.resources import CORPUS, GIT_SECRETS, HUB_SECRETS, READER, SMALL
 
 
@@ -62,28 +71,35 @@ def pin_model(model: ModelConfig) -> Hashed[PinnedModel]:
     cache=Cache(version=rules_version(), serialize=True),
 )
 def read_source(source: PinnedSource, documents: DocumentsConfig, generation: str) -> Folder:
-    """The documents of one source. A map task: one pod per source."""
+    """The documents of one source. A map task: one pod per source. A local run reads only sources that changed."""
+    is_local = local_output() is not None
+    key = (rules_version(), settings_hash(source), settings_hash(documents), generation)
+    known = CACHE.find_folder("read_source", *key) if is_local else None
+    if known is not None:
+        return upload(known)
     folder = new_folder("documents")
-    with retry_network_errors(), open_cache_folder(source.url) as cache_folder:
+    with retry_network_errors(), open_cache_folder(source.cache_name) as cache_folder:
         write_source(source, documents, folder, cache_folder=cache_folder)
-    return upload(folder)
+    made = upload(folder)
+    if is_local:
+        CACHE.note_folder("read_source", *key, folder=Path(made.path))
+    return made
 
 
-@task(**CORPUS, retries=1, enable_deck=True, deck_fields=(), cache=Cache(version="2", serialize=True))
+@task(**CORPUS, retries=1, enable_deck=True, deck_fields=(), cache=Cache(version="3", serialize=True))
 def build_corpus(
-    sources: list[PinnedSource],
     documents: list[FlyteDirectory],
     corpus: CorpusConfig,
     released: str,
     generation: str,
 ) -> Corpus:
-    """Both sides of the split. `sources` and `documents` have the order of the configuration, held-out sources last."""
+    """Both sides of the split. `documents` has the order of `pin_sources`."""
     train, heldout = new_folder("train"), new_folder("heldout")
-    heldout_urls = [source.url for source in sources[len(corpus.train_sources) :]]
+    num_train = len(corpus.train_sources)
     with retry_network_errors():
         folders = [download(folder) for folder in documents]
     release_date = date.fromisoformat(released) if released else None
-    card = build(folders, heldout_urls, corpus, released=release_date, train=train, heldout=heldout)
+    card = build(folders[:num_train], folders[num_train:], corpus, released=release_date, train=train, heldout=heldout)
     Deck("Dataset", dataset_page(card))
     return Corpus(upload(train), upload(heldout), card)
 

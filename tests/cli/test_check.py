@@ -49,6 +49,29 @@ def test_check_says_what_a_model_must_show_to_be_published(
     assert f"owner/model, if the model is better than its base {words} and nothing speaks against it" in result.output
 
 
+@pytest.mark.parametrize(
+    ("sides", "words"),
+    [
+        ("{train: [{url: URL}], heldout: [{url: URL, paths: [/a/], exclude: [b]}]}", "/a/ of acme/mono without b"),
+        (
+            "{train: [{url: URL}], split: {by: date, after: 2026-06-01}}",
+            "files of acme/mono first committed after 2026-06-01",
+        ),
+        (
+            "{train: [{url: URL}], split: {by: date, newest_days: 1}, heldout: [{url: https://example.com/a/b}]}",
+            "files of acme/mono first committed in the day before its commit; a/b",
+        ),
+    ],
+)
+def test_check_names_the_part_that_is_held_out(tmp_path: Path, sides: str, words: str):
+    file = tmp_path / "mono.yaml"
+    _, key, others = LOCAL.read_text().partition("model:")
+    file.write_text(f"corpus: {sides.replace('URL', 'https://example.com/acme/mono')}\n{key}{others}")
+    result = run("check", "--remote", file)
+    assert result.exit_code == 0, result.output
+    assert f"  split       within repositories; held out: {words}\n" in result.output
+
+
 def test_problems_of_the_file_and_of_this_machine_come_in_one_report(make_repo: MakeRepo, tmp_path: Path):
     repo = make_repo("one", {"a.py": "x = 1\n"})
     file = tmp_path / "wip.yaml"

@@ -39,19 +39,20 @@ DOCUMENTS = [
 
 
 def build(folder: Path, documents: list[Document], *, reverse: bool = False) -> CorpusCard:
-    folders = []
-    for index, url in enumerate([TRAIN, HELDOUT]):
+    """Build a corpus of one source for each URL of the documents; `reverse` gives the train sources in reverse."""
+    folders: dict[str, Path] = {}
+    for url in sorted({TRAIN, HELDOUT, *(entry.url for entry in documents)}):
         in_source = [entry for entry in documents if entry.url == url]
         skipped = {"generated": Amount(files=2, num_bytes=10)}
         entries = source_count(in_source).entries + skipped["generated"]
-        folders.append(folder / f"source{index}")
+        folders[url] = folder / f"source{len(folders)}"
         write_documents(
-            folders[-1], in_source, source=source_count(in_source, skipped=skipped, entries=entries).model_dump()
+            folders[url], in_source, source=source_count(in_source, skipped=skipped, entries=entries).model_dump()
         )
-    if reverse:
-        folders.reverse()
     outputs = {"train": folder / "train", "heldout": folder / "heldout"}
-    return build_corpus(folders, [HELDOUT], CONFIG, released=RELEASED, **outputs)
+    heldout = folders.pop(HELDOUT)
+    train = list(folders.values())
+    return build_corpus(train[::-1] if reverse else train, [heldout], CONFIG, released=RELEASED, **outputs)
 
 
 def test_copies_and_leaks_are_gone_and_the_rest_is_there(tmp_path: Path):
@@ -114,8 +115,9 @@ def test_each_step_of_the_funnel_subtracts_the_bytes_that_it_removed(tmp_path: P
 
 
 def test_the_order_of_sources_and_files_does_not_matter(tmp_path: Path):
-    first = build(tmp_path / "one", DOCUMENTS)
-    second = build(tmp_path / "two", DOCUMENTS[::-1], reverse=True)
+    documents = [*DOCUMENTS, document(long(40), url="https://example.com/o/other")]
+    first = build(tmp_path / "one", documents)
+    second = build(tmp_path / "two", documents[::-1], reverse=True)
     assert first == second
     for side in ("train", "heldout"):
         assert sha256_folder(tmp_path / "one" / side) == sha256_folder(tmp_path / "two" / side)
@@ -170,7 +172,7 @@ def test_a_side_that_the_filters_empty_counts_the_files_of_each_filter(tmp_path:
         write_documents(tmp_path / name, kept, source=count.model_dump())
     sides = {"train": tmp_path / "built/train", "heldout": tmp_path / "built/heldout"}
     with pytest.raises(CorpusError) as caught:
-        build_corpus([tmp_path / name for name in urls], [HELDOUT], CONFIG, released=RELEASED, **sides)
+        build_corpus([tmp_path / "train"], [tmp_path / "heldout"], CONFIG, released=RELEASED, **sides)
     assert caught.value.message == (
         f"0 {side} documents are left. 214 files seen: 180 other types (.abap, .prg); 30 licence not allowed "
         "(GPL-3.0-only, Acme Licence); 4 kinds not selected. "
@@ -186,7 +188,7 @@ def test_a_source_of_which_nothing_is_left_is_said_with_the_reasons(tmp_path: Pa
         folders.append(tmp_path / name)
         write_documents(folders[-1], in_source, source=source_count(in_source).model_dump())
     sides = {"train": tmp_path / "train", "heldout": tmp_path / "heldout"}
-    build_corpus(folders, [HELDOUT], CONFIG, released=RELEASED, **sides)
+    build_corpus(folders[:2], folders[2:], CONFIG, released=RELEASED, **sides)
     said = [line for line in capsys.readouterr().err.splitlines() if "0 documents" in line]
     assert said == [f"{mirror}: 0 documents of corpus.train are left. 1 file seen: 1 exact copies"]
 

@@ -31,7 +31,7 @@ def build(folder: Path, train: Path, heldout: Path) -> CorpusCard:
     for one, target in zip(pinned, folders, strict=True):
         write_source(one, config.documents, target)
     sides = {"train": folder / "train", "heldout": folder / "heldout"}
-    return build_corpus(folders, [pinned[1].url], config, released=None, **sides)
+    return build_corpus(folders[:1], folders[1:], config, released=None, **sides)
 
 
 def mirror(repo: Path, to: Path) -> None:

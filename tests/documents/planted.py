@@ -71,6 +71,6 @@ CONFIG = DocumentsConfig(max_bytes=5000, opt_out=["remotes/r:private/", "o/other
 
 def read(repo: Path, config: DocumentsConfig = CONFIG, *, cache: Path | None = None, **pin_changes) -> SourceDocuments:
     pinned = pin(SourceConfig(url=str(repo))).model_copy(update=pin_changes)
-    filter_cache = FilteredTextCache(cache, url=pinned.url)
+    filter_cache = FilteredTextCache(cache, name=pinned.cache_name)
     with open_tree(pinned) as tree:
         return collect(pinned, tree, config, cache=filter_cache)

@@ -70,7 +70,7 @@ def test_a_cache_with_a_flipped_bit_is_never_trusted(repo: Path, tmp_path: Path)
             damaged = bytearray(whole)
             damaged[rng.randrange(len(whole))] ^= 1 << rng.randrange(8)
             file.write_bytes(damaged)
-            filter_cache = FilteredTextCache(tmp_path / "cache", url=pinned.url)
+            filter_cache = FilteredTextCache(tmp_path / "cache", name=pinned.cache_name)
             assert collect(pinned, tree, CONFIG, cache=filter_cache) == cold
 
 
@@ -143,7 +143,7 @@ def test_another_library_or_module_changes_the_version(tmp_path: Path, monkeypat
 
 def test_texts_are_compressed_in_memory_and_come_back_the_same(tmp_path: Path):
     texts = {str(index): f"x = {index}\n" * 10_000 + "🦙" for index in range(300)}
-    written = FilteredTextCache(tmp_path, url="https://example.com/o/r")
+    written = FilteredTextCache(tmp_path, name="https://example.com/o/r")
 
     def fill() -> None:
         for key, text in texts.items():
@@ -152,7 +152,7 @@ def test_texts_are_compressed_in_memory_and_come_back_the_same(tmp_path: Path):
     assert sum(map(len, texts.values())) > 20_000_000
     assert peak_bytes(fill) < 2_000_000
     written.save()
-    read_again = FilteredTextCache(tmp_path, url="https://example.com/o/r")
+    read_again = FilteredTextCache(tmp_path, name="https://example.com/o/r")
     assert {key: read_again.get(key) for key in texts} == {
         key: FilteredText(None, text=text) for key, text in texts.items()
     }

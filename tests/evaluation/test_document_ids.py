@@ -68,7 +68,7 @@ def test_two_repositories_of_one_name_on_two_hosts_reach_the_report(tiny_base: P
         {"train": [{"url": "https://example.com/o/r"}], "heldout": [{"url": url} for url in heldout_urls]}
     )
     sides = {"train": tmp_path / "train", "heldout": tmp_path / "heldout"}
-    card = build_corpus(folders, heldout_urls, corpus, released=None, **sides)
+    card = build_corpus(folders[2:], folders[:2], corpus, released=None, **sides)
     assert list(card.heldout.by_repository) == ["github.com/acme/tools", "gitlab.com/acme/tools"]
 
     # the measurements, in two shards

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 from markdown_it import MarkdownIt
 from pydantic import BaseModel
 
+from flyte_llama.config import FilePatterns, HeldOutPart, Selection
 from flyte_llama.corpus import CorpusCard
 from flyte_llama.evaluation.completion import write_completions
 from flyte_llama.flyte_eval import write_grades
@@ -208,7 +209,9 @@ def full_card() -> CorpusCard:
     source = card.train.sources[0].model_copy(update={"skipped": {"generated": amount, "odd": amount}})
     sources = [source.model_copy(update={"redacted": {"email": 2}, "licence": "MIT", "not_permitted": {"odd": amount}})]
     side = card.train.model_copy(update={"sources": sources, "dropped": {"near": amount}})
-    return card.model_copy(update={"train": side, "heldout": side})
+    selection = Selection(files=FilePatterns(paths=["/src/"], exclude=["*.md"]), age="newer", after="2026-06-01")
+    part = HeldOutPart(repository="o/r", url=sources[0].url, selection=selection)
+    return card.model_copy(update={"train": side, "heldout": side, "parts": [part]})
 
 
 def make_pages(report: EvaluationReport, choose: Choose) -> dict[str, str]:

@@ -55,7 +55,7 @@ def card(tmp_path: Path) -> CorpusCard:
         write_documents(tmp_path / name, documents, source=count.model_dump())
     config = CorpusConfig(train=[SourceConfig(url=TRAIN)], heldout=[SourceConfig(url="https://example.com/o/h")])
     folders = {"train": tmp_path / "train", "heldout": tmp_path / "heldout"}
-    return build_corpus([tmp_path / "t", tmp_path / "h"], [HELDOUT], config, released=None, **folders)
+    return build_corpus([tmp_path / "t"], [tmp_path / "h"], config, released=None, **folders)
 
 
 def rows_of(markdown: str, heading: str, first_cell: str) -> list[list[str]]:

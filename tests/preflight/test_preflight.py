@@ -461,3 +461,29 @@ def test_a_run_that_the_disk_has_no_room_for_is_refused_before_it_starts(tmp_pat
     assert "3 checkpoints" in problem
     tiny = ModelConfig(name="scratch", scratch=ScratchConfig(hidden_size=32, num_layers=1))
     assert room_problems(tiny, CPU, tmp_path / "output") == []
+
+
+@pytest.mark.parametrize(
+    ("heldout", "problem"),
+    [
+        ({}, "is both in train and in heldout, see corpus.train[0]. Keep it on one side, or give it `paths` here"),
+        (
+            {"paths": ["/src/"]},
+            "is the repository of gh:acme/mono, see corpus.train[0]. Write the same URL in both places.",
+        ),
+    ],
+)
+def test_a_shorthand_of_the_users_git_and_the_address_behind_it_are_one_repository(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, heldout: dict[str, Any], problem: str
+):
+    (tmp_path / "gitconfig").write_text('[url "https://github.invalid/"]\n\tinsteadOf = gh:\n')
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
+    address = {"url": "https://github.invalid/acme/mono.git", **heldout}
+    corpus = CorpusConfig.model_validate({"train": [{"url": "gh:acme/mono"}], "heldout": [address]})
+    (line,) = preflight_problems({"corpus": corpus})
+    assert line.startswith(f"corpus.heldout[0]: https://github.invalid/acme/mono.git {problem}")
+
+
+def test_what_the_file_shows_already_is_not_said_twice(repo: Path):
+    corpus = CorpusConfig.model_validate({"train": [{"url": str(repo)}] * 2, "heldout": [{"url": "package:click"}]})
+    assert preflight_problems({"corpus": corpus}) == []
