@@ -21,7 +21,7 @@ from flyte_llama.report.tables import accuracy_table, align_columns, line_tables
 from flyte_llama.training import TrainingSummary
 from flyte_llama.training.trials import BatchTrial, SweepTrial, rank_trials
 
-_MAX_CHARS = 800
+MAX_CHARS = 800
 """Characters shown of each text of a sample: the end of its prefix, the start of the others."""
 
 
@@ -49,7 +49,7 @@ def report_page(report: EvaluationReport) -> str:
         whiskers=plots.draw_changes(lines),
         pictures=[(title, picture) for title, picture in pictures.items() if picture],
         curves=plots.draw_training(report.training.losses) if report.training else [],
-        max_chars=_MAX_CHARS,
+        max_chars=MAX_CHARS,
     )
 
 

@@ -123,11 +123,11 @@ def output_tables(report: EvaluationReport) -> list[Table]:
     return [table for table in (_completion_table(report), *_flyte_eval_tables(report)) if table.rows]
 
 
-def align_columns(columns: Sequence[str], *sections: Sequence[Sequence[str]]) -> str:
+def align_columns(columns: Sequence[str], *sections: Sequence[Sequence[str]], num_texts: int = 1) -> str:
     """Lay out rows under their column names, with a rule below the names and each section.
 
-    The first column is left-aligned, the others right-aligned. A cell stays in its line: what is not printable is shown
-    as an escape.
+    The first `num_texts` columns are left-aligned, the others right-aligned. A cell stays in its line: what is not
+    printable is shown as an escape.
 
     >>> print(align_columns(("name", "docs"), [("overall", "12")], [("a/b", "5"), ("c/d", "7")]))
     name     docs
@@ -141,7 +141,7 @@ def align_columns(columns: Sequence[str], *sections: Sequence[Sequence[str]]) ->
     shown = [[[*map(escape_line, row)] for row in section] for section in ([columns], *sections)]
     widths = [max(map(len, column)) for column in zip(*itertools.chain(*shown), strict=True)]
     rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
-    return "\n".join(line for rows in shown for line in (*(_align_row(row, widths) for row in rows), rule))
+    return "\n".join(line for rows in shown for line in (*(_align_row(row, widths, num_texts) for row in rows), rule))
 
 
 def _other_sentences(report: EvaluationReport) -> Iterator[str]:
@@ -197,11 +197,9 @@ def _text_cells(line: Line, report: EvaluationReport) -> tuple[str, ...]:
     )
 
 
-def _align_row(row: Sequence[str], widths: Sequence[int]) -> str:
-    name, *figures = row
-    return "  ".join(
-        [name.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(figures, widths[1:], strict=True))]
-    ).rstrip()
+def _align_row(row: Sequence[str], widths: Sequence[int], num_texts: int) -> str:
+    cells = enumerate(zip(row, widths, strict=True))
+    return "  ".join(cell.ljust(width) if at < num_texts else cell.rjust(width) for at, (cell, width) in cells).rstrip()
 
 
 def _line_columns(report: EvaluationReport) -> tuple[str, ...]:
