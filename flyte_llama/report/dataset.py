@@ -11,14 +11,13 @@ import yaml
 
 from flyte_llama.corpus import CorpusCard, FunnelStep, SideCount, funnel
 from flyte_llama.documents import Amount, largest, sum_amounts
-from flyte_llama.report.pages import render
 from flyte_llama.report.quotation import Markdown
+from flyte_llama.report.rendering import render
 
 # The Hub's size categories, by number of rows.
 _SIZES = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "100K<n<1M", 10_000_000: "1M<n<10M"}
-# The largest languages get one colour each in the picture; the others share grey.
-_COLOURS = ("#7652a2", "#4b8bbe", "#e2a03f", "#5aa469", "#c8553d", "#8d99ae", "#b07aa1", "#2a9d8f")
-_OTHERS = "#d5d9e0"
+_HUES = 8
+"""The largest languages get a hue each in the picture; the others share grey."""
 
 
 class Side(NamedTuple):
@@ -55,14 +54,9 @@ def dataset_card(card: CorpusCard) -> str:
 def dataset_page(card: CorpusCard) -> str:
     """Return a complete HTML document with inline pictures: funnels, languages by repository, document lengths."""
     totals = card.train.by_language | card.heldout.by_language
-    named = sorted(totals, key=lambda language: -totals[language].num_bytes)[: len(_COLOURS)]
-    return render(
-        "dataset.html.j2",
-        card=card,
-        sides=_sides(card),
-        colours=dict(zip(named, _COLOURS, strict=False)),
-        others=_OTHERS,
-    )
+    named = sorted(totals, key=lambda language: -totals[language].num_bytes)[:_HUES]
+    hues = {language: str(index) for index, language in enumerate(named, start=1)}
+    return render("dataset.html.j2", card=card, sides=_sides(card), hues=hues)
 
 
 def _sides(card: CorpusCard) -> list[Side]:

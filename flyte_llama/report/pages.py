@@ -1,21 +1,16 @@
 """The HTML pages: the report, and the decks of the training and tuning tasks; also the tables of trials for the log.
 
-A page is a template of `templates/` filled with figures, tables and pictures. Styles and SVG are inline, so a page
-fetches nothing and works offline as well as in a Flyte deck. Every text is escaped.
+`rendering` fills in their templates, and escapes every text.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
-from typing import Any
 
-from jinja2 import Environment, PackageLoader
-
-from flyte_llama.progress import bytes_text
 from flyte_llama.report import plots, sentences
+from flyte_llama.report.dots import draw_dots
 from flyte_llama.report.markdown import protocol_text
-from flyte_llama.report.quotation import Markdown, quote_code, quote_name
+from flyte_llama.report.rendering import render
 from flyte_llama.report.report import EvaluationReport
 from flyte_llama.report.tables import accuracy_table, align_columns, line_tables, output_tables, overall_table
 from flyte_llama.training import TrainingSummary
@@ -27,7 +22,8 @@ MAX_CHARS = 800
 
 def report_page(report: EvaluationReport) -> str:
     """Return the report as a complete HTML document."""
-    lines = [report.overall, *report.heldout.by["repository"], *report.heldout.by["language"]]
+    statement, *verdicts = sentences.verdict_sentences(report) if report.change else [sentences.alone_sentence(report)]
+    groups = report.heldout.by
     pictures = {
         "Loss by position in the document": plots.draw_positions(report.positions),
         "Documents by bits per byte": plots.draw_histogram(report.histogram),
@@ -36,7 +32,8 @@ def report_page(report: EvaluationReport) -> str:
         "page.html.j2",
         report=report,
         headline=sentences.overall_sentence(report),
-        verdicts=sentences.verdict_sentences(report),
+        statement=statement,
+        verdicts=verdicts if report.change else sentences.verdict_sentences(report),
         unchanged=sentences.unchanged_sentences(report),
         forgetting=sentences.forgetting_sentence(report),
         memorisation=sentences.memorisation_sentence(report),
@@ -46,8 +43,10 @@ def report_page(report: EvaluationReport) -> str:
         accuracy=accuracy_table(report),
         outputs=output_tables(report),
         inks=plots.choose_inks([model.name for model in report.models]),
-        whiskers=plots.draw_changes(lines),
+        dots=[("", draw_dots(report.overall, groups["repository"]))]
+        + ([("By language", draw_dots(report.overall, groups["language"]))] if len(groups["language"]) > 1 else []),
         pictures=[(title, picture) for title, picture in pictures.items() if picture],
+        losses=plots.draw_losses(report.training.losses) if report.training else None,
         curves=plots.draw_training(report.training.losses) if report.training else [],
         max_chars=MAX_CHARS,
     )
@@ -55,7 +54,13 @@ def report_page(report: EvaluationReport) -> str:
 
 def training_page(summary: TrainingSummary) -> str:
     """Return the deck of a training task: its figures in words, and its curves."""
-    return render("deck.html.j2", training=summary, curves=plots.draw_training(summary.losses))
+    return render(
+        "deck.html.j2",
+        title="Training",
+        training=summary,
+        losses=plots.draw_losses(summary.losses),
+        curves=plots.draw_training(summary.losses),
+    )
 
 
 def trials_page(title: str, table: str) -> str:
@@ -92,27 +97,3 @@ def sweep_table(trials: Sequence[SweepTrial]) -> str:
     ]
     columns = ("learning_rate", "rank", "train loss", "validation loss", "step", "s")
     return align_columns(columns, rows)
-
-
-def render(name: str, **values: Any) -> str:
-    """Fill values into a template, and escape every text: as HTML, or for a template `.md.j2` as a name in Markdown."""
-    return _environment(is_markdown=name.endswith(".md.j2")).get_template(name).render(**values)
-
-
-@functools.cache
-def _environment(*, is_markdown: bool) -> Environment:
-    environment = Environment(
-        loader=PackageLoader("flyte_llama.report"),
-        autoescape=not is_markdown,  # noqa: S701  # off for Markdown alone, which `_quote` escapes
-        finalize=_quote if is_markdown else None,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["code"] = quote_code
-    environment.filters["size"] = bytes_text
-    environment.filters["thousands"] = lambda count: f"{count:,}"
-    return environment
-
-
-def _quote(value: object) -> object:
-    return quote_name(value) if isinstance(value, str) and not isinstance(value, Markdown) else value

@@ -107,7 +107,12 @@ class _Reader(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.shown.elements.append(f"<{' '.join([tag, *(name for name, _ in attrs)])}>")
-        self.shown.texts.extend(value or "" for _, value in attrs)
+        for name, value in attrs:
+            if name == "class":
+                # a name of the style, and never text of others
+                assert re.fullmatch(r"[a-z0-9 -]*", value or ""), value
+            else:
+                self.shown.texts.append(value or "")
 
     def handle_endtag(self, tag: str) -> None:
         self.shown.elements.append(f"</{tag}>")
