@@ -22,6 +22,7 @@ from flyte_llama.evaluation import GENERAL, HELDOUT, read_scores
 from flyte_llama.evaluation.completion import Completion, read_completions, write_completions
 from flyte_llama.evaluation.scores import DocumentScore, write_scores
 from flyte_llama.flyte_eval import Grade, read_grades, write_grades
+from flyte_llama.report.sentences import count_text
 
 Row = TypeVar("Row", Completion, Grade)
 Digests = Mapping[DocumentId, bytes]
@@ -81,7 +82,7 @@ def write_common(
             read_completions(b / "completions"),
             group=lambda row: f"{row.task}, {row.layout}",
             case=lambda row: (row.document, row.begin, row.prefix, row.wanted, row.suffix),
-            nouns="cases",
+            noun="case",
         )
         for name, rows in zip("ab", completions[:2], strict=True):
             write_completions(out / name / "completions", rows)
@@ -92,7 +93,7 @@ def write_common(
             read_grades(b / "grades"),
             group=lambda row: f"FlyteEval, {row.layout}",
             case=lambda row: (row.item, row.sample, row.prefix, row.wanted),
-            nouns="answers",
+            noun="answer",
         )
         for name, graded in zip("ab", grades[:2], strict=True):
             write_grades(out / name / "grades", graded)
@@ -106,7 +107,7 @@ def keep_common(
     *,
     group: Callable[[Row], str],
     case: Callable[[Row], Hashable],
-    nouns: str,
+    noun: str,
 ) -> tuple[list[Row], list[Row], list[str]]:
     """Keep the rows of the cases that both have; return them, and a sentence for each group that loses some."""
     cases_a, cases_b = ({(group(row), case(row)) for row in rows} for rows in (a, b))
@@ -115,7 +116,7 @@ def keep_common(
     only_a: Counter[str] = Counter(name for name, _ in cases_a - both)
     only_b: Counter[str] = Counter(name for name, _ in cases_b - both)
     sentences = [
-        f"{name}: {kept[name]:,} {nouns} are compared; {only_a[name]:,} of A alone and {only_b[name]:,} of B alone are "
+        f"{name}: {count_text(kept[name], noun)} compared; {only_a[name]:,} of A alone and {only_b[name]:,} of B alone "
         "left out."
         for name in sorted({*only_a, *only_b})
     ]

@@ -25,7 +25,7 @@ from flyte_llama.documents import Amount, DocumentId, read_documents_in_batches,
 
 TRAIN, HELD_OUT = "train", "held out"
 NOTHING = "-"
-_MAX_FILES = 200
+MAX_FILES = 200
 """Files that a comparison lists for one source and side, the largest ones; the counts are of all."""
 
 
@@ -142,7 +142,7 @@ def compare_counts(side: str, a: CorpusCard, b: CorpusCard) -> list[DocumentsDif
 
 
 def compare_texts(side: str, a: SideTexts, b: SideTexts) -> list[DocumentsDifference]:
-    """Return the sources of which files were gained or lost, or have another text, by name."""
+    """Return the sources of which files were gained or lost, or have another text; those of the most bytes first."""
     names = distinct_names({**a.repositories, **b.repositories})
     files_a, files_b = _group_files(a), _group_files(b)
     differences = []
@@ -168,12 +168,12 @@ def compare_texts(side: str, a: SideTexts, b: SideTexts) -> list[DocumentsDiffer
                 gained=amounts[0],
                 lost=amounts[1],
                 changed=amounts[2],
-                gained_files=listed[0][:_MAX_FILES],
-                lost_files=listed[1][:_MAX_FILES],
-                changed_files=listed[2][:_MAX_FILES],
+                gained_files=listed[0][:MAX_FILES],
+                lost_files=listed[1][:MAX_FILES],
+                changed_files=listed[2][:MAX_FILES],
             )
         )
-    return differences
+    return sorted(differences, key=_changed_bytes, reverse=True)
 
 
 def read_texts(folder: Path) -> SideTexts:
@@ -240,6 +240,11 @@ def _amounts(card: CorpusCard, side: str) -> dict[str, Amount]:
         source.url: sum_amounts(count.by_repository.get(card.source_names[source.url], {}).values())
         for source in count.sources
     }
+
+
+def _changed_bytes(difference: DocumentsDifference) -> int:
+    amounts = (difference.gained, difference.lost, difference.changed)
+    return sum(amount.num_bytes for amount in amounts if amount is not None)
 
 
 def _group_files(texts: SideTexts) -> dict[str, dict[str, list[DocumentId]]]:

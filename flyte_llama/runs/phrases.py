@@ -26,7 +26,7 @@ def runs_table(comparison: RunComparison) -> Table:
 
 def configuration_table(comparison: RunComparison) -> Table:
     rows: list[Sequence[str]] = [(field.key, field.a, field.b) for field in comparison.configuration or []]
-    return Table("Configuration", ("field", "A", "B"), rows, num_texts=3)
+    return Table("", ("configuration", "A", "B"), rows, num_texts=3)
 
 
 def sources_table(comparison: RunComparison) -> Table:
@@ -48,7 +48,7 @@ def documents_table(comparison: RunComparison) -> Table:
         )
         for each in comparison.documents or []
     ]
-    columns = ("source", "side", "documents A", "B", "files gained", "lost", "changed")
+    columns = ("source", "side", "documents A", "documents B", "files gained", "lost", "changed")
     return Table("Documents", columns, rows, num_texts=2)
 
 
@@ -69,22 +69,36 @@ def heldout_rows(lines: Sequence[Line]) -> list[Sequence[str]]:
 HELDOUT_COLUMNS = ("held out", "docs", "bytes", "bits/B A", "B", "change [95 % interval]")
 
 
-def items_table(items: Sequence[ChangedItem]) -> Table:
-    rows: list[Sequence[str]] = [
-        (item.item, item.layout, _passed(item.passed_a, item), _passed(item.passed_b, item)) for item in items
-    ]
-    return Table("", ("item", "layout", "A", "B"), rows, num_texts=2)
+def items_tables(items: ItemsDifference) -> list[Table]:
+    """Return the items gained and the items lost; a table without rows is left out."""
+    tables = []
+    for title, changed in (("Items gained", items.gained), ("Items lost", items.lost)):
+        rows: list[Sequence[str]] = [
+            (each.item, _passed(each.passed_a, each), _passed(each.passed_b, each)) for each in changed
+        ]
+        tables.append(Table(title, ("item", "A", "B"), rows))
+    return [table for table in tables if table.rows]
 
 
-def headline_sentences(comparison: RunComparison) -> list[str]:
-    """Return the verdict on the two models: whether B's is better than A's, or that both are the same."""
+def statement(comparison: RunComparison) -> str:
+    """Return the verdict on the two models in one sentence."""
     if comparison.same_measurements:
-        return ["A and B have the same model and the same measurements of it, so there is nothing else to compare."]
+        return "A and B have the same model and the same measurements of it."
     if comparison.same_model:
-        return ["A and B have the same model."]
+        return "A and B have the same model."
     if comparison.report is None:
-        return []
-    return [overall_sentence(comparison.report), *verdict_sentences(comparison.report)]
+        return "The models of A and B are not compared."
+    return verdict_sentences(comparison.report)[0]
+
+
+def headline(comparison: RunComparison) -> str:
+    """Return the bits per byte of both models on what both measured; empty if they were not compared."""
+    return overall_sentence(comparison.report) if comparison.report else ""
+
+
+def warnings(comparison: RunComparison) -> list[str]:
+    """Return the figures that contradict the verdict, and what else the report of both says after it."""
+    return verdict_sentences(comparison.report)[1:] if comparison.report else []
 
 
 def configuration_sentence(comparison: RunComparison) -> str:
@@ -175,9 +189,9 @@ def completions_sentence(completions: CompletionsDifference, comparison: RunComp
     similarity = _written_change(comparison, "similarity", completions.task, completions.layout)
     return (
         f"Completions, {completions.task}, {completions.layout}: {completions.num_changed:,} of "
-        f"{completions.num_cases:,} changed, {completions.closer:,} closer to the document's text and "
-        f"{completions.farther:,} farther from it{_beyond_chance(similarity)}; exact "
-        f"{completions.exact_gained:,} gained and {completions.exact_lost:,} lost{_beyond_chance(exact)}."
+        f"{completions.num_cases:,} changed, {completions.closer:,} closer to the text and {completions.farther:,} "
+        f"farther{_beyond_chance(similarity)}; exact {completions.exact_gained:,} gained, "
+        f"{completions.exact_lost:,} lost{_beyond_chance(exact)}."
     )
 
 

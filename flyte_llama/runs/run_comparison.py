@@ -151,7 +151,7 @@ def _read_if_different(a: Path, b: Path) -> tuple[SideTexts, SideTexts]:
     """Read the documents of both; if the folders have the same content, return nothing of them."""
     if content_digest(verify(a)) == content_digest(verify(b)):
         return NO_TEXTS, NO_TEXTS
-    say("comparing the documents")
+    say(f"reading {a.name} and {b.name}")
     return read_texts(a), read_texts(b)
 
 

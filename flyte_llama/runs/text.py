@@ -16,11 +16,13 @@ _WIDTH = 118
 _MAX_CELL = 46
 """Characters of a text in a table."""
 
-_MAX_ROWS = 8
-"""Rows of a table, and names of a list."""
+_MAX_FIELDS = 8
+_MAX_ROWS = 4
+"""Rows of a table, besides the configuration's."""
 
 _MAX_FILES = 3
-_MAX_SAMPLES = 2
+_MAX_ITEMS = 2
+_MAX_SAMPLES = 1
 """Completions of each kind, closer and farther."""
 
 
@@ -43,14 +45,16 @@ def _runs(comparison: RunComparison) -> Iterator[str]:
     yield _run_line("B", comparison.b)
     table = phrases.runs_table(comparison)
     yield align_columns(table.columns, table.rows)
-    for sentence in phrases.headline_sentences(comparison):
-        yield _wrap(sentence)
+    sentences = [phrases.statement(comparison)]
+    if not comparison.same_measurements:
+        sentences = [phrases.headline(comparison), *sentences, *phrases.warnings(comparison)]
+    yield from (_wrap(sentence) for sentence in sentences if sentence)
 
 
 def _configuration(comparison: RunComparison) -> Iterator[str]:
     if sentence := phrases.configuration_sentence(comparison):
         yield sentence
-    yield from _table(phrases.configuration_table(comparison))
+    yield from _table(phrases.configuration_table(comparison), limit=_MAX_FIELDS)
 
 
 def _corpus(comparison: RunComparison) -> Iterator[str]:
@@ -58,7 +62,7 @@ def _corpus(comparison: RunComparison) -> Iterator[str]:
         yield _wrap(sentence)
     yield from _table(phrases.sources_table(comparison))
     yield from _table(phrases.documents_table(comparison))
-    for difference in (comparison.documents or [])[:_MAX_FILES]:
+    for difference in (comparison.documents or [])[:1]:
         for kind, files in phrases.largest_files(difference, limit=_MAX_FILES):
             yield _wrap(f"{difference.source}, {difference.side}, {kind}: {', '.join(files)}")
 
@@ -84,12 +88,14 @@ def _written(comparison: RunComparison) -> Iterator[str]:
     for items in comparison.items:
         yield _wrap(phrases.items_sentence(items, comparison))
         for kind, changed in (("gained", items.gained), ("lost", items.lost)):
-            for item in changed[:_MAX_FILES]:
-                yield f"  {kind}  {escape_line(item.item)}"
-            if len(changed) > _MAX_FILES:
-                yield f"  {kind}  and {len(changed) - _MAX_FILES:,} more, on the page"
-    for completions in comparison.completions:
+            for item in changed[:_MAX_ITEMS]:
+                yield f"  {kind:<6}  {escape_line(item.item)}"
+            if len(changed) > _MAX_ITEMS:
+                yield f"  {kind:<6}  and {len(changed) - _MAX_ITEMS:,} more, on the page"
+    for completions in comparison.completions[:_MAX_ROWS]:
         yield _wrap(phrases.completions_sentence(completions, comparison))
+    if len(comparison.completions) > _MAX_ROWS:
+        yield f"{len(comparison.completions) - _MAX_ROWS:,} more tasks and layouts are on the page."
     samples = comparison.report.samples if comparison.report else []
     for is_good in (True, False):
         for sample in [each for each in samples if each.is_good == is_good][:_MAX_SAMPLES]:
@@ -100,7 +106,7 @@ def _sample(sample: Sample) -> Iterator[str]:
     yield f"  {'closer' if sample.is_good else 'farther'}: {escape_line(sample.title)}"
     yield f"    wanted  {_cut(sample.wanted.strip(), _WIDTH - 12)}"
     for writing in sample.written:
-        yield f"    {writing.model:<6}  {_cut(writing.text.strip(), _WIDTH - 12)}"
+        yield f"    {_cut(writing.model, 6):<6}  {_cut(writing.text.strip(), _WIDTH - 12)}"
 
 
 def _run_line(name: str, run: ComparedRun) -> str:
@@ -108,14 +114,14 @@ def _run_line(name: str, run: ComparedRun) -> str:
     return f"{name}  {escape_line(run.line.name)}{finished}"
 
 
-def _table(table: Table) -> Iterator[str]:
+def _table(table: Table, *, limit: int = _MAX_ROWS) -> Iterator[str]:
     """Yield a table of texts, cut to the terminal, and how many rows the page has besides; nothing without rows."""
     if not table.rows:
         return
-    rows: list[Sequence[str]] = [tuple(map(_cut, row)) for row in table.rows[:_MAX_ROWS]]
+    rows: list[Sequence[str]] = [tuple(map(_cut, row)) for row in table.rows[:limit]]
     yield align_columns(table.columns, rows, num_texts=table.num_texts)
-    if len(table.rows) > _MAX_ROWS:
-        yield f"{len(table.rows) - _MAX_ROWS:,} more rows are on the page."
+    if len(table.rows) > limit:
+        yield f"{len(table.rows) - limit:,} more rows are on the page."
 
 
 def _cut(text: str, width: int = _MAX_CELL) -> str:

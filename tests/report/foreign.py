@@ -12,6 +12,7 @@ from markdown_it import MarkdownIt
 from pydantic import BaseModel
 
 from flyte_llama.corpus import CorpusCard
+from flyte_llama.documents import Amount
 from flyte_llama.evaluation.completion import write_completions
 from flyte_llama.flyte_eval import write_grades
 from flyte_llama.report import (
@@ -26,6 +27,12 @@ from flyte_llama.report import (
 from flyte_llama.report.dataset import dataset_card
 from flyte_llama.report.markdown import model_card, report_markdown
 from flyte_llama.report.pages import report_page
+from flyte_llama.runs import RunComparison, comparison_page
+from flyte_llama.runs.common import CommonCount
+from flyte_llama.runs.differences import DocumentsDifference, FieldDifference, ListedFile, SourceDifference
+from flyte_llama.runs.listing import RunLine
+from flyte_llama.runs.run_comparison import ComparedRun
+from flyte_llama.runs.written import ChangedItem, CompletionsDifference, ItemsDifference
 from tests.report.test_plots import POINTS
 from tests.report.test_report import TRAINING, corpus_card, measured_model, score
 from tests.report.test_writing import completion, grade
@@ -190,10 +197,10 @@ def _replace(value: Any, seen: dict[str, str], choose: Choose) -> Any:
     return value
 
 
-def full_report(folder: Path) -> EvaluationReport:
+def full_report(folder: Path, names: Sequence[str] = ("base", "published", "fine-tuned")) -> EvaluationReport:
     """A report with every section, of three models."""
     models = []
-    for number, name in enumerate(("base", "published", "fine-tuned")):
+    for number, name in enumerate(names):
         documents = [
             score(500.0 - 50 * number + index, role=role, repository=f"o/{index % 2}", path=f"{index}.py")
             for role in ("train", "heldout", "general")
@@ -216,13 +223,88 @@ def full_card() -> CorpusCard:
     return card.model_copy(update={"train": side, "heldout": side})
 
 
+def full_comparison(report: EvaluationReport) -> RunComparison:
+    """A comparison in which nothing is empty."""
+    overall, one = report.overall, Amount(files=1, num_bytes=10)
+    files = [ListedFile(path="a.py", num_bytes=10)]
+    runs = [
+        ComparedRun(
+            folder=f"/runs/{name}",
+            line=RunLine(
+                name=name,
+                finished=None,
+                base="o/base",
+                train_documents=1,
+                train_tokens=2,
+                heldout_documents=3,
+                base_bits=4.0,
+                bits=2.0,
+                change=overall.changes[0],
+            ),
+            model=report.models[-1].identity,
+        )
+        for name in ("first", "second")
+    ]
+    return RunComparison(
+        a=runs[0],
+        b=runs[1],
+        same_model=False,
+        same_measurements=False,
+        configuration=[FieldDifference(key="model.name", a="o/a", b="o/b")],
+        num_sources=2,
+        sources=[SourceDifference(source="o/one", a="train, 1", b="held out, 1")],
+        documents=[
+            DocumentsDifference(
+                source="o/one",
+                side="train",
+                documents_a=1,
+                documents_b=2,
+                gained=one,
+                lost=one,
+                changed=one,
+                gained_files=files,
+                lost_files=files,
+                changed_files=files,
+            )
+        ],
+        counted_sides=["held out"],
+        common=CommonCount(both=1, only_a=1, only_b=1, other_text=1),
+        report=report,
+        items=[
+            ItemsDifference(
+                layout="PSM",
+                num_items=2,
+                passed_a=1,
+                passed_b=1,
+                gained=[ChangedItem(item="gained", layout="PSM", passed_a=0, passed_b=1, num_answers=1)],
+                lost=[ChangedItem(item="lost", layout="PSM", passed_a=1, passed_b=0, num_answers=1)],
+            )
+        ],
+        completions=[
+            CompletionsDifference(
+                task="line",
+                layout="left-to-right",
+                num_cases=1,
+                num_changed=1,
+                exact_gained=0,
+                exact_lost=0,
+                closer=1,
+                farther=0,
+            )
+        ],
+        left_out=["Something is left out."],
+    )
+
+
 def make_pages(report: EvaluationReport, choose: Choose) -> dict[str, str]:
     """Name of the function that makes it → each HTML page, with other texts in it."""
+    comparison = replace_texts(full_comparison(report), choose)
     report = replace_texts(report, choose)
     assert report.corpus is not None
     assert report.training is not None
     return {
         "report_page": report_page(report),
+        "comparison_page": comparison_page(comparison),
         "dataset_page": dataset_page(report.corpus),
         "training_page": training_page(report.training),
         "trials_page": trials_page(choose(0), f"{sweep_table([])}\n{batch_table([])}\n{choose(1)}"),

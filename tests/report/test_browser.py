@@ -25,7 +25,7 @@ from tests.report.foreign import (
 )
 
 pytestmark = [pytest.mark.slow, needs_browser]
-PAGES = ["report_page", "dataset_page", "training_page", "trials_page"]
+PAGES = ["report_page", "comparison_page", "dataset_page", "training_page", "trials_page"]
 
 
 @pytest.fixture(scope="module")
