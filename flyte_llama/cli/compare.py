@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -53,7 +54,7 @@ def write_page(comparison: RunComparison, page: Path | None, output: Path) -> Pa
     """
     if page is None:
         page = output / _FOLDER / f"{_file_name(comparison.a.line.name)}--{_file_name(comparison.b.line.name)}.html"
-    page = page.expanduser().resolve()
+    page = Path(os.path.expanduser(page)).resolve()
     try:
         page.parent.mkdir(parents=True, exist_ok=True)
         page.write_text(comparison_page(comparison), encoding="utf-8")

@@ -219,12 +219,12 @@ def _item_text(item: Any) -> str:
 
 
 def _places(card: CorpusCard) -> dict[str, str]:
-    """URL → side and revision."""
-    return {
-        source.url: f"{side}, {source.revision[:12]}"
-        for side, count in ((TRAIN, card.train), (HELD_OUT, card.heldout))
-        for source in count.sources
-    }
+    """URL → side and revision; both sides, if parts of the source are on each."""
+    places = defaultdict(list)
+    for side, count in ((TRAIN, card.train), (HELD_OUT, card.heldout)):
+        for source in count.sources:
+            places[source.url].append(f"{side}, {source.revision[:12]}")
+    return {url: "; ".join(of_source) for url, of_source in places.items()}
 
 
 def _source_names(a: CorpusCard, b: CorpusCard) -> dict[str, str]:

@@ -26,6 +26,7 @@ from flyte_llama.report import (
 )
 from flyte_llama.report.figures import list_figures
 from flyte_llama.report.publish import Verdict, judge, passes_gate, publish_model
+from flyte_llama.runs import read_runs
 from flyte_llama.tasks.cache import CACHE
 from flyte_llama.tasks.folders import download, local_output, new_folder, newest_if_cached, retry_network_errors
 from flyte_llama.tasks.resources import HUB_SECRETS, HUB_TOKEN, SMALL, TRACKER_SECRETS, UPLOADER
@@ -96,6 +97,8 @@ def report(
         f"\n{report_table(result)}\n\nmodel:    {_address(model)}\nheld out: {_address(heldout)}\n"
         f"report:   {folder / 'report.html'}\ndataset:  {folder / 'dataset.html'}"
     )
+    if output and len(read_runs(output)[0]) > 1:
+        say("compare:  flyte-llama compare shows it beside the run before")
 
     # send the figures to the trackers, unless an earlier run has sent the same ones
     tracking = make_tracking(config.training, write_config(config))

@@ -120,8 +120,9 @@ def test_a_damaged_run_does_not_keep_the_others_from_being_compared(output: Path
     assert "newest: " in call("runs").stdout
 
 
-def test_an_unknown_name_is_one_message(output: Path):
-    result = call("compare", "unknown")
+@pytest.mark.parametrize("name", ["unknown", "~nobody/runs", "", "output/comparisons"])
+def test_an_unknown_name_is_one_message(name: str):
+    result = call("compare", name)
     assert result.exit_code == 2
     assert result.output.count("\n") == 1
     assert "`flyte-llama runs` lists the runs" in result.output

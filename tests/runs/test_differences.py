@@ -78,6 +78,13 @@ def test_sources_added_removed_moved_and_at_another_revision_are_named():
     assert compare_sources(a, a) == []
 
 
+def test_a_source_with_parts_on_both_sides_has_both_places():
+    held_out = document("x = 1\n", url=TRAIN_URL, path="held_out.py")
+    (difference,) = compare_sources(card(DOCUMENTS, HELDOUT), card(DOCUMENTS, [*HELDOUT, held_out]))
+    zeros = "0" * 12
+    assert (difference.a, difference.b) == (f"train, {zeros}", f"train, {zeros}; held out, {zeros}")
+
+
 def test_files_gained_lost_and_changed_are_counted_and_listed_by_source_the_largest_first(tmp_path: Path):
     kept, changed, lost = (document(f"x = {name}\n", path=f"{name}.py") for name in ("kept", "changed", "lost"))
     edited = document("another text\n", path="changed.py")
