@@ -98,14 +98,19 @@ def _open(name: str, path: Path, part: Callable[[str], Path] | None, run: Stored
         return MeasuredRun(
             path, line.model_copy(update={"finished": run.finished}), report, config, None, None, None, gaps
         )
+    # `flyte-llama evaluate --heldout` reads no sources, so its folder has no documents
+    train, heldout = (
+        _find(part, side, gaps, what=f"{side.replace('heldout', 'held-out')} documents") if report.corpus else None
+        for side in ("train", "heldout")
+    )
     return MeasuredRun(
         folder=path,
         line=line.model_copy(update={"finished": run.finished if run else None}),
         report=report,
         config=config,
         measurements=_find(part, "tuned_scores", gaps, what="measurements", sealed="scores"),
-        train=_find(part, "train", gaps, what="train documents"),
-        heldout=_find(part, "heldout", gaps, what="held-out documents"),
+        train=train,
+        heldout=heldout,
         gaps=gaps,
     )
 

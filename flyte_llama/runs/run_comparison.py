@@ -11,8 +11,9 @@ for intervals and verdicts. `text` and `page` show the record.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from flyte_llama.config import Frozen
 from flyte_llama.evaluation.completion import read_completions
@@ -92,10 +93,19 @@ class RunComparison(Frozen):
     report: EvaluationReport | None
     """A report of the two models, named A and B, on what both measured. Its samples are completions that changed."""
 
-    items: list[ItemsDifference]
-    completions: list[CompletionsDifference]
+    items: Sequence[ItemsDifference]
+    completions: Sequence[CompletionsDifference]
     left_out: list[str]
     """Sentences on what could not be compared."""
+
+
+class ComparedModels(NamedTuple):
+    """The part of a comparison that comes from the measurements; empty if they were not compared."""
+
+    common: CommonCount | None = None
+    report: EvaluationReport | None = None
+    items: Sequence[ItemsDifference] = ()
+    completions: Sequence[CompletionsDifference] = ()
 
 
 def compare_runs(a: MeasuredRun, b: MeasuredRun) -> RunComparison:
@@ -104,21 +114,27 @@ def compare_runs(a: MeasuredRun, b: MeasuredRun) -> RunComparison:
     Raises:
         DataError: if measurements or documents are damaged.
     """
-    left_out = [f"{name} {gap}" for name, run in (("A:", a), ("B:", b)) for gap in run.gaps]
+    left_out = [f"{name}: {gap}" for name, run in (("A", a), ("B", b)) for gap in run.gaps]
     card_a, card_b = a.report.corpus, b.report.corpus
     configuration = compare_configs(a.config, b.config) if a.config and b.config else None
-    facts: dict[str, Any] = {
-        "a": ComparedRun(folder=str(a.folder), line=a.line, model=a.model),
-        "b": ComparedRun(folder=str(b.folder), line=b.line, model=b.model),
-        "same_model": a.model.identity == b.model.identity,
-        "same_measurements": _have_same_measurements(a, b),
-        "configuration": configuration,
-        "num_sources": count_sources(card_a, card_b) if card_a and card_b else 0,
-        "sources": compare_sources(card_a, card_b) if card_a and card_b else None,
-    }
     documents, counted_sides, texts = _compare_documents(a, b, left_out)
-    measured = _compare_models(a, b, texts, configuration or [], left_out)
-    return RunComparison(**facts, documents=documents, counted_sides=counted_sides, **measured, left_out=left_out)
+    models = _compare_models(a, b, texts, configuration or [], left_out)
+    return RunComparison(
+        a=ComparedRun(folder=str(a.folder), line=a.line, model=a.model),
+        b=ComparedRun(folder=str(b.folder), line=b.line, model=b.model),
+        same_model=a.model.identity == b.model.identity,
+        same_measurements=_have_same_measurements(a, b),
+        configuration=configuration,
+        num_sources=count_sources(card_a, card_b) if card_a and card_b else 0,
+        sources=compare_sources(card_a, card_b) if card_a and card_b else None,
+        documents=documents,
+        counted_sides=counted_sides,
+        common=models.common,
+        report=models.report,
+        items=models.items,
+        completions=models.completions,
+        left_out=left_out,
+    )
 
 
 def _compare_documents(
@@ -161,17 +177,18 @@ def _compare_models(
     texts: tuple[Digests | None, Digests | None],
     configuration: list[FieldDifference],
     left_out: list[str],
-) -> dict[str, Any]:
-    """Return the fields of the comparison that come from the measurements; add to `left_out` what was left out."""
-    nothing: dict[str, Any] = {"common": None, "report": None, "items": [], "completions": []}
+) -> ComparedModels:
+    """Compare what both measured; add sentences on what could not be compared to `left_out`."""
     if a.measurements is None or b.measurements is None:
-        return nothing
+        return ComparedModels()
+    if a.heldout is None or b.heldout is None:
+        left_out.append("Held-out documents of the same path and size are taken for equal: some texts cannot be read.")
     if reasons := _protocol_differences(a.report, b.report):
         left_out.append(
             f"The models are not compared, since they were measured differently: {', '.join(reasons)}. "
             "`flyte-llama evaluate` measures one of them with the other's configuration."
         )
-        return nothing
+        return ComparedModels()
     kinds = []
     for kind, fields in _SETTINGS.items():
         if differing := [f"{field.key} {field.a} → {field.b}" for field in configuration if field.key in fields]:
@@ -184,14 +201,14 @@ def _compare_models(
         left_out += sentences
         if not count.both:
             left_out.append("The models are not compared, since no held-out document is in both with the same text.")
-            return {**nothing, "common": count}
+            return ComparedModels(count)
         models = [MeasuredModel("A", a.model, work / "a"), MeasuredModel("B", b.model, work / "b")]
         report = make_report(models, corpus=None, training=None)
         completions = [read_completions(folder) for folder in _folders(work, "completions")]
         grades = [read_grades(folder) for folder in _folders(work, "grades")]
     written = compare_written(completions, grades)
     report = report.model_copy(update={"samples": written.samples})
-    return {"common": count, "report": report, "items": written.items, "completions": written.completions}
+    return ComparedModels(count, report, written.items, written.completions)
 
 
 def _folders(work: Path, kind: str) -> list[Path]:

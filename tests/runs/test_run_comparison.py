@@ -147,9 +147,9 @@ def test_without_the_data_of_a_run_the_reports_are_compared_and_the_gaps_are_sai
     assert (difference.documents_a, difference.documents_b, difference.gained) == (4, 5, None)
     said = [sentence for sentence in comparison.left_out if sentence.startswith("A: its ")]
     assert [sentence.split(" cannot be read")[0] for sentence in said] == [
-        "A: its measurements",
         "A: its train documents",
         "A: its held-out documents",
+        "A: its measurements",
     ]
 
 
@@ -180,6 +180,19 @@ def test_a_run_is_compared_with_an_evaluation(output: Path):
     assert comparison.report.change.difference == pytest.approx(-0.5, abs=1e-3)
     assert comparison.b.line.change is None
     assert comparison.documents == []
+
+
+def test_an_evaluation_of_documents_of_another_run_has_no_corpus_to_compare(output: Path):
+    make_evaluation(output / "evaluation", bits=1.5)
+    shutil.rmtree(output / "evaluation/corpus")
+    edit_report(output / "evaluation", corpus=None)
+    comparison = compared(output, "a", str(output / "evaluation"))
+    assert comparison.report is not None
+    assert comparison.documents is None
+    assert [sentence.split(":")[0] for sentence in comparison.left_out[:2]] == [
+        "The corpora are not compared",
+        "Held-out documents of the same path and size are taken for equal",
+    ]
 
 
 def test_a_report_alone_leaves_out_what_needs_more_than_figures(output: Path):
