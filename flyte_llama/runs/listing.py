@@ -143,7 +143,12 @@ def line_cells(line: RunLine) -> tuple[str, ...]:
 
 
 def verdict_word(change: Change) -> str:
-    """Return `better` or `worse`, followed by `here` if that holds on the measured documents alone; or `not better`."""
+    """Return the verdict of a report in a word: `better` or `worse`, `not better`, or `too few` documents to tell.
+
+    `better here` and `worse here` hold on the measured documents alone.
+    """
+    if change.documents is None:
+        return "too few"
     if change.is_better_here:
         return "better" if change.is_better else "better here"
     if change.is_worse_here:
@@ -157,7 +162,7 @@ def _count(count: int | None) -> str:
 
 def _model_text(run: StoredRun) -> str:
     if "model" not in run.parts:
-        return "not recorded"
+        return "unknown"
     try:
         files = [path for path in run.part("model").rglob("*") if path.is_file()]
         return bytes_text(sum(path.stat().st_size for path in files))

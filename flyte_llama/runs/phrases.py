@@ -21,7 +21,7 @@ def runs_table(comparison: RunComparison) -> Table:
     rows: list[Sequence[str]] = [
         (name, *line_cells(run.line)[1:]) for name, run in (("A", comparison.a), ("B", comparison.b))
     ]
-    return Table("Each against its own base, on its own held-out text", ("", *COLUMNS[1:]), rows)
+    return Table("", ("", *COLUMNS[1:]), rows)
 
 
 def configuration_table(comparison: RunComparison) -> Table:

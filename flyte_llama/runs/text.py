@@ -106,7 +106,7 @@ def _sample(sample: Sample) -> Iterator[str]:
     yield f"  {'closer' if sample.is_good else 'farther'}: {escape_line(sample.title)}"
     yield f"    wanted  {_cut(sample.wanted.strip(), _WIDTH - 12)}"
     for writing in sample.written:
-        yield f"    {_cut(writing.model, 6):<6}  {_cut(writing.text.strip(), _WIDTH - 12)}"
+        yield f"    {_cut(writing.model, 6):<6}  {_cut(writing.text.strip() or '(nothing)', _WIDTH - 12)}"
 
 
 def _run_line(name: str, run: ComparedRun) -> str:
