@@ -20,6 +20,7 @@ from flyte_llama.cli.doctor import find_all
 from flyte_llama.cli.evaluate import input_problems, run_evaluation
 from flyte_llama.cli.plan import make_plan_from_settings, plan_text
 from flyte_llama.cli.verify import verification_text
+from flyte_llama.cli.why import explanation_text
 from flyte_llama.config import load_config
 from flyte_llama.errors import ModelError
 from flyte_llama.plan import ACCELERATORS, model_shape
@@ -167,6 +168,17 @@ def verify_model(folder: str) -> None:
     trained model, the message tells what differs, with exit code 2.
     """
     print_text(verification_text(folder))
+
+
+@main.command("why")
+@click.argument("path")
+@click.option("--run", help="A run's folder or its name in runs/; default: the newest run of the output folder.")
+def explain_file(path: str, run: str | None) -> None:
+    """Tell what became of a file of a run: kept, or dropped, why, and where its text is instead.
+
+    PATH is a path in a repository, owner/name:path, or the URL of a file at its host.
+    """
+    print_text(explanation_text(path, run, Path(read_settings().output).resolve()))
 
 
 @main.command("clean")
