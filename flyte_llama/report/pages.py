@@ -35,7 +35,7 @@ _MAX_CHARS = 800
 
 _METHODS = {"full": "Full", "lora": "LoRA", "dora": "DoRA", "qlora": "QLoRA"}
 
-_SHOWN_ITEMS = 24
+_SHOWN_ITEMS = 12
 """Items of FlyteEval that are not folded away."""
 
 
