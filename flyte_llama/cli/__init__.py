@@ -22,6 +22,7 @@ from flyte_llama.cli.evaluate import input_problems, run_evaluation
 from flyte_llama.cli.plan import make_plan_from_settings, plan_text
 from flyte_llama.cli.runs import runs_text
 from flyte_llama.cli.verify import verification_text
+from flyte_llama.cli.why import explanation_text
 from flyte_llama.config import load_config
 from flyte_llama.errors import ModelError
 from flyte_llama.plan import ACCELERATORS, model_shape
@@ -202,6 +203,17 @@ def print_comparison(a: str | None, b: str | None, output: Path | None, as_json:
     if output is not None or not as_json:
         page = write_page(comparison, output, root)
         click.echo(f"\npage: {page}", err=as_json)
+
+
+@main.command("why")
+@click.argument("path")
+@click.option("--run", help="A run's folder or its name in runs/; default: the newest run of the output folder.")
+def explain_file(path: str, run: str | None) -> None:
+    """Tell what became of a file of a run: kept, or dropped, why, and where its text is instead.
+
+    PATH is a path in a repository, owner/name:path, or the URL of a file at its host.
+    """
+    print_text(explanation_text(path, run, Path(read_settings().output).resolve()))
 
 
 @main.command("clean")

@@ -5,19 +5,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
+from flyte_llama.documents import commit_address
+from flyte_llama.flyte_eval import LEVELS
 from flyte_llama.report import plots, sentences
+from flyte_llama.report.code import Piece, find_differences, highlight
 from flyte_llama.report.dots import draw_dots
+from flyte_llama.report.ladder import MOST_ITEMS, BestAnswer, ItemLevels, level_index
 from flyte_llama.report.markdown import protocol_text
+from flyte_llama.report.provenance import estimate_cost
 from flyte_llama.report.rendering import render
 from flyte_llama.report.report import EvaluationReport
-from flyte_llama.report.tables import accuracy_table, align_columns, line_tables, output_tables, overall_table
+from flyte_llama.report.samples import Sample
+from flyte_llama.report.tables import (
+    accuracy_table,
+    align_columns,
+    completion_tables,
+    flyte_eval_tables,
+    line_tables,
+    overall_table,
+)
 from flyte_llama.training import TrainingSummary
 from flyte_llama.training.trials import BatchTrial, SweepTrial, rank_trials
 
-MAX_CHARS = 800
+_MAX_CHARS = 800
 """Characters shown of each text of a sample: the end of its prefix, the start of the others."""
+
+_METHODS = {"full": "Full", "lora": "LoRA", "dora": "DoRA", "qlora": "QLoRA"}
+
+_SHOWN_ITEMS = 12
+"""Items of FlyteEval that are not folded away."""
+
+
+class Panel(NamedTuple):
+    """One text of a sample, in pieces of one look each."""
+
+    title: str
+    verdict: str
+    pieces: list[Piece]
+    is_cut: bool
+
+
+class ShownSample(NamedTuple):
+    """A sample as the page draws it: what stands before, the panels side by side, and what follows."""
+
+    sample: Sample
+    prefix: list[Piece]
+    panels: list[Panel]
+    suffix: list[Piece]
+
+
+class Rung(NamedTuple):
+    """One model's steps on the ladder of an item."""
+
+    answer: BestAnswer
+    ink: plots.Ink
+    steps: int
+
+
+class Ladder(NamedTuple):
+    """An item of FlyteEval and the steps of every model."""
+
+    item: ItemLevels
+    rungs: list[Rung]
 
 
 def report_page(report: EvaluationReport) -> str:
@@ -41,15 +93,53 @@ def report_page(report: EvaluationReport) -> str:
         overall=overall_table(report),
         tables=line_tables(report),
         accuracy=accuracy_table(report),
-        outputs=output_tables(report),
+        completions=completion_tables(report),
+        answers=flyte_eval_tables(report),
         inks=plots.choose_inks([model.name for model in report.models]),
         dots=[("", draw_dots(report.overall, groups["repository"]))]
         + ([("By language", draw_dots(report.overall, groups["language"]))] if len(groups["language"]) > 1 else []),
         pictures=[(title, picture) for title, picture in pictures.items() if picture],
         losses=plots.draw_losses(report.training.losses) if report.training else None,
         curves=plots.draw_training(report.training.losses) if report.training else [],
-        max_chars=MAX_CHARS,
+        method=_METHODS.get(report.training.method, report.training.method) if report.training else "",
+        cost=estimate_cost(report.training) if report.training else None,
+        samples=[show_sample(sample) for sample in report.samples],
+        ladders=show_ladders(report),
+        levels=LEVELS[1:],
+        num_shown=_SHOWN_ITEMS,
+        most_items=MOST_ITEMS,
+        commits=_commits(report),
     )
+
+
+def show_sample(sample: Sample) -> ShownSample:
+    """Return the texts of a sample in pieces: syntax, and what differs if the sample is compared.
+
+    In the expected text that is what the last model did not write; in a model's text, what was not expected. Texts are
+    compared whole, and then cut for the page. Blanks at their ends do not count, so they are not shown.
+    """
+    wanted, *written = _dedent(sample.wanted.rstrip(), *(writing.text.rstrip() for writing in sample.written))
+    missing: list[bool] = []
+    panels = []
+    for writing, text in zip(sample.written, written, strict=True):
+        missing, extra = find_differences(wanted, text) if sample.is_compared else ([], [])
+        panels.append(_panel(writing.model, writing.verdict, text, sample.language, extra))
+    (prefix,) = _dedent(sample.prefix[-_MAX_CHARS:])
+    return ShownSample(
+        sample,
+        highlight(prefix, sample.language),
+        [_panel("expected", "", wanted, sample.language, missing), *panels],
+        highlight(sample.suffix[:_MAX_CHARS], sample.language),
+    )
+
+
+def show_ladders(report: EvaluationReport) -> list[Ladder]:
+    """Return the items of FlyteEval as ladders."""
+    inks = {ink.model: ink for ink in plots.choose_inks([model.name for model in report.models])}
+    return [
+        Ladder(item, [Rung(answer, inks[answer.model], level_index(answer.rung)) for answer in item.answers])
+        for item in report.flyte_eval_levels
+    ]
 
 
 def training_page(summary: TrainingSummary) -> str:
@@ -97,3 +187,23 @@ def sweep_table(trials: Sequence[SweepTrial]) -> str:
     ]
     columns = ("learning_rate", "rank", "train loss", "validation loss", "step", "s")
     return align_columns(columns, rows)
+
+
+def _dedent(*texts: str) -> list[str]:
+    """Remove the blanks that all lines of all texts begin with, so that deeply nested code fits a narrow screen."""
+    lines = [line for text in texts for line in text.split("\n") if line.strip()]
+    indent = min((len(line) - len(line.lstrip(" ")) for line in lines), default=0)
+    return ["\n".join(line[indent:] if line.strip() else line for line in text.split("\n")) for text in texts]
+
+
+def _panel(title: str, verdict: str, text: str, language: str, different: Sequence[bool]) -> Panel:
+    shown = text[:_MAX_CHARS]
+    return Panel(title, verdict, highlight(shown, language, different[:_MAX_CHARS]), len(text) > _MAX_CHARS)
+
+
+def _commits(report: EvaluationReport) -> Mapping[str, str]:
+    """Return URL of a source → address of its commit, where the host is known."""
+    if report.corpus is None:
+        return {}
+    sources = [*report.corpus.train.sources, *report.corpus.heldout.sources]
+    return {source.url: commit_address(source.url, source.revision) for source in sources}

@@ -118,9 +118,9 @@ def accuracy_table(report: EvaluationReport) -> Table:
     return Table("Next tokens", columns, rows)
 
 
-def output_tables(report: EvaluationReport) -> list[Table]:
-    """Return the tables of completions and FlyteEval; tables without rows are left out."""
-    return [table for table in (_completion_table(report), *_flyte_eval_tables(report)) if table.rows]
+def flyte_eval_tables(report: EvaluationReport) -> list[Table]:
+    """Return the tables of FlyteEval; tables without rows are left out."""
+    return [table for table in _flyte_eval_tables(report) if table.rows]
 
 
 def align_columns(columns: Sequence[str], *sections: Sequence[Sequence[str]], num_texts: int = 1) -> str:
@@ -221,7 +221,8 @@ def _line_rows(lines: Sequence[Line]) -> list[Sequence[str]]:
     return rows
 
 
-def _completion_table(report: EvaluationReport) -> Table:
+def completion_tables(report: EvaluationReport) -> list[Table]:
+    """Return the table of completions; none if no model completed anything."""
     rows: list[Sequence[str]] = [
         (
             summary.task,
@@ -236,7 +237,7 @@ def _completion_table(report: EvaluationReport) -> Table:
         for summary in report.completions
     ]
     columns = ("task", "layout", "model", "cases", "exact", "95 %", "edit similarity", "ended by model")
-    return Table("Completions", columns, rows, num_texts=3)
+    return [Table("Completions", columns, rows, num_texts=3)] if rows else []
 
 
 def _flyte_eval_tables(report: EvaluationReport) -> Iterator[Table]:

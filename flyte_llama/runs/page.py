@@ -5,9 +5,9 @@ from __future__ import annotations
 from flyte_llama.report import plots
 from flyte_llama.report.dots import draw_dots
 from flyte_llama.report.markdown import protocol_text
-from flyte_llama.report.pages import MAX_CHARS
+from flyte_llama.report.pages import show_sample
 from flyte_llama.report.rendering import render
-from flyte_llama.report.tables import line_tables, output_tables
+from flyte_llama.report.tables import completion_tables, flyte_eval_tables, line_tables
 from flyte_llama.runs import phrases
 from flyte_llama.runs.differences import MAX_FILES
 from flyte_llama.runs.run_comparison import RunComparison
@@ -46,7 +46,7 @@ def comparison_page(comparison: RunComparison) -> str:
         tables=line_tables(report) if report else [],
         items=[(phrases.items_sentence(each, comparison), phrases.items_tables(each)) for each in comparison.items],
         completions=[phrases.completions_sentence(each, comparison) for each in comparison.completions],
-        outputs=output_tables(report) if report else [],
+        outputs=[*completion_tables(report), *flyte_eval_tables(report)] if report else [],
         protocol=protocol_text(report) if report else "",
-        max_chars=MAX_CHARS,
+        samples=[show_sample(sample) for sample in report.samples] if report else [],
     )

@@ -206,7 +206,8 @@ def _compare_models(
         report = make_report(models, corpus=None, training=None)
         completions = [read_completions(folder) for folder in _folders(work, "completions")]
         grades = [read_grades(folder) for folder in _folders(work, "grades")]
-    written = compare_written(completions, grades)
+    sources = b.report.corpus.heldout.sources if b.report.corpus else []
+    written = compare_written(completions, grades, revisions={source.url: source.revision for source in sources})
     report = report.model_copy(update={"samples": written.samples})
     return ComparedModels(count, report, written.items, written.completions)
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC
 
 from flyte_llama.redaction import escape_line
+from flyte_llama.report.samples import Sample
 from flyte_llama.report.tables import Table, align_columns
-from flyte_llama.report.writing import Sample
 from flyte_llama.runs import phrases
 from flyte_llama.runs.run_comparison import ComparedRun, RunComparison
 

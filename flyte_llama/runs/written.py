@@ -6,14 +6,16 @@ The rows are those of `common.write_common`: the same cases for both, A's and B'
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from flyte_llama.config import Frozen
+from flyte_llama.documents import file_address
 from flyte_llama.evaluation.completion import Completion
 from flyte_llama.flyte_eval import Grade
 from flyte_llama.redaction import redact
-from flyte_llama.report.writing import Sample, Writing
+from flyte_llama.report.samples import Sample, Writing
 
 _SAMPLES = 5
 """Completions shown of each kind: closer to the wanted text than before, and farther from it."""
@@ -71,15 +73,23 @@ class Written(NamedTuple):
     samples: list[Sample]
 
 
-def compare_written(completions: Sequence[Sequence[Completion]], grades: Sequence[Sequence[Grade]]) -> Written:
+def compare_written(
+    completions: Sequence[Sequence[Completion]],
+    grades: Sequence[Sequence[Grade]],
+    *,
+    revisions: Mapping[str, str] = MappingProxyType({}),
+) -> Written:
     """Compare what A and B wrote.
 
     Args:
         completions: A's and B's, of the same cases; empty if they are not compared.
         grades: Likewise, of the same answers.
+        revisions: URL of a source → the revision that B read, for links to files.
     """
     pairs = _pair(*completions) if completions else []
-    return Written(_compare_items(*grades) if grades else [], _compare_completions(pairs), _choose_samples(pairs))
+    return Written(
+        _compare_items(*grades) if grades else [], _compare_completions(pairs), _choose_samples(pairs, revisions)
+    )
 
 
 def _compare_items(a: Sequence[Grade], b: Sequence[Grade]) -> list[ItemsDifference]:
@@ -137,7 +147,7 @@ def _compare_completions(pairs: Sequence[tuple[Completion, Completion]]) -> list
     ]
 
 
-def _choose_samples(pairs: Sequence[tuple[Completion, Completion]]) -> list[Sample]:
+def _choose_samples(pairs: Sequence[tuple[Completion, Completion]], revisions: Mapping[str, str]) -> list[Sample]:
     """Choose the completions that came closest to the wanted text since A, then those that went farthest from it.
 
     One of a file at most, of each kind.
@@ -149,15 +159,20 @@ def _choose_samples(pairs: Sequence[tuple[Completion, Completion]]) -> list[Samp
         by_file: dict[tuple[str, str], tuple[float, Completion, Completion]] = {}
         for row in rows:
             by_file.setdefault((row[1].url, row[1].path), row)
-        chosen += [_sample(a, b, is_good=is_good) for _, a, b in list(by_file.values())[:_SAMPLES]]
+        shown = list(by_file.values())[:_SAMPLES]
+        chosen += [_sample(a, b, revisions.get(b.url, ""), is_good=is_good) for _, a, b in shown]
     return chosen
 
 
-def _sample(a: Completion, b: Completion, *, is_good: bool) -> Sample:
+def _sample(a: Completion, b: Completion, revision: str, *, is_good: bool) -> Sample:
     return Sample(
         title=f"{a.task}, {a.layout}: {a.repository} {a.path}, byte {a.begin}",
+        language=b.language,
+        link=file_address(b.url, revision, b.path) if revision else "",
+        is_compared=True,
         is_good=is_good,
         prefix=a.prefix,
+        suffix=a.suffix,
         wanted=a.wanted,
         written=[
             Writing(

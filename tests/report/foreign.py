@@ -11,15 +11,18 @@ from typing import Any, NamedTuple, TypeVar
 from markdown_it import MarkdownIt
 from pydantic import BaseModel
 
-from flyte_llama.corpus import CorpusCard
+from flyte_llama.corpus import CorpusCard, CorpusSample, PathTrace
+from flyte_llama.corpus.sample import SampleDocument
 from flyte_llama.documents import Amount
 from flyte_llama.evaluation.completion import write_completions
 from flyte_llama.flyte_eval import write_grades
 from flyte_llama.report import (
     EvaluationReport,
     batch_table,
+    collect_versions,
     dataset_page,
     make_report,
+    record_provenance,
     sweep_table,
     training_page,
     trials_page,
@@ -27,6 +30,7 @@ from flyte_llama.report import (
 from flyte_llama.report.dataset import dataset_card
 from flyte_llama.report.markdown import model_card, report_markdown
 from flyte_llama.report.pages import report_page
+from flyte_llama.report.samples import Sample
 from flyte_llama.runs import RunComparison, comparison_page
 from flyte_llama.runs.common import CommonCount
 from flyte_llama.runs.differences import DocumentsDifference, FieldDifference, ListedFile, SourceDifference
@@ -34,7 +38,7 @@ from flyte_llama.runs.listing import RunLine
 from flyte_llama.runs.run_comparison import ComparedRun
 from flyte_llama.runs.written import ChangedItem, CompletionsDifference, ItemsDifference
 from tests.report.test_plots import POINTS
-from tests.report.test_report import TRAINING, corpus_card, measured_model, score
+from tests.report.test_report import CONFIG, TRAINING, corpus_card, measured_model, score
 from tests.report.test_writing import completion, grade
 
 T = TypeVar("T")
@@ -155,6 +159,11 @@ def render_markdown(text: str) -> str:
     return MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"]).render(body)
 
 
+def without_looks(shown: Shown) -> Shown:
+    """Without the elements that colour code, which follow its syntax and its differences."""
+    return shown._replace(elements=[tag for tag in shown.elements if tag not in ("<i class>", "</i>")])
+
+
 def without_code(shown: Shown) -> Shown:
     return shown._replace(elements=[tag for tag in shown.elements if tag not in ("<code>", "</code>")])
 
@@ -185,6 +194,8 @@ def _replace(value: Any, seen: dict[str, str], choose: Choose) -> Any:
         fields = {name: getattr(value, name) for name in type(value).model_fields}
         # The report looks its words up by this name, and its tables by the keys of `by`.
         kept = {name: value for name, value in fields.items() if name == "objective"}
+        if isinstance(value, Sample | SampleDocument):
+            kept["language"] = value.language
         by = fields.pop("by", {})
         new = {name: _replace(field, seen, choose) for name, field in fields.items()}
         if by:
@@ -210,7 +221,9 @@ def full_report(folder: Path, names: Sequence[str] = ("base", "published", "fine
         write_completions(model.folder / "completions", [completion(index, index / 4) for index in range(5)])
         write_grades(model.folder / "grades", [grade("a", True), grade("b", False)])
         models.append(model._replace(identity=model.identity))
-    return make_report(models, corpus=full_card(), training=TRAINING.model_copy(update={"losses": POINTS}))
+    training = TRAINING.model_copy(update={"losses": POINTS})
+    report = make_report(models, corpus=full_card(), training=training)
+    return report.model_copy(update={"provenance": record_provenance(CONFIG, training, collect_versions())})
 
 
 def full_card() -> CorpusCard:
@@ -296,6 +309,38 @@ def full_comparison(report: EvaluationReport) -> RunComparison:
     )
 
 
+def full_sample() -> CorpusSample:
+    """What the page of a corpus shows of its documents, of two sources on both sides."""
+    document = SampleDocument(
+        repository="o/r",
+        path="a.py",
+        language="python",
+        kind="source",
+        licence="MIT",
+        num_bytes=9,
+        link="https://github.com/o/r/blob/1/a.py",
+        text="x = 1\n",
+        is_cut=True,
+    )
+    files = [
+        PathTrace(
+            side=side,
+            repository=repository,
+            url=f"https://example.com/{repository}",
+            revision="1",
+            path=f"{index}.py",
+            link=f"https://example.com/{repository}/{index}.py",
+            outcome="kept",
+            num_bytes=index,
+            sentences=[f"Kept {side} {repository} {index}.", "Again."],
+        )
+        for side in ("train", "held out")
+        for repository in ("o/one", "o/two")
+        for index in range(2)
+    ]
+    return CorpusSample(documents=[document, document], files=files, num_files=9)
+
+
 def make_pages(report: EvaluationReport, choose: Choose) -> dict[str, str]:
     """Name of the function that makes it → each HTML page, with other texts in it."""
     comparison = replace_texts(full_comparison(report), choose)
@@ -305,7 +350,7 @@ def make_pages(report: EvaluationReport, choose: Choose) -> dict[str, str]:
     return {
         "report_page": report_page(report),
         "comparison_page": comparison_page(comparison),
-        "dataset_page": dataset_page(report.corpus),
+        "dataset_page": dataset_page(report.corpus, replace_texts(full_sample(), choose)),
         "training_page": training_page(report.training),
         "trials_page": trials_page(choose(0), f"{sweep_table([])}\n{batch_table([])}\n{choose(1)}"),
     }
