@@ -20,7 +20,7 @@ _COMPLETIONS, _ANSWERS = 6, 3
 _CLOSE = 0.5
 """The edit similarity from which a completion is a good one."""
 
-_LONG_ENOUGH = 20
+LONG_ENOUGH = 20
 """Characters. Shorter texts are right or wrong by chance, so they show little."""
 
 
@@ -72,7 +72,7 @@ def choose_completion_samples(
         return []
     by_key = {model: {_key(row): row for row in rows} for model, rows in completions.items()}
     *_, last_rows = completions.values()
-    subject = [row for row in last_rows if len(row.wanted) >= _LONG_ENOUGH]
+    subject = [row for row in last_rows if len(row.wanted) >= LONG_ENOUGH]
     close = [row for row in subject if row.similarity >= _CLOSE]
     good = _one_per_file(sorted(close, key=lambda row: (_source_first(row), -row.similarity, _key(row))))
     wrong = [row for row in subject if not row.exact and row.similarity < _CLOSE]

@@ -20,6 +20,7 @@ from flyte_llama.progress import bytes_text
 from flyte_llama.report.sentences import interval_text
 from flyte_llama.report.tables import align_columns
 from flyte_llama.workspace import StoredRun, read_run
+from flyte_llama.workspace.runs import RECORD
 
 REPORT = "report.json"
 NO_VALUE = "-"
@@ -72,6 +73,9 @@ def read_runs(output: Path) -> tuple[list[StoredRun], list[UnreadableRun]]:
     """Return the finished runs, newest first, and the folders whose record cannot be read."""
     runs, unreadable = [], []
     for folder in sorted(path for path in (output / "runs").glob("*") if path.is_dir()):
+        if not (folder / RECORD).is_file():
+            unreadable.append(UnreadableRun(name=folder.name, problem=f"did not finish: it has no {RECORD}"))
+            continue
         try:
             runs.append(read_run(folder))
         except DataError as error:

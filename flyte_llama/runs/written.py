@@ -15,7 +15,7 @@ from flyte_llama.documents import file_address
 from flyte_llama.evaluation.completion import Completion
 from flyte_llama.flyte_eval import Grade
 from flyte_llama.redaction import redact
-from flyte_llama.report.samples import Sample, Writing
+from flyte_llama.report.samples import LONG_ENOUGH, Sample, Writing
 
 _SAMPLES = 5
 """Completions shown of each kind: closer to the wanted text than before, and farther from it."""
@@ -148,14 +148,17 @@ def _compare_completions(pairs: Sequence[tuple[Completion, Completion]]) -> list
 
 
 def _choose_samples(pairs: Sequence[tuple[Completion, Completion]], revisions: Mapping[str, str]) -> list[Sample]:
-    """Choose the completions that came closest to the wanted text since A, then those that went farthest from it.
+    """Choose the completions that came closer to the wanted text than A's, then those that went farther from it.
 
-    One of a file at most, of each kind.
+    The largest changes, one of a file at most, and long texts before short ones, which are alike by chance.
     """
     changed = [(b.similarity - a.similarity, a, b) for a, b in pairs]
     chosen = []
     for is_good, sign in ((True, 1), (False, -1)):
-        rows = sorted((row for row in changed if sign * row[0] > 0), key=lambda row: (-sign * row[0], _key(row[1])))
+        rows = sorted(
+            (row for row in changed if sign * row[0] > 0),
+            key=lambda row: (len(row[1].wanted.strip()) < LONG_ENOUGH, -sign * row[0], _key(row[1])),
+        )
         by_file: dict[tuple[str, str], tuple[float, Completion, Completion]] = {}
         for row in rows:
             by_file.setdefault((row[1].url, row[1].path), row)

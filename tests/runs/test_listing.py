@@ -74,6 +74,11 @@ def test_a_run_that_cannot_be_read_has_a_line_after_the_others(output: Path, fil
     assert [line.split()[0] for line in table if line.startswith(("old", "new"))] == ["old"]
 
 
+def test_a_run_that_was_ended_while_it_wrote_its_report_is_said_not_to_have_finished(output: Path):
+    (output / "runs/new/run.json").unlink()
+    assert lines_table(list_lines(output)).endswith("\nnew: did not finish: it has no run.json")
+
+
 def test_an_output_folder_without_runs_has_no_lines(tmp_path: Path):
     assert list_lines(tmp_path / "absent") == []
     make_evaluation(tmp_path / "evaluation")

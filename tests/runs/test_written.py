@@ -40,6 +40,11 @@ def test_completions_are_counted_as_closer_farther_and_exact():
     assert (group.exact_gained, group.exact_lost) == (1, 1)
 
 
+def test_samples_of_long_texts_come_before_those_of_short_ones():
+    a, b = ([completion(0, values[0], wanted="x,"), completion(1, values[1])] for values in ((0.1, 0.5), (0.9, 0.6)))
+    assert ["1.py" in sample.title for sample in compare_written([a, b], []).samples] == [True, False]
+
+
 def test_samples_are_the_largest_changes_one_of_a_file():
     places = [("a.py", 1), ("a.py", 2), ("b.py", 1), ("c.py", 1), ("d.py", 1)]
     a, b = (
