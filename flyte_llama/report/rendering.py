@@ -20,7 +20,7 @@ from flyte_llama.report.quotation import Markdown, quote_code, quote_name
 from flyte_llama.report.sentences import interval_text
 
 _FOLDER = re.compile(r"(?:[a-z0-9]+:/)?/\S+")
-_WEB_ADDRESS = re.compile(r"https://[a-z0-9.-]+(?::\d+)?/[\w./%~+@=-]*", re.ASCII | re.IGNORECASE)
+_WEB_ADDRESS = re.compile(r"https://[a-z0-9.-]+(?::\d+)?/[\w./%~+@=-]*(?:#L\d+)?", re.ASCII | re.IGNORECASE)
 
 
 def render(name: str, **values: Any) -> str:

@@ -150,7 +150,7 @@ def test_a_run_on_hostile_repositories_writes_pages_and_decks_that_run_none_of_t
         assert f"<img src=x onerror={RUN}>" in shown.text
         assert all(re.match(r"#|https://", address) for address in re.findall(r'href="([^"]*)"', opened))
         # Flyte's own script, and the one that looks up files
-        num_scripts = (page in decks) + shown.elements.count("<form class hidden>")
+        num_scripts = (page in decks) + sum(tag.startswith("<form class") for tag in shown.elements)
         assert foreign_elements(shown) == ["<script>"] * num_scripts
     for card in (tmp_path / "output/latest/").glob("*.md"):
         shown = read_markdown(card.read_text(encoding="utf-8"))
