@@ -18,6 +18,7 @@ The line, from the YAML to the report. Each step is a folder, and imports only f
     flyte_eval   held-out Flyte functions, written again by the model and run in a sandbox
     evaluation   scores, completions and answers of a model; comparisons with intervals
     report       the typed report and its forms; publishing
+    runs         finished runs: listed, and two of them compared
     preflight    what can be checked before a run, without a network
     tasks        the steps as Flyte tasks
     cluster      what a run needs of a cluster, asked of it

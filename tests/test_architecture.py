@@ -33,6 +33,7 @@ ROOMS = [
     "flyte_eval",
     "evaluation",
     "report",
+    "runs",
     "preflight",
     "tasks",
     "workflows",

@@ -15,11 +15,14 @@ import click
 
 from flyte_llama import __version__
 from flyte_llama.cli.clean import items_table
+from flyte_llama.cli.compare import check_page, open_both, write_page
 from flyte_llama.cli.describe import describe_config
 from flyte_llama.cli.doctor import find_all
 from flyte_llama.cli.evaluate import input_problems, run_evaluation
 from flyte_llama.cli.plan import make_plan_from_settings, plan_text
+from flyte_llama.cli.runs import runs_text
 from flyte_llama.cli.verify import verification_text
+from flyte_llama.cli.why import explanation_text
 from flyte_llama.config import load_config
 from flyte_llama.errors import ModelError
 from flyte_llama.plan import ACCELERATORS, model_shape
@@ -27,6 +30,7 @@ from flyte_llama.preflight import language_problems, preflight_problems, remote_
 from flyte_llama.progress import escape_unknown_characters, exit_on_interrupt
 from flyte_llama.redaction import escape_invisible, mask_secrets
 from flyte_llama.report import report_table
+from flyte_llama.runs import compare_runs, comparison_text
 from flyte_llama.settings import read_settings, settings_digest, settings_text
 from flyte_llama.workspace import lock_folder, remove_items, remove_stale_folders, stored_items
 
@@ -167,6 +171,49 @@ def verify_model(folder: str) -> None:
     trained model, the message tells what differs, with exit code 2.
     """
     print_text(verification_text(folder))
+
+
+@main.command("runs")
+@click.option("--output", type=click.Path(path_type=Path), help="The output folder; default: FLYTE_LLAMA_OUTPUT.")
+def print_runs(output: Path | None) -> None:
+    """List the finished runs of the output folder, newest first: data, held-out bits per byte, and the change."""
+    print_text(runs_text((output or Path(read_settings().output)).resolve()))
+
+
+@main.command("compare")
+@click.argument("a", required=False)
+@click.argument("b", required=False)
+@click.option(
+    "--output", type=click.Path(path_type=Path), help="The page; default: comparisons/A--B.html in the output folder."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON; the page needs --output then.")
+def print_comparison(a: str | None, b: str | None, output: Path | None, as_json: bool) -> None:
+    """Compare two runs: configuration, corpus, held-out text, FlyteEval items and completions.
+
+    A and B are runs as `flyte-llama runs` lists them, folders of `flyte-llama evaluate`, or report.json files. Without
+    B, A is compared with the newest run; without both, the two newest runs are compared.
+    """
+    check_page(output)
+    root = Path(read_settings().output).resolve()
+    comparison = compare_runs(*open_both(a, b, root))
+    if as_json:
+        click.echo(comparison.model_dump_json(indent=2, ensure_ascii=True))
+    else:
+        print_text(comparison_text(comparison))
+    if output is not None or not as_json:
+        page = write_page(comparison, output, root)
+        click.echo(f"\npage: {page}", err=as_json)
+
+
+@main.command("why")
+@click.argument("path")
+@click.option("--run", help="A run's folder or its name in runs/; default: the newest run of the output folder.")
+def explain_file(path: str, run: str | None) -> None:
+    """Tell what became of a file of a run: kept, or dropped, why, and where its text is instead.
+
+    PATH is a path in a repository, owner/name:path, or the URL of a file at its host.
+    """
+    print_text(explanation_text(path, run, Path(read_settings().output).resolve()))
 
 
 @main.command("clean")

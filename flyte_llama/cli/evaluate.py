@@ -23,7 +23,14 @@ from flyte_llama.model import PinnedModel, pin_model, prepare_base
 from flyte_llama.model.checks import model_folder_problems
 from flyte_llama.preflight import evaluation_problems, source_problems
 from flyte_llama.progress import say
-from flyte_llama.report import EvaluationReport, MeasuredModel, make_report, write_files
+from flyte_llama.report import (
+    EvaluationReport,
+    MeasuredModel,
+    collect_versions,
+    make_report,
+    record_provenance,
+    write_files,
+)
 from flyte_llama.settings import read_settings
 from flyte_llama.storage import verify
 
@@ -134,7 +141,8 @@ def _evaluate_into(
     # write the report, then put the finished folder in place
     measured = [MeasuredModel(name, identity, work / name / "measured") for name, identity in pinned.items()]
     report = make_report(measured, corpus=card, training=None)
-    report = report.model_copy(update={"parts": read_parts(heldout)})
+    facts = {"parts": read_parts(heldout), "provenance": record_provenance(config, None, collect_versions())}
+    report = report.model_copy(update=facts)
     write_files(work, report, config)
     return report
 

@@ -22,6 +22,7 @@ from flyte_llama.corpus.card import CorpusCard, SideCount, count_leakage, count_
 from flyte_llama.corpus.deduplication import DroppedDocument, deduplicate, deduplicate_pieces
 from flyte_llama.corpus.leakage import Coverage, RemovedSpan, remove_leaks
 from flyte_llama.corpus.sides import Side, check_histories, check_losses, find_parts, read_side
+from flyte_llama.corpus.tracing import DROPPED_TABLE
 from flyte_llama.documents import (
     LEFT_OUT_TABLE,
     Document,
@@ -32,7 +33,7 @@ from flyte_llama.documents import (
 from flyte_llama.storage import write_unsealed_table
 
 _SECONDS_PER_DAY = 86_400
-DROPPED_TABLE, STRATA_TABLE = "dropped.parquet", "strata.parquet"
+STRATA_TABLE = "strata.parquet"
 _FILE_COLUMNS = ("repository", "url", "path", "blob_id")
 
 
@@ -135,7 +136,7 @@ def _make_dropped_table(dropped: Sequence[DroppedDocument], spans: Sequence[Remo
     """One row for each document or span left out, with its byte range in the file.
 
     The `kept_…` columns name the document kept in its place; rows with the same one are a cluster of copies. That
-    document may have lost leaks since.
+    document may have lost leaks since. For leaked text it is the held-out document that has it.
     """
     rows: list[tuple[Document, int, int, str, Document | None, float | None]]
     rows = [
@@ -143,7 +144,7 @@ def _make_dropped_table(dropped: Sequence[DroppedDocument], spans: Sequence[Remo
         for drop in dropped
     ]
     rows += [
-        (span.document, span.document.start + span.start, span.document.start + span.end, "leakage", None, None)
+        (span.document, span.document.start + span.start, span.document.start + span.end, "leakage", span.heldout, None)
         for span in spans
     ]
     schema = pa.schema(

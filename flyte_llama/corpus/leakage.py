@@ -43,6 +43,8 @@ class RemovedSpan(NamedTuple):
     """Byte offset in the document's text."""
 
     end: int
+    heldout: Document | None = None
+    """The held-out document that has most of the leaked runs in it."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ def remove_leaks(
             spans = _paragraphs_around(document.text, _run_spans(text_words, hits, n)) if hits.any() else []
         removed += [RemovedSpan(document, *span) for span in spans]
         left += _cut(document, spans)
-    return LeakRemoval(left, removed, overlap.coverage(heldout))
+    return LeakRemoval(left, _name_heldout(removed, heldout, n), overlap.coverage(heldout))
 
 
 def measure_overlap(train: Sequence[Document], documents: Sequence[Document], *, n: int) -> list[Coverage]:
@@ -143,6 +145,32 @@ class _Overlap:
             is_copied = key is not None and key in self._train_keys
             coverage.append(Coverage(document, len(covered), len(covered) if is_copied else int(covered.sum())))
         return coverage
+
+
+def _name_heldout(removed: Sequence[RemovedSpan], heldout: Sequence[Document], n: int) -> list[RemovedSpan]:
+    """Return the spans with their held-out documents. Of two with the same run, the first one counts."""
+    # the runs of all spans, and the document that each is from
+    texts = [span.document.text.encode()[span.start : span.end].decode() for span in removed]
+    words = [split_words(text).hashes for text in texts]
+    runs = [hash_ngrams(hashes, n) for hashes in words]
+    known = np.unique(np.concatenate([np.empty(0, dtype=np.uint64), *runs]))
+    owners = np.full(len(known), -1, dtype=np.int64)
+    short: dict[int | str | None, int] = {}
+    for index, document in enumerate(heldout if removed else ()):
+        hashes = split_words(document.text).hashes
+        short.setdefault(_short_text_key(document, hashes, n), index)
+        grams = np.intersect1d(hash_ngrams(hashes, n), known)
+        places = np.searchsorted(known, grams)
+        owners[places[owners[places] < 0]] = index
+    # the document of most runs of each span
+    named = []
+    for span, hashes, grams in zip(removed, words, runs, strict=True):
+        found = owners[np.searchsorted(known, grams)]
+        found = found[found >= 0]
+        copied = short.get(_short_text_key(span.document, hashes, n))
+        owner = int(np.bincount(found).argmax()) if len(found) else copied
+        named.append(span if owner is None else span._replace(heldout=heldout[owner]))
+    return named
 
 
 def _short_text_key(document: Document, hashes: np.ndarray, n: int) -> int | str | None:

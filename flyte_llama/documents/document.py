@@ -51,12 +51,12 @@ SCHEMA = pa.schema(
     }
 )
 
-# Host → the part between repository and revision in the URL of a file.
-_FILE_PAGES = [
-    (re.compile(r"github\.com"), "blob"),
-    (re.compile(r"gitlab\..+"), "-/blob"),
-    (re.compile(r"bitbucket\.org"), "src"),
-    (re.compile(r"codeberg\.org|gitea\..+"), "src/commit"),
+# Host → the parts between repository and revision in the URLs of a file and of a commit.
+_PAGES = [
+    (re.compile(r"github\.com"), "blob", "commit"),
+    (re.compile(r"gitlab\..+"), "-/blob", "-/commit"),
+    (re.compile(r"bitbucket\.org"), "src", "commits"),
+    (re.compile(r"codeberg\.org|gitea\..+"), "src/commit", "commit"),
 ]
 
 
@@ -130,9 +130,7 @@ class Document:
     @property
     def permalink(self) -> str:
         """URL of the file at this revision; empty if the host is not known."""
-        host, _, path = repository_address(self.url).partition("/")
-        middle = next((middle for pattern, middle in _FILE_PAGES if pattern.fullmatch(host)), None)
-        return f"https://{host}/{quote(path)}/{middle}/{self.revision}/{quote(self.path)}" if middle else ""
+        return file_address(self.url, self.revision, self.path)
 
 
 class Amount(Frozen):
@@ -182,6 +180,20 @@ class SourceCount(Frozen):
 
     selection: Selection = Selection()
     """Which of its files were to be read."""
+
+
+def file_address(url: str, revision: str, path: str) -> str:
+    """Return the URL of a file of a source at a revision; empty if the host is not known."""
+    for address, file, _ in _pages(url):
+        return f"{address}/{file}/{revision}/{quote(path)}"
+    return ""
+
+
+def commit_address(url: str, revision: str) -> str:
+    """Return the URL of a commit of a source; empty if the host is not known."""
+    for address, _, commit in _pages(url):
+        return f"{address}/{commit}/{revision}"
+    return ""
 
 
 def draw(*name: object) -> bytes:
@@ -262,3 +274,11 @@ def _batches(folder: Path) -> Iterator[list[Document]]:
             columns = [column.to_pylist() for column in batch.columns]
             columns[filters] = [tuple(passed) for passed in columns[filters]]
             yield [Document(*row) for row in zip(*columns, strict=True)]
+
+
+def _pages(url: str) -> Iterator[tuple[str, str, str]]:
+    """Yield the address of a repository, and the parts of its URLs of files and commits, if the host is known."""
+    host, _, path = repository_address(url).partition("/")
+    for pattern, file, commit in _PAGES:
+        if pattern.fullmatch(host):
+            yield f"https://{host}/{quote(path)}", file, commit

@@ -12,9 +12,11 @@ model is published.
 """
 
 from flyte_llama.report.dataset import dataset_page
-from flyte_llama.report.files import collect_versions, write_files
+from flyte_llama.report.files import write_files
+from flyte_llama.report.measurements import MeasuredModel, make_report
 from flyte_llama.report.pages import batch_table, sweep_table, training_page, trials_page
-from flyte_llama.report.report import EvaluationReport, MeasuredModel, Unchanged, make_report
+from flyte_llama.report.provenance import collect_versions, record_provenance
+from flyte_llama.report.report import EvaluationReport, Unchanged
 from flyte_llama.report.tables import report_table
 
 __all__ = [
@@ -25,6 +27,7 @@ __all__ = [
     "collect_versions",
     "dataset_page",
     "make_report",
+    "record_provenance",
     "report_table",
     "sweep_table",
     "training_page",

@@ -1,24 +1,25 @@
-"""The dataset card in the Hub's format, and a page with pictures of the corpus for Flyte's deck.
+"""The dataset card in the Hub's format, and a page of the corpus for people and for Flyte's deck.
 
-Every figure in them comes from the corpus card; the documents are not read.
+Every figure in them comes from the corpus card. The documents and files of the page come from a `CorpusSample`.
 """
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, NamedTuple
 
 import yaml
 
-from flyte_llama.corpus import CorpusCard, FunnelStep, SideCount, funnel
-from flyte_llama.documents import Amount, largest, sum_amounts
-from flyte_llama.report.pages import render
+from flyte_llama.corpus import CorpusCard, CorpusSample, FunnelStep, SideCount, funnel
+from flyte_llama.documents import Amount, commit_address, largest, sum_amounts
+from flyte_llama.report.code import highlight
 from flyte_llama.report.quotation import Markdown, quote_text
+from flyte_llama.report.rendering import render, script_hash
 
 # The Hub's size categories, by number of rows.
 _SIZES = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "100K<n<1M", 10_000_000: "1M<n<10M"}
-# The largest languages get one colour each in the picture; the others share grey.
-_COLOURS = ("#7652a2", "#4b8bbe", "#e2a03f", "#5aa469", "#c8553d", "#8d99ae", "#b07aa1", "#2a9d8f")
-_OTHERS = "#d5d9e0"
+_HUES = 8
+"""The largest languages get a hue each in the picture; the others share grey."""
 
 
 class Side(NamedTuple):
@@ -27,6 +28,11 @@ class Side(NamedTuple):
     title: str
     counts: SideCount
     funnel: list[FunnelStep]
+
+    @property
+    def languages(self) -> list[str]:
+        """The languages of its documents, those with the most bytes first."""
+        return list(self.counts.by_language)
 
     @property
     def redacted(self) -> dict[str, int]:
@@ -55,16 +61,35 @@ def dataset_card(card: CorpusCard) -> str:
     )
 
 
-def dataset_page(card: CorpusCard) -> str:
-    """Return a complete HTML document with inline pictures: funnels, languages by repository, document lengths."""
+def dataset_page(card: CorpusCard, sample: CorpusSample | None = None) -> str:
+    """Return a complete HTML document: funnels, languages and lengths in pictures, documents to read, and every file.
+
+    Args:
+        sample: Of the same corpus; None leaves out the documents and the files.
+    """
     totals = card.train.by_language | card.heldout.by_language
-    named = sorted(totals, key=lambda language: -totals[language].num_bytes)[: len(_COLOURS)]
+    named = sorted(totals, key=lambda language: -totals[language].num_bytes)[:_HUES]
     return render(
         "dataset.html.j2",
         card=card,
         sides=_sides(card),
-        colours=dict(zip(named, _COLOURS, strict=False)),
-        others=_OTHERS,
+        hues={language: str(index) for index, language in enumerate(named, start=1)},
+        commits={
+            source.url: commit_address(source.url, source.revision)
+            for source in [*card.train.sources, *card.heldout.sources]
+        },
+        sample=sample,
+        documents=[
+            (document, highlight(document.text, document.language)) for document in (sample.documents if sample else [])
+        ],
+        # Runs of files of one source, in the order of the sample.
+        sources=[
+            (*source, list(files))
+            for source, files in itertools.groupby(
+                sample.files if sample else [], key=lambda file: (file.side, file.repository)
+            )
+        ],
+        script_hash=script_hash("look_up.js.j2"),
     )
 
 

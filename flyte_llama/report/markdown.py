@@ -20,7 +20,14 @@ from flyte_llama.report.sentences import (
     unchanged_sentences,
     verdict_sentences,
 )
-from flyte_llama.report.tables import Table, accuracy_table, line_tables, output_tables, overall_table
+from flyte_llama.report.tables import (
+    Table,
+    accuracy_table,
+    completion_tables,
+    flyte_eval_tables,
+    line_tables,
+    overall_table,
+)
 
 CHANGES_NOTE = (
     "Changes are in bits per byte; negative is better. Intervals resample documents within their repositories; "
@@ -49,7 +56,7 @@ def report_markdown(report: EvaluationReport) -> str:
         *([] if report.same_tokens else ["The models' tokenizers differ: do not compare perplexities or accuracies."]),
         _table_markdown(accuracy_table(report)),
     ]
-    outputs = output_tables(report)
+    outputs = completion_tables(report) + flyte_eval_tables(report)
     if outputs:
         parts += ["## What the models wrote", *(_table_markdown(table) for table in outputs)]
     parts += ["## Protocol", quote_text(protocol_text(report))]

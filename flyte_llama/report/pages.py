@@ -1,33 +1,81 @@
 """The HTML pages: the report, and the decks of the training and tuning tasks; also the tables of trials for the log.
 
-A page is a template of `templates/` filled with figures, tables and pictures. Styles and SVG are inline, so a page
-fetches nothing and works offline as well as in a Flyte deck. Every text is escaped.
+`rendering` fills in their templates, and escapes every text.
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
-from jinja2 import Environment, PackageLoader
-
-from flyte_llama.progress import bytes_text
+from flyte_llama.documents import commit_address
+from flyte_llama.flyte_eval import LEVELS
 from flyte_llama.report import plots, sentences
+from flyte_llama.report.code import Piece, find_differences, highlight
+from flyte_llama.report.dots import draw_dots
+from flyte_llama.report.ladder import MOST_ITEMS, BestAnswer, ItemLevels, level_index
 from flyte_llama.report.markdown import protocol_text
-from flyte_llama.report.quotation import Markdown, quote_code, quote_name
+from flyte_llama.report.provenance import estimate_cost
+from flyte_llama.report.rendering import render
 from flyte_llama.report.report import EvaluationReport
-from flyte_llama.report.tables import accuracy_table, align_columns, line_tables, output_tables, overall_table
+from flyte_llama.report.samples import Sample
+from flyte_llama.report.tables import (
+    accuracy_table,
+    align_columns,
+    completion_tables,
+    flyte_eval_tables,
+    line_tables,
+    overall_table,
+)
 from flyte_llama.training import TrainingSummary
 from flyte_llama.training.trials import BatchTrial, SweepTrial, rank_trials
 
 _MAX_CHARS = 800
 """Characters shown of each text of a sample: the end of its prefix, the start of the others."""
 
+_METHODS = {"full": "Full", "lora": "LoRA", "dora": "DoRA", "qlora": "QLoRA"}
+
+_SHOWN_ITEMS = 12
+"""Items of FlyteEval that are not folded away."""
+
+
+class Panel(NamedTuple):
+    """One text of a sample, in pieces of one look each."""
+
+    title: str
+    verdict: str
+    pieces: list[Piece]
+    is_cut: bool
+
+
+class ShownSample(NamedTuple):
+    """A sample as the page draws it: what stands before, the panels side by side, and what follows."""
+
+    sample: Sample
+    prefix: list[Piece]
+    panels: list[Panel]
+    suffix: list[Piece]
+
+
+class Rung(NamedTuple):
+    """One model's steps on the ladder of an item."""
+
+    answer: BestAnswer
+    ink: plots.Ink
+    steps: int
+
+
+class Ladder(NamedTuple):
+    """An item of FlyteEval and the steps of every model."""
+
+    item: ItemLevels
+    rungs: list[Rung]
+
 
 def report_page(report: EvaluationReport) -> str:
     """Return the report as a complete HTML document."""
-    lines = [report.overall, *report.heldout.by["repository"], *report.heldout.by["language"]]
+    statement, *verdicts = sentences.verdict_sentences(report) if report.change else [sentences.alone_sentence(report)]
+    groups = report.heldout.by
     pictures = {
         "Loss by position in the document": plots.draw_positions(report.positions),
         "Documents by bits per byte": plots.draw_histogram(report.histogram),
@@ -36,7 +84,8 @@ def report_page(report: EvaluationReport) -> str:
         "page.html.j2",
         report=report,
         headline=sentences.overall_sentence(report),
-        verdicts=sentences.verdict_sentences(report),
+        statement=statement,
+        verdicts=verdicts if report.change else sentences.verdict_sentences(report),
         unchanged=sentences.unchanged_sentences(report),
         forgetting=sentences.forgetting_sentence(report),
         memorisation=sentences.memorisation_sentence(report),
@@ -44,18 +93,64 @@ def report_page(report: EvaluationReport) -> str:
         overall=overall_table(report),
         tables=line_tables(report),
         accuracy=accuracy_table(report),
-        outputs=output_tables(report),
+        completions=completion_tables(report),
+        answers=flyte_eval_tables(report),
         inks=plots.choose_inks([model.name for model in report.models]),
-        whiskers=plots.draw_changes(lines),
+        dots=[("", draw_dots(report.overall, groups["repository"]))]
+        + ([("By language", draw_dots(report.overall, groups["language"]))] if len(groups["language"]) > 1 else []),
         pictures=[(title, picture) for title, picture in pictures.items() if picture],
+        losses=plots.draw_losses(report.training.losses) if report.training else None,
         curves=plots.draw_training(report.training.losses) if report.training else [],
-        max_chars=_MAX_CHARS,
+        method=_METHODS.get(report.training.method, report.training.method) if report.training else "",
+        cost=estimate_cost(report.training) if report.training else None,
+        samples=[show_sample(sample) for sample in report.samples],
+        ladders=show_ladders(report),
+        levels=LEVELS[1:],
+        num_shown=_SHOWN_ITEMS,
+        most_items=MOST_ITEMS,
+        commits=_commits(report),
     )
+
+
+def show_sample(sample: Sample) -> ShownSample:
+    """Return the texts of a sample in pieces: syntax, and what differs if the sample is compared.
+
+    In the expected text that is what the last model did not write; in a model's text, what was not expected. Texts are
+    compared whole, and then cut for the page. Blanks at their ends do not count, so they are not shown.
+    """
+    wanted, *written = _dedent(sample.wanted.rstrip(), *(writing.text.rstrip() for writing in sample.written))
+    missing: list[bool] = []
+    panels = []
+    for writing, text in zip(sample.written, written, strict=True):
+        missing, extra = find_differences(wanted, text) if sample.is_compared else ([], [])
+        panels.append(_panel(writing.model, writing.verdict, text, sample.language, extra))
+    (prefix,) = _dedent(sample.prefix[-_MAX_CHARS:])
+    return ShownSample(
+        sample,
+        highlight(prefix, sample.language),
+        [_panel("expected", "", wanted, sample.language, missing), *panels],
+        highlight(sample.suffix[:_MAX_CHARS], sample.language),
+    )
+
+
+def show_ladders(report: EvaluationReport) -> list[Ladder]:
+    """Return the items of FlyteEval as ladders."""
+    inks = {ink.model: ink for ink in plots.choose_inks([model.name for model in report.models])}
+    return [
+        Ladder(item, [Rung(answer, inks[answer.model], level_index(answer.rung)) for answer in item.answers])
+        for item in report.flyte_eval_levels
+    ]
 
 
 def training_page(summary: TrainingSummary) -> str:
     """Return the deck of a training task: its figures in words, and its curves."""
-    return render("deck.html.j2", training=summary, curves=plots.draw_training(summary.losses))
+    return render(
+        "deck.html.j2",
+        title="Training",
+        training=summary,
+        losses=plots.draw_losses(summary.losses),
+        curves=plots.draw_training(summary.losses),
+    )
 
 
 def trials_page(title: str, table: str) -> str:
@@ -94,25 +189,21 @@ def sweep_table(trials: Sequence[SweepTrial]) -> str:
     return align_columns(columns, rows)
 
 
-def render(name: str, **values: Any) -> str:
-    """Fill values into a template, and escape every text: as HTML, or for a template `.md.j2` as a name in Markdown."""
-    return _environment(is_markdown=name.endswith(".md.j2")).get_template(name).render(**values)
+def _dedent(*texts: str) -> list[str]:
+    """Remove the blanks that all lines of all texts begin with, so that deeply nested code fits a narrow screen."""
+    lines = [line for text in texts for line in text.split("\n") if line.strip()]
+    indent = min((len(line) - len(line.lstrip(" ")) for line in lines), default=0)
+    return ["\n".join(line[indent:] if line.strip() else line for line in text.split("\n")) for text in texts]
 
 
-@functools.cache
-def _environment(*, is_markdown: bool) -> Environment:
-    environment = Environment(
-        loader=PackageLoader("flyte_llama.report"),
-        autoescape=not is_markdown,  # noqa: S701  # off for Markdown alone, which `_quote` escapes
-        finalize=_quote if is_markdown else None,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["code"] = quote_code
-    environment.filters["size"] = bytes_text
-    environment.filters["thousands"] = lambda count: f"{count:,}"
-    return environment
+def _panel(title: str, verdict: str, text: str, language: str, different: Sequence[bool]) -> Panel:
+    shown = text[:_MAX_CHARS]
+    return Panel(title, verdict, highlight(shown, language, different[:_MAX_CHARS]), len(text) > _MAX_CHARS)
 
 
-def _quote(value: object) -> object:
-    return quote_name(value) if isinstance(value, str) and not isinstance(value, Markdown) else value
+def _commits(report: EvaluationReport) -> Mapping[str, str]:
+    """Return URL of a source → address of its commit, where the host is known."""
+    if report.corpus is None:
+        return {}
+    sources = [*report.corpus.train.sources, *report.corpus.heldout.sources]
+    return {source.url: commit_address(source.url, source.revision) for source in sources}

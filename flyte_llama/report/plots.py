@@ -14,14 +14,12 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from flyte_llama.config import Frozen
-from flyte_llama.evaluation import Line
 from flyte_llama.evaluation.comparison import Scores
 from flyte_llama.evaluation.scores import DocumentScore
 from flyte_llama.training import LossPoint
 
 WIDTH, HEIGHT = 480, 190
-_COLOURS = ("#7b8494", "#1f8a80", "#7652a2")
-_DASHES = ("6 3", "2 3", "")
+_INKS = {"reference": "6 3", "published": "2 3", "subject": ""}
 _BINS = 24
 
 
@@ -58,6 +56,8 @@ class Ink(NamedTuple):
 
     model: str
     colour: str
+    """Class of the page's style: `reference`, `published` or `subject`."""
+
     dash: str
 
 
@@ -103,24 +103,6 @@ class CurvePicture(NamedTuple):
     height: int = HEIGHT
 
 
-class Whisker(NamedTuple):
-    """A change and its interval, as horizontal positions in per cent of the picture's width."""
-
-    line: Line
-    at: float
-    low: float
-    high: float
-
-
-class Whiskers(NamedTuple):
-    """All changes on one scale, its position of zero, and the labels of both ends."""
-
-    rows: list[Whisker]
-    zero: float
-    lowest: str
-    highest: str
-
-
 def sum_by_position(scores: Scores) -> list[PositionLosses]:
     """Return the nats per token of each model by position in the document."""
     return [
@@ -145,8 +127,8 @@ def make_histogram(scores: Scores) -> Histogram:
 
 def choose_inks(models: Sequence[str]) -> list[Ink]:
     """Return the ink of each of one to three models. The last is solid in the page's colour, however many there are."""
-    indices = [0, 1, 2] if len(models) == 3 else [0, 2] if len(models) == 2 else [2]
-    return [Ink(model, _COLOURS[index], _DASHES[index]) for model, index in zip(models, indices, strict=True)]
+    colours = {1: ["subject"], 2: ["reference", "subject"], 3: [*_INKS]}[len(models)]
+    return [Ink(model, colour, _INKS[colour]) for model, colour in zip(models, colours, strict=True)]
 
 
 def draw_positions(positions: Sequence[PositionLosses]) -> LinePicture | None:
@@ -191,39 +173,30 @@ def draw_histogram(histogram: Histogram) -> LinePicture:
     return LinePicture("documents", across, lines, _tick_labels(ticks), marks)
 
 
-def draw_changes(lines: Sequence[Line]) -> Whiskers | None:
-    """Draw each line's change from the base, all on one scale that includes 0; None without a base."""
-    if not lines or not lines[0].changes:
+def draw_losses(points: Sequence[LossPoint]) -> LinePicture | None:
+    """Draw the training loss, and the validation loss if it was measured; None with fewer than two logged steps."""
+    losses = {
+        Ink("training", "subject", ""): [(point.step, point.loss) for point in points],
+        Ink("validation", "published", "6 3"): [
+            (point.step, point.validation_loss) for point in points if point.validation_loss is not None
+        ],
+    }
+    if len(points) < 2:
         return None
-    ends = [0.0]
-    for line in lines:
-        change = line.changes[0]
-        ends += [
-            change.difference,
-            *((change.documents.low, change.documents.high) if change.documents else ()),
-        ]
-    low, high = min(ends), max(ends)
-    margin = 0.04 * ((high - low) or 1.0)
-    low, high = low - margin, high + margin
-
-    def percent(value: float) -> float:
-        return 100 * (value - low) / (high - low)
-
-    rows = []
-    for line in lines:
-        interval, at = line.changes[0].documents, percent(line.changes[0].difference)
-        # Without an interval the whisker has length 0.
-        rows.append(
-            Whisker(line, at, percent(interval.low) if interval else at, percent(interval.high) if interval else at)
-        )
-    return Whiskers(rows, percent(0.0), f"{low + margin:+.3f}", f"{high - margin:+.3f}")
+    values = [value for curve in losses.values() for _, value in curve]
+    ticks, last_step = round_ticks(min(values), max(values)), points[-1].step
+    marks = [(WIDTH * step / last_step, f"{step:,.0f}") for step in round_ticks(0, last_step) if step <= last_step]
+    lines = [
+        ModelLine(ink, " ".join(f"{WIDTH * step / last_step:.1f},{_height(value, ticks):.1f}" for step, value in curve))
+        for ink, curve in losses.items()
+        if len(curve) > 1
+    ]
+    return LinePicture("loss in nats per token", "step", lines, _tick_labels(ticks), marks)
 
 
 def draw_training(points: Sequence[LossPoint]) -> list[CurvePicture]:
-    """Draw one curve for each figure that was logged at two or more steps."""
+    """Draw one curve for each figure but the losses that was logged at two or more steps."""
     figures: dict[str, Callable[[LossPoint], float | None]] = {
-        "training loss, nats per token": lambda point: point.loss,
-        "validation loss, nats per token": lambda point: point.validation_loss,
         "learning rate": lambda point: point.learning_rate,
         "gradient norm": lambda point: point.grad_norm,
         "tokens/s": lambda point: point.tokens_per_s,

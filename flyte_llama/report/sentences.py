@@ -34,6 +34,12 @@ def overall_sentence(report: EvaluationReport) -> str:
     return f"{text}; {documents} of {repositories}, {line.num_bytes:,} bytes."
 
 
+def alone_sentence(report: EvaluationReport) -> str:
+    """Return the figure of a report of one model, which is compared with nothing."""
+    figure = report.overall.figures[-1]
+    return f"The {figure.model} model needs {figure.bits_per_byte:.3f} bits per byte of held-out text."
+
+
 def verdict_sentences(report: EvaluationReport) -> list[str]:
     """Return one sentence per reference (base, published): is the model better, worse, or indistinguishable?
 

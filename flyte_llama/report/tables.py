@@ -118,16 +118,16 @@ def accuracy_table(report: EvaluationReport) -> Table:
     return Table("Next tokens", columns, rows)
 
 
-def output_tables(report: EvaluationReport) -> list[Table]:
-    """Return the tables of completions and FlyteEval; tables without rows are left out."""
-    return [table for table in (_completion_table(report), *_flyte_eval_tables(report)) if table.rows]
+def flyte_eval_tables(report: EvaluationReport) -> list[Table]:
+    """Return the tables of FlyteEval; tables without rows are left out."""
+    return [table for table in _flyte_eval_tables(report) if table.rows]
 
 
-def align_columns(columns: Sequence[str], *sections: Sequence[Sequence[str]]) -> str:
+def align_columns(columns: Sequence[str], *sections: Sequence[Sequence[str]], num_texts: int = 1) -> str:
     """Lay out rows under their column names, with a rule below the names and each section.
 
-    The first column is left-aligned, the others right-aligned. A cell stays in its line: what is not printable is shown
-    as an escape.
+    The first `num_texts` columns are left-aligned, the others right-aligned. A cell stays in its line: what is not
+    printable is shown as an escape.
 
     >>> print(align_columns(("name", "docs"), [("overall", "12")], [("a/b", "5"), ("c/d", "7")]))
     name     docs
@@ -141,7 +141,7 @@ def align_columns(columns: Sequence[str], *sections: Sequence[Sequence[str]]) ->
     shown = [[[*map(escape_line, row)] for row in section] for section in ([columns], *sections)]
     widths = [max(map(len, column)) for column in zip(*itertools.chain(*shown), strict=True)]
     rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
-    return "\n".join(line for rows in shown for line in (*(_align_row(row, widths) for row in rows), rule))
+    return "\n".join(line for rows in shown for line in (*(_align_row(row, widths, num_texts) for row in rows), rule))
 
 
 def _other_sentences(report: EvaluationReport) -> Iterator[str]:
@@ -197,11 +197,9 @@ def _text_cells(line: Line, report: EvaluationReport) -> tuple[str, ...]:
     )
 
 
-def _align_row(row: Sequence[str], widths: Sequence[int]) -> str:
-    name, *figures = row
-    return "  ".join(
-        [name.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(figures, widths[1:], strict=True))]
-    ).rstrip()
+def _align_row(row: Sequence[str], widths: Sequence[int], num_texts: int) -> str:
+    cells = enumerate(zip(row, widths, strict=True))
+    return "  ".join(cell.ljust(width) if at < num_texts else cell.rjust(width) for at, (cell, width) in cells).rstrip()
 
 
 def _line_columns(report: EvaluationReport) -> tuple[str, ...]:
@@ -223,7 +221,8 @@ def _line_rows(lines: Sequence[Line]) -> list[Sequence[str]]:
     return rows
 
 
-def _completion_table(report: EvaluationReport) -> Table:
+def completion_tables(report: EvaluationReport) -> list[Table]:
+    """Return the table of completions; none if no model completed anything."""
     rows: list[Sequence[str]] = [
         (
             summary.task,
@@ -238,7 +237,7 @@ def _completion_table(report: EvaluationReport) -> Table:
         for summary in report.completions
     ]
     columns = ("task", "layout", "model", "cases", "exact", "95 %", "edit similarity", "ended by model")
-    return Table("Completions", columns, rows, num_texts=3)
+    return [Table("Completions", columns, rows, num_texts=3)] if rows else []
 
 
 def _flyte_eval_tables(report: EvaluationReport) -> Iterator[Table]:

@@ -1,7 +1,7 @@
-"""The texts that models wrote, completions and answers to FlyteEval, as summaries in figures and as samples to read.
+"""The texts that models wrote, completions and answers to FlyteEval, as summaries in figures.
 
-The input is model → its rows, and the last model is the one that the report is about. No figure is computed from the
-samples. Whether a completion is exact or an answer passes was decided when the model was measured, not here.
+The input is model → its rows, and the last model is the one that the report is about. Whether a completion is exact or
+an answer passes was decided when the model was measured, not here. `samples` chooses the ones that people read.
 """
 
 from __future__ import annotations
@@ -11,17 +11,9 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
 from flyte_llama.config import Frozen
-from flyte_llama.documents import draw
 from flyte_llama.evaluation import Interval, wilson_interval
 from flyte_llama.evaluation.completion import Completion
 from flyte_llama.flyte_eval import LEVELS, Grade
-from flyte_llama.redaction import redact
-
-_SAMPLES = 3
-"""Samples of each kind, good and bad."""
-
-_LONG_ENOUGH = 20
-"""Characters. Shorter texts are right or wrong by chance, so they show little."""
 
 
 class CompletionSummary(Frozen):
@@ -81,26 +73,6 @@ class FlyteEvalSummary(Frozen):
     by_topic: list[GroupResult]
 
 
-class Writing(Frozen):
-    """The text that one model wrote, and whether it is right."""
-
-    model: str
-    text: str
-    verdict: str
-
-
-class Sample(Frozen):
-    """One prompt with the expected text and the text of each model."""
-
-    title: str
-    is_good: bool
-    """Whether the last model, the subject of the report, did well."""
-
-    prefix: str
-    wanted: str
-    written: list[Writing]
-
-
 def summarise_completions(completions: Mapping[str, Sequence[Completion]]) -> list[CompletionSummary]:
     """Return one summary per task, layout and model, in this order."""
     groups: dict[tuple[str, str, int], list[Completion]] = defaultdict(list)
@@ -133,79 +105,6 @@ def summarise_grades(grades: Mapping[str, Sequence[Grade]]) -> list[FlyteEvalSum
             if in_layout:
                 summaries.append(_summarise_layout(model, layout, in_layout))
     return summaries
-
-
-def choose_completion_samples(
-    completions: Mapping[str, Sequence[Completion]], names: Mapping[str, str]
-) -> list[Sample]:
-    """Choose the last model's completions closest to the expected text, then its farthest ones.
-
-    Each group has at most one completion per file. The order of the rows does not matter.
-
-    Args:
-        names: URL → the name to show, as of `repository_names`; a repository not in it is shown by its plain name.
-    """
-    if not completions:
-        return []
-    by_key = {model: {_key(row): row for row in rows} for model, rows in completions.items()}
-    *_, last_rows = completions.values()
-    subject = [row for row in last_rows if len(row.wanted) >= _LONG_ENOUGH]
-    good = _one_per_file(sorted(subject, key=lambda row: (-row.similarity, _key(row))))
-    bad = _one_per_file(sorted(subject, key=lambda row: (row.similarity, _key(row))))
-    shown = [(True, row) for row in good if row.similarity >= 0.5] + [(False, row) for row in bad if not row.exact]
-    return [
-        Sample(
-            title=f"{row.task}, {row.layout}: {names.get(row.url, row.repository)} {row.path}, byte {row.begin}",
-            is_good=is_good,
-            prefix=row.prefix,
-            wanted=row.wanted,
-            written=[
-                Writing(
-                    model=model,
-                    text=_masked(completion.written),
-                    verdict="exact" if completion.exact else f"similarity {completion.similarity:.2f}",
-                )
-                for model, rows_by_key in by_key.items()
-                if (completion := rows_by_key.get(_key(row)))
-            ],
-        )
-        for is_good, row in shown
-    ]
-
-
-def choose_grade_samples(grades: Mapping[str, Sequence[Grade]]) -> list[Sample]:
-    """Choose items that the last model passed, then items that it failed, by a hash of their names.
-
-    With several answers to an item, the first is shown.
-    """
-    if not grades:
-        return []
-    by_item = {
-        model: {(row.item, row.layout): row for row in rows if row.sample == 0} for model, rows in grades.items()
-    }
-    *_, last_rows = by_item.values()
-    subject = sorted(last_rows.values(), key=lambda row: (draw(row.item), row.layout))
-    passed = [row for row in subject if row.passed][:_SAMPLES]
-    failed = [row for row in subject if not row.passed][:_SAMPLES]
-    return [
-        Sample(
-            title=f"{row.tier}, {row.layout}: {row.item}",
-            is_good=row.passed,
-            prefix=row.prefix,
-            wanted=row.wanted,
-            written=[
-                Writing(model=model, text=_masked(grade.written), verdict=_verdict(grade))
-                for model, rows_by_item in by_item.items()
-                if (grade := rows_by_item.get((row.item, row.layout)))
-            ],
-        )
-        for row in passed + failed
-    ]
-
-
-def _masked(written: str) -> str:
-    """Mask what a model may have learned by heart before: the text that it is trained on here has no secrets."""
-    return redact(written, people=True).text
 
 
 def pass_at_k(answers: int, passed: int, k: int) -> float:
@@ -261,21 +160,3 @@ def _pass_by_name(items: Mapping[str, list[Grade]], names: Callable[[Grade], Seq
         GroupResult(name=name, num_items=len(item_shares), pass_at_1=math.fsum(item_shares) / len(item_shares))
         for name, item_shares in sorted(shares.items())
     ]
-
-
-def _key(row: Completion) -> tuple[str, str, str, str, str, int]:
-    return row.repository, row.url, row.path, row.task, row.layout, row.begin
-
-
-def _one_per_file(rows: Sequence[Completion]) -> list[Completion]:
-    """Return the first row of each file, `_SAMPLES` rows at most."""
-    files: dict[tuple[str, str], Completion] = {}
-    for row in rows:
-        files.setdefault((row.url, row.path), row)
-    return list(files.values())[:_SAMPLES]
-
-
-def _verdict(row: Grade) -> str:
-    if row.passed:
-        return f"passed: {row.rung}"
-    return f"failed: {row.rung}{f' ({row.error})' if row.error else ''}"

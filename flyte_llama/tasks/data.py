@@ -20,7 +20,7 @@ from flyte_llama.config import (
     RunLength,
     TrainingConfig,
 )
-from flyte_llama.corpus import CorpusCard
+from flyte_llama.corpus import CorpusCard, read_sample
 from flyte_llama.corpus import build_corpus as build
 from flyte_llama.corpus import pin_sources as pin_all_sources
 from flyte_llama.corpus.composition import ORIGINS_TABLE, compose_with_validation, write_origins
@@ -100,7 +100,7 @@ def build_corpus(
         folders = [download(folder) for folder in documents]
     release_date = date.fromisoformat(released) if released else None
     card = build(folders[:num_train], folders[num_train:], corpus, released=release_date, train=train, heldout=heldout)
-    Deck("Dataset", dataset_page(card))
+    Deck("Dataset", dataset_page(card, read_sample(train, heldout)))
     return Corpus(upload(train), upload(heldout), card)
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from flytekit import Deck, FlyteDirectory, FlyteFile, task
 
 from flyte_llama.config import EvaluationConfig, ExperimentConfig, PublishConfig, write_config
-from flyte_llama.corpus import CorpusCard
+from flyte_llama.corpus import CorpusCard, read_sample
 from flyte_llama.evaluation import measured_model
 from flyte_llama.model import PinnedModel
 from flyte_llama.progress import say
@@ -21,11 +21,13 @@ from flyte_llama.report import (
     Unchanged,
     collect_versions,
     make_report,
+    record_provenance,
     report_table,
     write_files,
 )
 from flyte_llama.report.figures import list_figures
 from flyte_llama.report.publish import Verdict, judge, passes_gate, publish_model
+from flyte_llama.runs import read_runs
 from flyte_llama.tasks.cache import CACHE
 from flyte_llama.tasks.folders import download, local_output, new_folder, newest_if_cached, retry_network_errors
 from flyte_llama.tasks.resources import HUB_SECRETS, HUB_TOKEN, SMALL, TRACKER_SECRETS, UPLOADER
@@ -82,20 +84,28 @@ def report(
     folders = [folder for of_task in results for folder in of_task]
     newest = newest_if_cached(folders, started=datetime.fromisoformat(started))
     unchanged = None if newest is None else Unchanged(since=newest, num_results=len(folders))
-    result = make_report(measured, corpus=card, training=training).model_copy(update={"unchanged": unchanged})
+    versions = collect_versions()
+    provenance = record_provenance(config, training, versions)
+    result = make_report(measured, corpus=card, training=training)
+    result = result.model_copy(update={"unchanged": unchanged, "provenance": provenance})
 
     # write its files, in a local run to a run folder of the output folder, and return the ones that the console shows
     output = local_output()
     folder = new_run_folder(output, CACHE.run_name) if output else new_folder("report")
-    write_files(folder, result, config, card)
+    parts = _name_parts(results[-1], base_scores, published_scores, tuned_scores)
+    # Both sides are on this machine in a local run alone; on a cluster, the deck of `build_corpus` shows them.
+    single = {_part_of(folder): Path(folder.path) for folder in results[-1]}
+    sample = read_sample(single["train"], single["heldout"]) if output else None
+    write_files(folder, result, config, card, sample)
     Deck("Report", (folder / "report.html").read_text(encoding="utf-8"))
     if output:
-        parts = _name_parts(results[-1], base_scores, published_scores, tuned_scores)
-        finish_run(folder, CACHE.run_name, CACHE.used, collect_versions(), parts)
+        finish_run(folder, CACHE.run_name, CACHE.used, versions, parts)
     say(
         f"\n{report_table(result)}\n\nmodel:    {_address(model)}\nheld out: {_address(heldout)}\n"
         f"report:   {folder / 'report.html'}\ndataset:  {folder / 'dataset.html'}"
     )
+    if output and len(read_runs(output)[0]) > 1:
+        say("compare:  flyte-llama compare shows it beside the run before")
 
     # send the figures to the trackers, unless an earlier run has sent the same ones
     tracking = make_tracking(config.training, write_config(config))
@@ -135,12 +145,16 @@ def _name_parts(single: Sequence[FlyteDirectory], *scores: Sequence[FlyteDirecto
         single: Folders whose names in `data` begin with their part.
         scores: Those of the base, the published model and the fine-tuned model.
     """
-    names = [Path(folder.path).name for folder in single]
-    parts = {name.split("-")[0]: name for name in names}
+    parts = {_part_of(folder): Path(folder.path).name for folder in single}
     for part, folders in zip(("base_scores", "published_scores", "tuned_scores"), scores, strict=True):
         for folder in folders:
             parts[part] = Path(folder.path).name
     return parts
+
+
+def _part_of(folder: FlyteDirectory) -> str:
+    """The part of a run that a data folder's name begins with."""
+    return Path(folder.path).name.split("-")[0]
 
 
 def _address(folder: FlyteDirectory) -> str:

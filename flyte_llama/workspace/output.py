@@ -7,6 +7,7 @@ output/
   latest                 a link to the newest finished run
   unfinished/NAME.json   the data folders of a run that has not finished yet
   checkpoints/           of training that has not finished yet
+  comparisons/           pages of `flyte-llama compare`
   trackers/              what wandb and tensorboard write: `training.report_to`
   cache/                 what later runs need not do again
   work/                  what a step is writing; emptied when a run starts
@@ -176,6 +177,7 @@ def stored_items(output: Path, *, keep_runs: int | None = None) -> list[StoredIt
         _item(folder, needed_by="no run: files of trackers. Remove it by hand if you do not need it")
         for folder in _folders_in(output / "trackers")
     ]
+    items.append(_item(output / "comparisons", needed_by="no run: pages of comparisons. Remove them by hand"))
     items += [_item(folder, needed_by="later runs") for folder in _folders_in(output / "cache")]
     items += [_item(folder, needed_by="") for folder in (output / "work", *stale_folders()) if folder.is_dir()]
     return [item for item in items if item.num_bytes]

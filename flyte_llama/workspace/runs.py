@@ -7,6 +7,7 @@ after they finished. `output.finish_run` writes it.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -63,10 +64,11 @@ def find_run(name: str, output: Path) -> StoredRun | None:
         name: A run's folder, its name in `runs`, or an output folder, which means its newest run.
         output: The output folder to look for names in.
     """
-    for folder in (Path(name).expanduser(), output / "runs" / name):
+    path = Path(os.path.expanduser(name))
+    for folder in (path, output / "runs" / name):
         if (folder / RECORD).is_file():
             return read_run(folder.resolve())
-    return next(iter(list_runs(Path(name).expanduser().resolve())), None)
+    return next(iter(list_runs(path.resolve())), None)
 
 
 def read_run(folder: Path) -> StoredRun:

@@ -78,7 +78,7 @@ def test_each_text_left_out_is_recorded_with_the_document_kept_instead(tmp_path:
     rows = pq.read_table(tmp_path / "train/dropped.parquet").to_pylist()
     assert [(row["reason"], row["path"], row["kept_path"]) for row in rows] == [
         ("exact", "copy.py", "a.py"),
-        ("leakage", "leak.py", None),
+        ("leakage", "leak.py", "y.py"),
     ]
     span = rows[1]
     assert DOCUMENTS[2].text.encode()[span["start"] : span["end"]].decode() == LEAK + "\n"

@@ -38,7 +38,9 @@ def test_paths_alone_catch_most_files_of_flyte_that_are_not_for_training():
     assert share_left_out(labelled["changelog"]) > 0.99
 
 
-@pytest.mark.parametrize(("name", "most"), [("flyte", 0.0001), ("tuning", 0.0002), ("held", 0.001), ("second_held", 0.0002)])
+@pytest.mark.parametrize(
+    ("name", "most"), [("flyte", 0.0001), ("tuning", 0.0002), ("held", 0.001), ("second_held", 0.0002)]
+)
 def test_paths_alone_lose_almost_no_hand_written_file(name: str, most: float):
     labelled = read_labels(name)
     assert share_left_out(labelled["hand-written"]) < most

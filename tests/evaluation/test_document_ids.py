@@ -103,7 +103,9 @@ def test_two_repositories_of_one_name_on_two_hosts_reach_the_report(tiny_base: P
         assert all(f"{host}/acme/tools" in text for host in HOSTS)
     # The table of sources on the page has a revision next to each name.
     assert all(
-        f'<td class="text">{host}/acme/tools</td><td class="text"><code>' in report_page(report) for host in HOSTS
+        f'<td class="text">{host}/acme/tools</td><td class="text" data-name="revision"><a href="https://{host}/acme/'
+        in report_page(report)
+        for host in HOSTS
     )
 
 

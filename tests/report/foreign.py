@@ -12,14 +12,18 @@ from markdown_it import MarkdownIt
 from pydantic import BaseModel
 
 from flyte_llama.config import FilePatterns, HeldOutPart, Selection
-from flyte_llama.corpus import CorpusCard
+from flyte_llama.corpus import CorpusCard, CorpusSample, PathTrace
+from flyte_llama.corpus.sample import SampleDocument
+from flyte_llama.documents import Amount
 from flyte_llama.evaluation.completion import write_completions
 from flyte_llama.flyte_eval import write_grades
 from flyte_llama.report import (
     EvaluationReport,
     batch_table,
+    collect_versions,
     dataset_page,
     make_report,
+    record_provenance,
     sweep_table,
     training_page,
     trials_page,
@@ -27,8 +31,15 @@ from flyte_llama.report import (
 from flyte_llama.report.dataset import dataset_card
 from flyte_llama.report.markdown import model_card, report_markdown
 from flyte_llama.report.pages import report_page
+from flyte_llama.report.samples import Sample
+from flyte_llama.runs import RunComparison, comparison_page
+from flyte_llama.runs.common import CommonCount
+from flyte_llama.runs.differences import DocumentsDifference, FieldDifference, ListedFile, SourceDifference
+from flyte_llama.runs.listing import RunLine
+from flyte_llama.runs.run_comparison import ComparedRun
+from flyte_llama.runs.written import ChangedItem, CompletionsDifference, ItemsDifference
 from tests.report.test_plots import POINTS
-from tests.report.test_report import TRAINING, corpus_card, measured_model, score
+from tests.report.test_report import CONFIG, TRAINING, corpus_card, measured_model, score
 from tests.report.test_writing import completion, grade
 
 T = TypeVar("T")
@@ -108,7 +119,12 @@ class _Reader(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.shown.elements.append(f"<{' '.join([tag, *(name for name, _ in attrs)])}>")
-        self.shown.texts.extend(value or "" for _, value in attrs)
+        for name, value in attrs:
+            if name == "class":
+                # a name of the style, and never text of others
+                assert re.fullmatch(r"[a-z0-9 -]*", value or ""), value
+            else:
+                self.shown.texts.append(value or "")
 
     def handle_endtag(self, tag: str) -> None:
         self.shown.elements.append(f"</{tag}>")
@@ -144,6 +160,11 @@ def render_markdown(text: str) -> str:
     return MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"]).render(body)
 
 
+def without_looks(shown: Shown) -> Shown:
+    """Without the elements that colour code, which follow its syntax and its differences."""
+    return shown._replace(elements=[tag for tag in shown.elements if tag not in ("<i class>", "</i>")])
+
+
 def without_code(shown: Shown) -> Shown:
     return shown._replace(elements=[tag for tag in shown.elements if tag not in ("<code>", "</code>")])
 
@@ -174,6 +195,8 @@ def _replace(value: Any, seen: dict[str, str], choose: Choose) -> Any:
         fields = {name: getattr(value, name) for name in type(value).model_fields}
         # The report looks its words up by this name, and its tables by the keys of `by`.
         kept = {name: value for name, value in fields.items() if name == "objective"}
+        if isinstance(value, Sample | SampleDocument):
+            kept["language"] = value.language
         by = fields.pop("by", {})
         new = {name: _replace(field, seen, choose) for name, field in fields.items()}
         if by:
@@ -186,10 +209,10 @@ def _replace(value: Any, seen: dict[str, str], choose: Choose) -> Any:
     return value
 
 
-def full_report(folder: Path) -> EvaluationReport:
+def full_report(folder: Path, names: Sequence[str] = ("base", "published", "fine-tuned")) -> EvaluationReport:
     """A report with every section, of three models."""
     models = []
-    for number, name in enumerate(("base", "published", "fine-tuned")):
+    for number, name in enumerate(names):
         documents = [
             score(500.0 - 50 * number + index, role=role, repository=f"o/{index % 2}", path=f"{index}.py")
             for role in ("train", "heldout", "general")
@@ -199,7 +222,9 @@ def full_report(folder: Path) -> EvaluationReport:
         write_completions(model.folder / "completions", [completion(index, index / 4) for index in range(5)])
         write_grades(model.folder / "grades", [grade("a", True), grade("b", False)])
         models.append(model._replace(identity=model.identity))
-    return make_report(models, corpus=full_card(), training=TRAINING.model_copy(update={"losses": POINTS}))
+    training = TRAINING.model_copy(update={"losses": POINTS})
+    report = make_report(models, corpus=full_card(), training=training)
+    return report.model_copy(update={"provenance": record_provenance(CONFIG, training, collect_versions())})
 
 
 def full_card() -> CorpusCard:
@@ -214,14 +239,121 @@ def full_card() -> CorpusCard:
     return card.model_copy(update={"train": side, "heldout": side, "parts": [part]})
 
 
+def full_comparison(report: EvaluationReport) -> RunComparison:
+    """A comparison in which nothing is empty."""
+    overall, one = report.overall, Amount(files=1, num_bytes=10)
+    files = [ListedFile(path="a.py", num_bytes=10)]
+    runs = [
+        ComparedRun(
+            folder=f"/runs/{name}",
+            line=RunLine(
+                name=name,
+                finished=None,
+                base="o/base",
+                train_documents=1,
+                train_tokens=2,
+                heldout_documents=3,
+                base_bits=4.0,
+                bits=2.0,
+                change=overall.changes[0],
+            ),
+            model=report.models[-1].identity,
+        )
+        for name in ("first", "second")
+    ]
+    return RunComparison(
+        a=runs[0],
+        b=runs[1],
+        same_model=False,
+        same_measurements=False,
+        configuration=[FieldDifference(key="model.name", a="o/a", b="o/b")],
+        num_sources=2,
+        sources=[SourceDifference(source="o/one", a="train, 1", b="held out, 1")],
+        documents=[
+            DocumentsDifference(
+                source="o/one",
+                side="train",
+                documents_a=1,
+                documents_b=2,
+                gained=one,
+                lost=one,
+                changed=one,
+                gained_files=files,
+                lost_files=files,
+                changed_files=files,
+            )
+        ],
+        counted_sides=["held out"],
+        common=CommonCount(both=1, only_a=1, only_b=1, other_text=1),
+        report=report,
+        items=[
+            ItemsDifference(
+                layout="PSM",
+                num_items=2,
+                passed_a=1,
+                passed_b=1,
+                gained=[ChangedItem(item="gained", layout="PSM", passed_a=0, passed_b=1, num_answers=1)],
+                lost=[ChangedItem(item="lost", layout="PSM", passed_a=1, passed_b=0, num_answers=1)],
+            )
+        ],
+        completions=[
+            CompletionsDifference(
+                task="line",
+                layout="left-to-right",
+                num_cases=1,
+                num_changed=1,
+                exact_gained=0,
+                exact_lost=0,
+                closer=1,
+                farther=0,
+            )
+        ],
+        left_out=["Something is left out."],
+    )
+
+
+def full_sample() -> CorpusSample:
+    """What the page of a corpus shows of its documents, of two sources on both sides."""
+    document = SampleDocument(
+        repository="o/r",
+        path="a.py",
+        language="python",
+        kind="source",
+        licence="MIT",
+        num_bytes=9,
+        link="https://github.com/o/r/blob/1/a.py",
+        text="x = 1\n",
+        is_cut=True,
+    )
+    files = [
+        PathTrace(
+            side=side,
+            repository=repository,
+            url=f"https://example.com/{repository}",
+            revision="1",
+            path=f"{index}.py",
+            link=f"https://example.com/{repository}/{index}.py",
+            outcome="kept",
+            num_bytes=index,
+            sentences=[f"Kept {side} {repository} {index}.", "Again."],
+        )
+        for side in ("train", "held out")
+        for repository in ("o/one", "o/two")
+        for index in range(2)
+    ]
+    return CorpusSample(documents=[document, document], files=files, num_files=9)
+
+
 def make_pages(report: EvaluationReport, choose: Choose) -> dict[str, str]:
     """Name of the function that makes it → each HTML page, with other texts in it."""
+    comparison = replace_texts(full_comparison(report), choose)
     report = replace_texts(report, choose)
     assert report.corpus is not None
     assert report.training is not None
     return {
         "report_page": report_page(report),
-        "dataset_page": dataset_page(report.corpus),
+        "comparison_page": comparison_page(comparison),
+        "dataset_page": dataset_page(report.corpus, replace_texts(full_sample(), choose)),
         "training_page": training_page(report.training),
         "trials_page": trials_page(choose(0), f"{sweep_table([])}\n{batch_table([])}\n{choose(1)}"),
     }

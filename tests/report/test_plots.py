@@ -6,14 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flyte_llama.evaluation import align_scores, compare
 from flyte_llama.report.plots import (
     HEIGHT,
     WIDTH,
     choose_inks,
-    draw_changes,
     draw_curve,
     draw_histogram,
+    draw_losses,
     draw_positions,
     draw_training,
     make_histogram,
@@ -21,7 +20,7 @@ from flyte_llama.report.plots import (
 )
 from flyte_llama.training import LossPoint
 from tests.evaluation.test_comparison import documents, improve
-from tests.report.test_report import score, scores
+from tests.report.test_report import scores
 
 POINTS = [
     LossPoint(step=1, loss=7.5, learning_rate=2e-4, grad_norm=3.0, tokens_per_s=100.0, peak_memory_bytes=2**30),
@@ -43,23 +42,6 @@ def test_every_document_is_in_one_bin_of_each_model():
     bins = make_histogram({"base": before, "fine-tuned": improve(before, 0.4)})
     assert [sum(counts) for counts in bins.counts] == [50, 50]
     assert bins.counts[0][-1] <= 1
-
-
-def test_changes_are_drawn_to_scale_and_within_the_picture():
-    before = [score(500.0 + index, path=f"{index}.py", repository=f"o/{index % 3}") for index in range(9)]
-    after = [score(400.0 + 3 * index, path=f"{index}.py", repository=f"o/{index % 3}") for index in range(9)]
-    comparison = compare(align_scores({"base": before, "fine-tuned": after}), replicates=200)
-    drawn = draw_changes([comparison.overall, *comparison.by["repository"]])
-    first, second = drawn.rows[1], drawn.rows[2]
-    # All changes share one scale, so distances in the picture are proportional to changes.
-    per_bit = (drawn.zero - first.at) / -first.line.changes[0].difference
-    assert drawn.zero - second.at == pytest.approx(-second.line.changes[0].difference * per_bit)
-    for row in drawn.rows:
-        assert 0 <= row.low <= row.at <= row.high <= drawn.zero <= 100
-
-
-def test_a_model_alone_has_no_changes_to_draw():
-    assert draw_changes([compare(align_scores({"base": scores(500.0)}), replicates=10).overall]) is None
 
 
 def test_lines_lie_within_the_picture():
@@ -102,10 +84,21 @@ def test_every_value_lies_within_the_picture(values: list[float]):
     assert 2 <= len(drawn.ticks) <= 9
 
 
+def test_losses_of_training_and_validation_share_the_axes():
+    assert [line.ink.model for line in draw_losses(POINTS).lines] == ["training"]
+    assert draw_losses(POINTS[:1]) is None
+    validated = [point.model_copy(update={"validation_loss": point.loss + 1}) for point in POINTS]
+    training, validation = draw_losses(validated).lines
+    assert validation.ink.model == "validation"
+    for low, high in zip(training.points.split(), validation.points.split(), strict=True):
+        (x, y), (same_x, higher) = (map(float, point.split(",")) for point in (low, high))
+        assert x == same_x <= WIDTH
+        assert 0 <= higher < y <= HEIGHT
+
+
 def test_a_figure_that_was_not_measured_has_no_curve():
     points = [point.model_copy(update={"grad_norm": None}) for point in POINTS]
     assert [drawn.name for drawn in draw_training(points)] == [
-        "training loss, nats per token",
         "learning rate",
         "tokens/s",
         "peak memory of the first process, GiB",

@@ -144,6 +144,12 @@ def test_the_report_survives_json(report: EvaluationReport):
     assert EvaluationReport.model_validate_json(report.model_dump_json()) == report
 
 
+def test_a_report_of_an_earlier_version_can_still_be_read(report: EvaluationReport):
+    stored = report.model_dump(mode="json", exclude={"flyte_eval_levels", "provenance"})
+    assert EvaluationReport.model_validate(stored) == report
+    assert "How to make it again" not in report_page(EvaluationReport.model_validate(stored))
+
+
 def test_an_infinite_perplexity_survives_json(tmp_path: Path):
     broken = sample_report(tmp_path, scores(500.0), scores(1e6))
     assert broken.overall.figures[1].perplexity == math.inf

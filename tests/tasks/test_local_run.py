@@ -47,7 +47,9 @@ def test_pyflyte_run_reports_both_repositories_of_one_name_and_a_second_run_is_s
     assert (tmp_path / "output/latest/DATASET_CARD.md").read_text().startswith("---")
     sides = {"documents", "train", "heldout", "base", "rows", "model"}
     assert kinds == sides | {"items", "suite", "measured", "scores"}
+    assert "flyte-llama compare" not in first
     second = run_workflow(config_file, tmp_path)
+    assert "flyte-llama compare" in second
     assert "Nothing moved since" in second
     assert "step" not in second.replace("steps", "")
     assert f"{report.overall.figures[-1].perplexity:,.2f}" in second
