@@ -21,6 +21,9 @@ class Reason(NamedTuple):
 _WRITTEN = "If people wrote it, say so in the .gitattributes of its repository: `{path} linguist-{name}=false`."
 
 REASONS = {
+    # by the patterns of the source, and by the split
+    "not_selected": Reason("not selected", "Change paths or exclude of its source."),
+    "other_side": Reason("of the other side", "Change corpus.split, or the patterns of the held-out source."),
     # entries that are no files
     "symlink": Reason("a symlink, whose target is read by itself", ""),
     "submodule": Reason("a submodule", "Add its repository to the sources."),

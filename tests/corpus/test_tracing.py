@@ -121,7 +121,7 @@ def test_every_file_of_a_source_has_one_trace_with_its_reason(make_repo: MakeRep
         write_source(source, CONFIG.documents, tmp_path / str(index))
     folders = {"train": tmp_path / "train", "heldout": tmp_path / "heldout"}
     sources = [tmp_path / "0", tmp_path / "1"]
-    card = build_corpus(sources, [pinned[1].url], CONFIG, released=None, **folders)
+    card = build_corpus(sources[:1], sources[1:], CONFIG, released=None, **folders)
     traces = read_traces(**folders)
     assert len(traces) == sum(source.entries.files for side in (card.train, card.heldout) for source in side.sources)
     left_out = pq.read_table(tmp_path / "train/left_out.parquet").to_pylist()
