@@ -93,7 +93,7 @@ def explain_path(train: Path, heldout: Path, path: str) -> list[PathTrace]:
         CorpusError: if no file of the run has this path; the message names the nearest ones.
     """
     traces = read_traces(train, heldout)
-    found = [trace for trace in traces if _means(path, trace)]
+    found = _find(path, traces)
     if not found:
         nearest = "".join(f"\n  {name}" for name in _nearest(path, traces))
         raise CorpusError(
@@ -223,15 +223,16 @@ def _join(names: list[str], *, most: int = _MOST_NAMED) -> str:
     return ", ".join(names[:most]) + (f" and {more:,} more" if more > 0 else "")
 
 
-def _means(path: str, trace: PathTrace) -> bool:
-    """Whether what the user wrote names this file."""
+def _find(path: str, traces: list[PathTrace]) -> list[PathTrace]:
+    """Return the traces of the files that a path, a name or a URL means."""
     if url := _URL.fullmatch(path):
         # The revision of the URL may be another one, such as a branch.
-        same_source = repository_address(trace.url).lower() == url["address"].lower()
-        return same_source and trace.path == shown_path(unquote(url["path"]))
+        wanted, address = shown_path(unquote(url["path"])), url["address"].lower()
+        same_path = [trace for trace in traces if trace.path == wanted]
+        return [trace for trace in same_path if repository_address(trace.url).lower() == address]
     repository, _, rest = path.rpartition(":")
-    names = [("", path), (repository, rest)] if repository else [("", path)]
-    return any(trace.path in (name, shown_path(name)) and owner in ("", trace.repository) for owner, name in names)
+    paths, names = {path, shown_path(path)}, {(repository, rest), (repository, shown_path(rest))}
+    return [trace for trace in traces if trace.path in paths or (trace.repository, trace.path) in names]
 
 
 def _nearest(path: str, traces: list[PathTrace]) -> list[str]:

@@ -21,6 +21,9 @@ _SIZES = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "
 _HUES = 8
 """The largest languages get a hue each in the picture; the others share grey."""
 
+_MOST_SENTENCES = 10
+"""Sentences that the page has of a file, such as one for each removed span."""
+
 
 class Side(NamedTuple):
     """One side of the split, as the templates read it."""
@@ -89,6 +92,7 @@ def dataset_page(card: CorpusCard, sample: CorpusSample | None = None) -> str:
                 sample.files if sample else [], key=lambda file: (file.side, file.repository)
             )
         ],
+        most_sentences=_MOST_SENTENCES,
         script_hash=script_hash("look_up.js.j2"),
     )
 
