@@ -155,3 +155,11 @@ def test_a_set_of_hashes_that_is_made_in_parts_holds_each_of_them_and_no_other(a
         known = leakage._GramSet(grams)
     asked = np.arange(100, dtype=np.uint64)
     assert set(asked[known.contains(asked)].tolist()) == {gram for array in arrays for gram in array}
+
+
+def test_removed_text_names_the_held_out_document_that_has_most_of_it():
+    first, second = lines_of(words_of(20, seed=1)), lines_of(words_of(60, seed=2))
+    heldout = [document(text, path=f"{index}.py") for index, text in enumerate((first, first + second, "a b c\n"))]
+    train = [document(second + first, path="long.py"), document("a b c\n", path="short.py")]
+    removed = remove_leaks(train, heldout, n=13, remove="spans").removed
+    assert [(span.document.path, span.heldout.path) for span in removed] == [("long.py", "1.py"), ("short.py", "2.py")]
