@@ -18,6 +18,7 @@ The line, from the YAML to the report. Each step is a folder, and imports only f
     flyte_eval   held-out Flyte functions, written again by the model and run in a sandbox
     evaluation   scores, completions and answers of a model; comparisons with intervals
     report       the typed report and its forms; publishing
+    serving      a model in use: completions on the command line and over HTTP
     tasks        the steps as Flyte tasks
     cluster      what a run needs of a cluster, asked of it
     cli          the command `flyte-llama`

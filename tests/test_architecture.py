@@ -33,6 +33,7 @@ ROOMS = [
     "flyte_eval",
     "evaluation",
     "report",
+    "serving",
     "preflight",
     "tasks",
     "workflows",

@@ -15,10 +15,12 @@ import click
 
 from flyte_llama import __version__
 from flyte_llama.cli.clean import items_table
+from flyte_llama.cli.complete import complete_text, read_cursor
 from flyte_llama.cli.describe import describe_config
 from flyte_llama.cli.doctor import find_all
 from flyte_llama.cli.evaluate import input_problems, run_evaluation
 from flyte_llama.cli.plan import make_plan_from_settings, plan_text
+from flyte_llama.cli.serve import serve_model
 from flyte_llama.cli.verify import verification_text
 from flyte_llama.config import load_config
 from flyte_llama.errors import ModelError
@@ -27,6 +29,7 @@ from flyte_llama.preflight import language_problems, preflight_problems, remote_
 from flyte_llama.progress import escape_unknown_characters, exit_on_interrupt
 from flyte_llama.redaction import escape_invisible, mask_secrets
 from flyte_llama.report import report_table
+from flyte_llama.serving import CompletionRequest
 from flyte_llama.settings import read_settings, settings_digest, settings_text
 from flyte_llama.workspace import lock_folder, remove_items, remove_stale_folders, stored_items
 
@@ -156,6 +159,66 @@ def evaluate_model(
     check = functools.partial(input_problems, model=model, base=base, heldout=heldout, train=train, out=output)
     report = run_evaluation(load_config(path, check=check), model, base=base, heldout=heldout, train=train, out=output)
     print_text(f"{report_table(report)}\n\nreport:   {(output / 'report.html').resolve()}")
+
+
+_MODEL_HELP = "A run, a folder in the hub's format, a hub id, or id@revision; default: the newest run."
+
+
+@main.command("complete")
+@click.argument("prefix", required=False)
+@click.option("--file", type=click.Path(path_type=Path), help="A file, in place of PREFIX.")
+@click.option("--line", type=click.IntRange(1), help="Line of the cursor in the file, from 1; default: its end.")
+@click.option("--column", type=click.IntRange(1), help="Column of the cursor, from 1; default: the end of the line.")
+@click.option("--model", help=_MODEL_HELP)
+@click.option("--base", "with_base", is_flag=True, help="Show beside it what the base of the run writes.")
+@click.option("--base-model", "base", help="Show beside it what this model writes.")
+@click.option("--max-tokens", type=click.IntRange(1), default=64, show_default=True)
+@click.option("--temperature", type=click.FloatRange(0, 2), default=0.0, help="Above 0, tokens are sampled.")
+@click.option("--top-p", type=click.FloatRange(0, 1, min_open=True), default=1.0, help="Share to sample from.")
+@click.option("--seed", type=click.IntRange(0), help="Seed for sampling; default: a new one each time.")
+@click.option("--stop", multiple=True, help="End before this text; may be repeated.")
+def complete_prefix(
+    prefix: str | None,
+    file: Path | None,
+    line: int | None,
+    column: int | None,
+    model: str | None,
+    with_base: bool,
+    base: str | None,
+    max_tokens: int,
+    temperature: float,
+    top_p: float,
+    seed: int | None,
+    stop: tuple[str, ...],
+) -> None:
+    """Complete a text with a trained model: a PREFIX, standard input (-), or a file up to a cursor.
+
+    If text follows the cursor and the model was trained to infill, it reads both sides. A line on standard error says
+    which it does. Ctrl-C ends it.
+    """
+    if with_base and base is not None:
+        raise click.UsageError("--base and --base-model both name the other model. Use only one of them.")
+    before, after = read_cursor(prefix, file, line, column)
+    options = CompletionRequest("", max_tokens=max_tokens, temperature=temperature, top_p=top_p, seed=seed, stop=stop)
+    complete_text(before, after, model=model, with_base=with_base, base=base, options=options)
+
+
+@main.command("serve")
+@click.option("--model", help=_MODEL_HELP)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65_535), default=8012, show_default=True, help="0 takes a free one.")
+@click.option("--name", help="What clients call the model; default: the name of its configuration.")
+@click.option("--api-key-file", type=click.Path(path_type=Path), help="A file with a key that clients must send.")
+@click.option("--window", type=click.IntRange(16), help="Most tokens of a prompt and completion; default: up to 4096.")
+@click.option("--max-tokens", type=click.IntRange(1), default=512, show_default=True, help="Most of a completion.")
+@click.option("--concurrency", type=click.IntRange(1, 64), default=1, show_default=True, help="Completions at once.")
+@click.option("--waiting", type=click.IntRange(0, 64), default=8, show_default=True, help="Requests that may wait.")
+def serve_http(model: str | None, **options: Any) -> None:
+    """Serve a model to editors and to OpenAI's clients, on this machine only.
+
+    POST /v1/completions, POST /infill, GET /v1/models and GET /health. Nothing is logged, stored or sent elsewhere.
+    """
+    serve_model(model, **options)
 
 
 @main.command("verify")
