@@ -5,14 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from flyte_llama.encoding import DocumentTokenizer
 from flyte_llama.inference import PSM, SPM
 from flyte_llama.inference.generation import generate
 from flyte_llama.inference.prompts import infill_prompt, plain_prompt
+from flyte_llama.model import load_model
 from flyte_llama.serving import Completer, CompletionRequest
 from flyte_llama.serving.completer import _FinalText
 from tests.encoding.llama import write_llama
+from tests.model.bases import learn
 from tests.serving.conftest import WINDOW, make_completer
 
 PREFIX, SUFFIX = "def add(a: int, b: int) -> int:\n", "\n\nprint(add(1, 2))\n"
@@ -76,6 +79,24 @@ def test_a_suffix_makes_the_infill_prompt_of_the_layout(infilling: Path, layout:
     tokenizer = completer._tokenizer
     prompt = infill_prompt(PREFIX, SUFFIX, tokenizer, tokenizer.infill, layout=layout, max_ids=WINDOW - 10)
     assert completer.complete(CompletionRequest(PREFIX, SUFFIX, max_tokens=10)).text == greedy(completer, prompt)
+
+
+def test_a_model_that_learned_to_infill_writes_the_middle_and_ends_there(infilling: Path):
+    model, tokenizer, middle = (
+        load_model(infilling, dtype=torch.float32),
+        DocumentTokenizer(infilling),
+        "    return a + b",
+    )
+    pre, suf, mid, end = tokenizer.infill
+    prefix = tokenizer.encode_batch([PREFIX])[0].tolist()
+    suffix, written = (ids.tolist() for ids in tokenizer.encode_infix([SUFFIX, middle]))
+    learned = [[pre, *prefix, suf, *suffix, mid, *written, end], [pre, suf, *suffix, mid, *prefix, *written, end]]
+    losses = learn(model, torch.tensor([[*tokenizer.bos_ids, *ids] for ids in learned]), steps=40, learning_rate=2e-2)
+    assert losses[-1] < 0.1
+    for layout in (PSM, SPM):
+        completer = Completer(model.eval(), tokenizer, window=WINDOW, layout=layout)
+        completion = completer.complete(CompletionRequest(PREFIX, SUFFIX, max_tokens=30))
+        assert (completion.text, completion.finish_reason) == (middle, "stop")
 
 
 @pytest.mark.parametrize(("layout", "suffix"), [(PSM, ""), (None, SUFFIX)])
