@@ -30,6 +30,15 @@ class Served(NamedTuple):
     turns: Turns
 
 
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Steps of a tiny model take longer on two threads that wait for each other than on one."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="session")
 def infilling(all_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model folder whose tokenizer has infill tokens, as a run with `fim` writes it."""
