@@ -128,7 +128,16 @@ def open_completer(named: NamedModel, *, window: int | None = None) -> Completer
 
 
 def _model_of(run: StoredRun) -> NamedModel:
-    return NamedModel(run.folder.name, run.name, run.part("model"), run, _trained_layout(run))
+    file = run.folder / "config.yaml"
+    config: Any = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else None
+    objective = (config or {}).get("objective") or {}
+    if objective.get("kind") == "mlm":
+        raise ModelError(
+            f"{run.folder.name}: is an encoder (objective.kind: mlm), which writes no text. Use another run."
+        )
+    # the layout that most infilled documents had
+    layout = PSM if objective.get("psm_share", 0.5) >= 0.5 else SPM
+    return NamedModel(run.folder.name, run.name, run.part("model"), run, layout)
 
 
 def _model_in(folder: Path) -> NamedModel:
@@ -139,13 +148,7 @@ def _model_in(folder: Path) -> NamedModel:
         raise ModelError(f"{folder}: holds no run, no config.json and no {ADAPTER_CONFIG}. Give a run or a model.")
     base = str(read_adapter_config(folder, name=str(folder)).get("base_model_name_or_path") or "")
     if not names_model(base):
-        raise ModelError(f"{folder}: is an adapter that names no base. Give the merged model.")
+        raise ModelError(
+            f"{folder}: is an adapter whose base, {base!r}, is no hub id and no path. Give the merged model."
+        )
     return NamedModel(str(folder), folder.name, ModelConfig(name=base, adapter=str(folder)))
-
-
-def _trained_layout(run: StoredRun) -> str:
-    """The layout that most infilled documents of a run had."""
-    file = run.folder / "config.yaml"
-    config: Any = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else None
-    share = ((config or {}).get("objective") or {}).get("psm_share", 0.5)
-    return PSM if share >= 0.5 else SPM

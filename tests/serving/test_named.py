@@ -125,6 +125,12 @@ def test_a_run_whose_model_was_removed_is_refused(output: Path, infilling: Path,
         find_model(None, output)
 
 
+def test_an_encoder_is_refused(output: Path, infilling: Path, all_base: Path):
+    store_run(output, infilling, all_base, config="objective: {kind: mlm}")
+    with pytest.raises(ModelError, match=r"is an encoder \(objective.kind: mlm\), which writes no text"):
+        find_model(None, output)
+
+
 def test_only_a_runs_model_has_a_base(infilling: Path, output: Path):
     with pytest.raises(ModelError, match=r"its base is unknown\. Name it with --base-model"):
         find_base(find_model(str(infilling), output))
