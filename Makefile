@@ -20,8 +20,9 @@ export PYTHONPATH := $(CURDIR)
 BIN := .venv/bin
 RUN_STAMP := .venv/.installed
 TEST_STAMP := .venv/.installed-test
+SERVE_STAMP := .venv/.installed-serve
 
-.PHONY: run test check format bench faults package dry-run register launch image image-cpu audit sbom requirements clean
+.PHONY: run serve test check format bench faults package dry-run register launch image image-cpu audit sbom requirements clean
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' \
@@ -42,6 +43,13 @@ $(TEST_STAMP): requirements-test.txt requirements-gpu.txt $(RUN_STAMP)
 run: $(RUN_STAMP)
 	$(BIN)/flyte-llama check --config '$(CONFIG)'
 	$(BIN)/pyflyte run flyte_llama/workflows.py train_flyte_llama --config '$(CONFIG)'
+
+$(SERVE_STAMP): requirements-serve.txt $(RUN_STAMP)
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-serve.txt
+	@touch $@
+
+serve: $(SERVE_STAMP)
+	$(BIN)/flyte-llama serve
 
 test: check
 	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile --no-loadscope-reorder
@@ -130,6 +138,8 @@ requirements: $(BIN)/python
 	$(COMPILE) --extra local | $(PINS) > requirements.txt
 	$(COMPILE) --extra local --extra test --constraint requirements.txt | $(PINS) \
 	  | grep -vxFf requirements.txt > requirements-test.txt
+	$(COMPILE) --extra local --extra serve --constraint requirements.txt | $(PINS) \
+	  | grep -vxFf requirements.txt > requirements-serve.txt
 	$(COMPILE) --extra local --extra gpu --constraint requirements.txt | $(PINS) \
 	  | grep -vxFf requirements.txt > requirements-gpu.txt
 	$(COMPILE) --extra local --extra reporters --constraint requirements.txt | $(PINS) \

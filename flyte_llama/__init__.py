@@ -19,6 +19,7 @@ The line, from the YAML to the report. Each step is a folder, and imports only f
     evaluation   scores, completions and answers of a model; comparisons with intervals
     report       the typed report and its forms; publishing
     runs         finished runs: listed, and two of them compared
+    serving      a model in use: completions on the command line and over HTTP
     preflight    what can be checked before a run, without a network
     tasks        the steps as Flyte tasks
     cluster      what a run needs of a cluster, asked of it

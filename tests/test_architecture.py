@@ -34,6 +34,7 @@ ROOMS = [
     "evaluation",
     "report",
     "runs",
+    "serving",
     "preflight",
     "tasks",
     "workflows",

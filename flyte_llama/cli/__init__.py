@@ -16,11 +16,13 @@ import click
 from flyte_llama import __version__
 from flyte_llama.cli.clean import items_table
 from flyte_llama.cli.compare import check_page, open_both, write_page
+from flyte_llama.cli.complete import complete_prefix
 from flyte_llama.cli.describe import describe_config
 from flyte_llama.cli.doctor import find_all
 from flyte_llama.cli.evaluate import input_problems, run_evaluation
 from flyte_llama.cli.plan import make_plan_from_settings, plan_text
 from flyte_llama.cli.runs import runs_text
+from flyte_llama.cli.serve import serve_http
 from flyte_llama.cli.verify import verification_text
 from flyte_llama.cli.why import explanation_text
 from flyte_llama.config import load_config
@@ -59,6 +61,10 @@ def main(context: click.Context) -> None:
     # `clean` shows what it removes
     if context.invoked_subcommand != "clean":
         remove_stale_folders()
+
+
+main.add_command(complete_prefix)
+main.add_command(serve_http)
 
 
 @main.command("check")

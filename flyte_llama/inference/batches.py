@@ -88,7 +88,7 @@ def run_in_streams(
     threads = torch.get_num_threads()
     free: queue.SimpleQueue[Callable[[B], R]] = queue.SimpleQueue()
     for _ in range(streams):
-        free.put(open_stream(_copy_sharing_weights(model)))
+        free.put(open_stream(copy_sharing_weights(model)))
 
     def run(batch: B) -> R:
         stream = free.get()
@@ -107,6 +107,6 @@ def run_in_streams(
         torch.set_num_threads(threads)
 
 
-def _copy_sharing_weights(model: Any) -> Any:
+def copy_sharing_weights(model: Any) -> Any:
     """Copy a model but not its parameters: buffers, which a forward pass may change, are separate."""
     return copy.deepcopy(model, {id(weight): weight for weight in model.parameters()})

@@ -146,10 +146,14 @@ def decode_batch(
     stops: frozenset[int],
     ends: Callable[[int, Sequence[int]], bool] | None,
     temperature: float,
+    top_p: float = 1.0,
 ) -> Iterator[tuple[int, list[int], bool]]:
     """Yield each prompt's index, its new ids and whether a stop id or `ends` ended it, as soon as it ends.
 
     Run it without gradients. Arguments as in `generate`.
+
+    Args:
+        top_p: Sample among the likeliest tokens whose probabilities sum to this share; 1 samples among all.
 
     Raises:
         EvaluationError: if the model gives logits that are not finite.
@@ -181,7 +185,7 @@ def decode_batch(
         draws = np.zeros(size)
         for row in rows if temperature else []:
             draws[row.slot] = row.draws[len(row.written)]
-        chosen = _choose(logits.float(), temperature, draws)
+        chosen = _choose(logits.float(), temperature, draws, top_p)
 
         # Append the tokens, and yield the rows that end.
         open_rows = []
@@ -256,10 +260,11 @@ def _draw_numbers(prompt: Prompt) -> np.ndarray:
     return np.random.default_rng(prompt.seed).random(prompt.max_new_tokens)
 
 
-def _choose(logits: torch.Tensor, temperature: float, draws: np.ndarray) -> torch.Tensor:
+def _choose(logits: torch.Tensor, temperature: float, draws: np.ndarray, top_p: float) -> torch.Tensor:
     """Choose an id for each row of (rows, vocabulary); -1 if a logit is NaN or the highest is infinite.
 
-    Samples by inverting the cumulative distribution: one random number per token, the same on every device.
+    Samples by inverting the cumulative distribution: one random number per token, the same on every device. With
+    `top_p` below 1 this is nucleus sampling (Holtzman et al. 2020, arXiv 1904.09751, section 3.1).
     """
     import torch
 
@@ -267,7 +272,13 @@ def _choose(logits: torch.Tensor, temperature: float, draws: np.ndarray) -> torc
     if not temperature:
         chosen = logits.argmax(-1)
     else:
-        cumulative = (logits.double() / temperature).softmax(-1).cumsum(-1)
+        probabilities = (logits.double() / temperature).softmax(-1)
+        if top_p < 1:
+            ordered, ids = probabilities.sort(-1, descending=True)
+            # The token at which the sum reaches `top_p` stays, and so does the likeliest one.
+            is_rest = ordered.cumsum(-1) - ordered >= top_p
+            probabilities = probabilities.scatter(-1, ids, ordered.masked_fill(is_rest, 0))
+        cumulative = probabilities.cumsum(-1)
         at = torch.from_numpy(draws).to(logits.device)[:, None] * cumulative[:, -1:]
         chosen = torch.searchsorted(cumulative, at, right=True)[:, 0].clamp(max=logits.shape[-1] - 1)
     return torch.where(highest.isfinite(), chosen, -1)

@@ -11,7 +11,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
 from flyte_llama.errors import EvaluationError
-from flyte_llama.inference.generation import Generated, generate
+from flyte_llama.inference.generation import Generated, _choose, generate
 from flyte_llama.model.checks import TESTED_ARCHITECTURES
 from tests.model.bases import TINY_SHAPE
 
@@ -183,3 +183,13 @@ def test_a_broken_model_is_an_error(temperature: float):
 
 def test_no_prompts_give_nothing(llama: Any):
     assert fast(llama, []) == []
+
+
+@pytest.mark.parametrize(
+    ("top_p", "chosen"), [(1.0, {0, 1, 2, 3}), (0.81, {1, 2, 3}), (0.6, {1, 3}), (0.5, {3}), (1e-9, {3})]
+)
+def test_top_p_keeps_the_likeliest_tokens_that_reach_this_share(top_p: float, chosen: set[int]):
+    logits, draws = torch.tensor([[0.05, 0.3, 0.15, 0.5]]).log(), np.arange(0, 1, 0.01)
+    ids = _choose(logits.expand(len(draws), 4), 1.0, draws, top_p).tolist()
+    assert set(ids) == chosen
+    assert ids == sorted(ids)

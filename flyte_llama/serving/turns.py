@@ -1,0 +1,119 @@
+"""Requests take turns: as many run at once as there are completers, a few wait, and more are refused.
+
+A completion runs in a thread, since torch holds it for as long as a token takes. What it writes comes back to the event
+loop as it is written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Any
+
+from flyte_llama.errors import FlyteLlamaError
+from flyte_llama.serving.completer import Completer, Completion, CompletionRequest
+from flyte_llama.serving.requests import RequestError
+
+_SECONDS_TO_RETRY = 1
+
+
+class Turn:
+    """The completions of one HTTP request, waiting or being written."""
+
+    def __init__(self, requests: Sequence[CompletionRequest], closing: threading.Event) -> None:
+        self.requests = requests
+        self._cancelled, self._closing = threading.Event(), closing
+        self._loop = asyncio.get_running_loop()
+        self._parts: asyncio.Queue[tuple[int, str | Completion] | RequestError | None] = asyncio.Queue()
+
+    def cancel(self) -> None:
+        """End it at the next token; without effect if it has ended."""
+        self._cancelled.set()
+
+    def is_cancelled(self) -> bool:
+        return self._cancelled.is_set() or self._closing.is_set()
+
+    def put(self, part: Any) -> None:
+        """Hand a part to the event loop; called by the thread that writes."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits for it
+            self._loop.call_soon_threadsafe(self._parts.put_nowait, part)
+
+    async def parts(self) -> AsyncIterator[tuple[int, str | Completion]]:
+        """Yield index and text of each part, and at the end of each completion its index and the completion.
+
+        Raises:
+            RequestError: if the model fails.
+        """
+        try:
+            while (part := await self._parts.get()) is not None:
+                if isinstance(part, RequestError):
+                    raise part
+                yield part
+        finally:
+            self.cancel()
+
+
+class Turns:
+    """All turns of a server."""
+
+    def __init__(self, completers: Sequence[Completer], *, max_waiting: int) -> None:
+        """
+        Args:
+            completers: As `Completer.copies` makes them; one request runs on each.
+            max_waiting: How many more requests may wait.
+        """
+        self._limit, self._free = len(completers) + max_waiting, list(completers)
+        self._pool = ThreadPoolExecutor(len(completers), "completion")
+        self._closing = threading.Event()
+        self._open: set[Future[None]] = set()
+
+    def start(self, requests: Sequence[CompletionRequest]) -> Turn:
+        """Let the requests run as soon as there is a free completer.
+
+        Raises:
+            RequestError: with status 429 if too many wait already.
+        """
+        self._open = {future for future in self._open if not future.done()}
+        if len(self._open) >= self._limit:
+            raise RequestError(
+                f"{len(self._open)} requests are open already, the most that this server takes. Ask again later.",
+                status=429,
+                code="rate_limit_exceeded",
+                headers={"Retry-After": str(_SECONDS_TO_RETRY)},
+            )
+        turn = Turn(requests, self._closing)
+        self._open.add(self._pool.submit(self._write, turn))
+        return turn
+
+    def close(self) -> None:
+        """End all turns at their next token; later ones end at once."""
+        self._closing.set()
+
+    def wait_until_ended(self, seconds: float) -> bool:
+        """Wait for the turns to end after `close`; False if one has not ended in this time."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        return not wait(self._open, timeout=seconds).not_done
+
+    def _write(self, turn: Turn) -> None:
+        completer = self._free.pop()
+        try:
+            for index, request in enumerate(turn.requests):
+                if turn.is_cancelled():
+                    break
+
+                def show(text: str, index: int = index) -> None:
+                    turn.put((index, text))
+
+                turn.put((index, completer.complete(request, show=show, is_cancelled=turn.is_cancelled)))
+        except FlyteLlamaError as error:
+            turn.put(RequestError(error.message, status=500))
+        except Exception:  # such as a lack of memory: the next request may have a shorter prompt
+            logging.getLogger(__name__).exception("a completion failed")
+            turn.put(RequestError("The completion failed; the server's log says why.", status=500))
+        finally:
+            self._free.append(completer)
+            turn.put(None)
