@@ -23,7 +23,7 @@ The line, from the YAML to the report. Each step is a folder, and imports only f
     cli          the command `flyte-llama`
 
 `errors`, `progress` and `storage` serve all of them. `preflight` checks a run before it
-starts, and `workflows` wires the tasks together.
+starts, `workflows` wires the tasks together, and `launch_plans` plans their runs.
 """
 
 __version__ = "0.1.0"

@@ -19,6 +19,7 @@ from flyte_llama.config.evaluation import (
 from flyte_llama.config.experiment import ExperimentConfig, check_config, load_config
 from flyte_llama.config.model import ModelConfig
 from flyte_llama.config.objective import ObjectiveConfig
+from flyte_llama.config.prompts import PromptsConfig
 from flyte_llama.config.stage import Frozen
 from flyte_llama.config.training import LoraConfig, ResolvedTraining, RunLength, TrainingConfig
 
@@ -36,6 +37,7 @@ __all__ = [
     "LoraConfig",
     "ModelConfig",
     "ObjectiveConfig",
+    "PromptsConfig",
     "PublishConfig",
     "ResolvedTraining",
     "RunLength",
