@@ -25,7 +25,8 @@ The line, from the YAML to the report. Each step is a folder, and imports only f
     cluster      what a run needs of a cluster, asked of it
     cli          the command `flyte-llama`
 
-`errors`, `progress` and `storage` serve all of them, and `workflows` wires the tasks together.
+`errors`, `progress` and `storage` serve all of them, `workflows` wires the tasks together, and `launch_plans` plans
+their runs.
 """
 
 __version__ = "0.1.0"

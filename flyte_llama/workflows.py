@@ -1,36 +1,23 @@
-"""The workflows: `train_flyte_llama` and its launch plans, `tune_batch_size` and `sweep`."""
+"""The workflows: `train_flyte_llama`, `tune_batch_size`, `sweep` and `complete_prompts`."""
 
 from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Mapping
 from typing import NamedTuple
 
-from flytekit import (
-    ConcurrencyLimitBehavior,
-    ConcurrencyPolicy,
-    CronSchedule,
-    FlyteDirectory,
-    FlyteFile,
-    LaunchPlan,
-    map_task,
-    task,
-    workflow,
-)
+from flytekit import FlyteDirectory, FlyteFile, map_task, task, workflow
 from flytekit.types.error import FlyteError
 
-from flyte_llama.config import ExperimentConfig
-from flyte_llama.errors import ConfigError
+from flyte_llama.config import ExperimentConfig, PromptsConfig
 from flyte_llama.model import PinnedModel
-from flyte_llama.progress import say
 from flyte_llama.report import EvaluationReport
 from flyte_llama.report.publish import Verdict
 from flyte_llama.tasks.cache import MadeBy
+from flyte_llama.tasks.completing import collect_completions, complete_shard, prepare_completing, read_prompts
 from flyte_llama.tasks.config_option import read_config_option
 from flyte_llama.tasks.data import Corpus, build_corpus, encode, pin_model, pin_sources, prepare_base, read_source
 from flyte_llama.tasks.failure import report_run_failure
-from flyte_llama.tasks.notifications import NOTIFICATIONS
 from flyte_llama.tasks.registration import count_settings, sort_upstream_nodes
 from flyte_llama.tasks.reporting import publish, report
 from flyte_llama.tasks.resources import READER, SETTINGS
@@ -44,7 +31,6 @@ from flyte_llama.tasks.scoring import (
     pin_published,
     prepare_published,
 )
-from flyte_llama.tasks.shipped import WEEKLY_REFRESH, load_usable, shipped_configs
 from flyte_llama.tasks.training import fine_tune, fine_tune_on_nodes
 from flyte_llama.tasks.tuning import (
     batch_sizes,
@@ -55,6 +41,8 @@ from flyte_llama.tasks.tuning import (
     try_point,
 )
 from flyte_llama.training.trials import BatchTrial, SweepTrial
+
+GREEDY = PromptsConfig()
 
 
 class TrainingResult(NamedTuple):
@@ -151,6 +139,14 @@ def report_sweep_failure(
 ) -> str:
     """`report_failure` of a sweep."""
     return report_run_failure(err, sweep)
+
+
+@task(**READER, retries=1, enable_deck=True, deck_fields=())
+def report_completion_failure(
+    prompts: FlyteDirectory, model: FlyteDirectory, options: PromptsConfig, err: FlyteError | None = None
+) -> str:
+    """`report_failure` of a batch of completions."""
+    return report_run_failure(err, complete_prompts)
 
 
 @workflow(on_failure=report_failure)
@@ -250,48 +246,25 @@ def sweep(config: ExperimentConfig, learning_rates: list[float], ranks: list[int
     return choose_point(trials=map_task(trial, concurrency=SETTINGS.trial_concurrency)(training=points))
 
 
-def make_weekly_refresh(configs: Mapping[str, ExperimentConfig]) -> LaunchPlan | None:
-    """Return the scheduled launch plan; None, and a line on standard error, without its configuration.
+@workflow(on_failure=report_completion_failure)
+def complete_prompts(prompts: FlyteDirectory, model: FlyteDirectory, options: PromptsConfig = GREEDY) -> FlyteDirectory:
+    """Let a model complete a folder of prompts on pods with one GPU, `options.shards` of them.
 
-    Raises:
-        ConfigError: if the settings name a configuration that is not there, or activate a plan that cannot be made.
+    Args:
+        prompts: A folder with files of JSON lines, `*.jsonl`: each line has `prefix`, perhaps `suffix` and `id`.
+        model: The `model` of a training run, a folder in the hub's format, or a hub model as
+            `hf://OWNER/NAME@REVISION`; the revision may be left out.
+
+    Returns:
+        A folder with the same files, whose lines also have `completion` and how it was made.
     """
-    name = SETTINGS.refresh_config
-    config = configs.get(name)
-    if config is None:
-        reason = f"configs/{name}.yaml does not exist or cannot be used"
-        if SETTINGS.activate_schedule or "refresh_config" in SETTINGS.model_fields_set:
-            usable = ", ".join(configs) or "none"
-            raise ConfigError(f"FLYTE_LLAMA_REFRESH_CONFIG = {name!r}: {reason}. Usable ones: {usable}.")
-        say(f"no launch plan flyte_llama.{WEEKLY_REFRESH}: {reason}.")
-        return None
-    if SETTINGS.activate_schedule and config.publish.repository is None:
-        say(f"flyte_llama.{WEEKLY_REFRESH} publishes nothing: configs/{name}.yaml has no publish.repository.")
-    return LaunchPlan.get_or_create(
-        train_flyte_llama,
-        name=f"flyte_llama.{WEEKLY_REFRESH}",
-        default_inputs={"config": config},
-        schedule=CronSchedule(schedule=SETTINGS.schedule),
-        notifications=NOTIFICATIONS,
-        # A run may take longer than a week; the next scheduled run is then skipped.
-        concurrency=ConcurrencyPolicy(max_concurrency=1, behavior=ConcurrencyLimitBehavior.SKIP),
-        auto_activate=SETTINGS.activate_schedule,
-    )
+    read = read_prompts(prompts=prompts, options=options)
+    ready = prepare_completing(model=model)
+    complete = functools.partial(complete_shard, model=ready, options=read.options, generation=read.generation)
+    return collect_completions(parts=map_task(complete)(shard=read.shards), model=ready)
 
 
 read_config_option()
 count_settings()
-for each in (train_flyte_llama, tune_batch_size, sweep):
+for each in (train_flyte_llama, tune_batch_size, sweep, complete_prompts):
     sort_upstream_nodes(each)
-SHIPPED = load_usable(shipped_configs())
-
-launch_plans = {
-    name: LaunchPlan.get_or_create(
-        train_flyte_llama,
-        name=f"flyte_llama.{name}",
-        default_inputs={"config": config},
-        notifications=NOTIFICATIONS,
-    )
-    for name, config in SHIPPED.items()
-}
-weekly_refresh = make_weekly_refresh(SHIPPED)

@@ -38,12 +38,13 @@ ROOMS = [
     "preflight",
     "tasks",
     "workflows",
+    "launch_plans",
     "cluster",
     "cli",
     "__main__",
 ]
 # `settings` looks up the accelerators that Flyte knows, flyte_eval runs Flyte code, and `cluster` asks a Flyte cluster.
-FLYTE_ROOMS = {"settings", "flyte_eval", "tasks", "workflows", "cluster"}
+FLYTE_ROOMS = {"settings", "flyte_eval", "tasks", "workflows", "launch_plans", "cluster"}
 HEAVY = ["torch", "transformers", "datasets", "deepspeed", "peft", "accelerate", "bitsandbytes", "liger_kernel"]
 # Flyte's Elastic imports torch as soon as it decorates a task. The others are imported only in functions that train.
 NEED_TORCH = {
@@ -55,6 +56,7 @@ NEED_TORCH = {
     "flyte_llama.training.update",
     "flyte_llama.training.validation",
     "flyte_llama.workflows",
+    "flyte_llama.launch_plans",
     "flyte_llama.__main__",
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))

@@ -18,6 +18,7 @@ from flyte_llama.config.evaluation import (
 from flyte_llama.config.experiment import ExperimentConfig, check_config, load_config
 from flyte_llama.config.model import ModelConfig
 from flyte_llama.config.objective import ObjectiveConfig
+from flyte_llama.config.prompts import PromptsConfig
 from flyte_llama.config.source import FilePatterns, SourceConfig
 from flyte_llama.config.split import HeldOutPart, Selection, SplitConfig, describe_split
 from flyte_llama.config.stage import Frozen
@@ -39,6 +40,7 @@ __all__ = [
     "LoraConfig",
     "ModelConfig",
     "ObjectiveConfig",
+    "PromptsConfig",
     "PublishConfig",
     "ResolvedTraining",
     "RunLength",

@@ -43,6 +43,10 @@ class FlyteEvalConfig(StageConfig):
     tasks: int = Field(200, ge=1, le=1_000_000)
     """Maximum number of tasks; if there are more, a random sample. Bounds the runs of held-out code: 200 for each."""
 
+    parts: int = Field(0, ge=0, le=1_000_000)
+    """Maximum number of small parts of Flyte functions to write, measured apart from the tasks: a statement, an
+    argument, a type or a decorator. Models that write no whole task differ in them. 0 measures none."""
+
     samples: int = Field(1, ge=1, le=10_000)
     """Answers to each task: the n of pass@k."""
 

@@ -10,6 +10,7 @@ Nothing here compares models: `report` does, from the folders that `join_parts` 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -250,13 +251,18 @@ def _prove(
     found: Candidates, documents: Sequence[Document], hidden: Sequence[str], config: FlyteEvalConfig, cache: Path | None
 ) -> MiningResult:
     """The items among the candidates, from the cache if an earlier call stored them there."""
-    stored = cache and cache / mining_key(documents, hidden=hidden, limit=config.tasks, seed=config.seed)
+    key = mining_key(documents, hidden=hidden, limit=config.tasks, parts=config.parts, seed=config.seed)
+    stored = cache and cache / key
     mined = read_mined(stored) if stored else None
     if mined is not None:
         say(f"FlyteEval: the items of an earlier call are used, from {stored}")
         return mined
     with open_observer(sources=hidden) as observer:
         mined = prove_items(found, observer, limit=config.tasks, seed=config.seed)
+        if config.parts:
+            say("FlyteEval: parts of functions")
+            parts = prove_items(find_candidates(documents, parts=True), observer, limit=config.parts, seed=config.seed)
+            mined = MiningResult([*mined.items, *parts.items], dict(Counter(mined.dropped) + Counter(parts.dropped)))
     # runs that the clock ended may end on a less busy machine
     if stored and observer.num_cut_off:
         say(f"FlyteEval: runs cut off by the clock: {observer.num_cut_off:,}, so the next call makes the items again")

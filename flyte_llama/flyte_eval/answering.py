@@ -9,6 +9,9 @@ definition. A line inside brackets or a triple-quoted string continues the line 
     1)                  continues that line, for its bracket is open
     x = 1               no longer belongs to the body: the answer is cut before this line
 
+Of a part, a statement or decorator ends with its line, an argument at the comma or bracket after it, and a type also at
+the colon, the equals sign or the end of its line.
+
 Does not run the answers; `grading` does.
 """
 
@@ -16,7 +19,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,6 +31,7 @@ from flyte_llama.documents import draw
 from flyte_llama.encoding import DocumentTokenizer
 from flyte_llama.flyte_eval.items import Item
 from flyte_llama.flyte_eval.masking import BODY
+from flyte_llama.flyte_eval.parts import ARGUMENT, DECORATOR, STATEMENT, TYPE
 from flyte_llama.inference import LEFT_TO_RIGHT, PSM, Gap, fill_gaps
 from flyte_llama.storage import read_table, write_table
 
@@ -115,6 +119,38 @@ def end_of_definition(text: str) -> int | None:
     return None
 
 
+def end_of_statement(text: str) -> int | None:
+    """The first character of the line after the first one with code, or None if there is none so far."""
+    begun = False
+    for start, line in _logical_lines(text):
+        if begun:
+            return start
+        begun = bool(line.strip()) and not line.lstrip().startswith("#")
+    return None
+
+
+def end_of_argument(text: str, signs: str = ",)]}") -> int | None:
+    """The first of these characters outside the brackets and texts that the argument itself opens, or None."""
+    depth = position = 0
+    while position < len(text):
+        token = _TOKEN.match(text, position)
+        if not depth and text[position] in signs:
+            return position
+        if token and token["open"]:
+            closing = _CLOSING[token["open"]].match(text, token.end())
+            position = closing.end() if closing else len(text)
+            continue
+        if token:
+            depth += bool(token["in"]) - bool(token["out"])
+        position = token.end() if token else position + 1
+    return None
+
+
+def end_of_type(text: str) -> int | None:
+    """The same for a type: also the equals sign of a default, the colon of the `def`, and the end of a line."""
+    return end_of_argument(text, ",)]}=:\n")
+
+
 def write_answers(folder: Path, answers: Sequence[Answer], **facts: Any) -> None:
     """Write `answers.parquet` and seal the folder, with `facts` in its manifest."""
     write_table(folder, TABLE, answers, SCHEMA, **facts)
@@ -138,7 +174,7 @@ def _make_gap(request: _Request, seed: int) -> Gap:
 
 
 def _has_end(item: Item, text: str) -> bool:
-    return "\n" in text and _find_end(item, text) is not None
+    return _find_end(item, text) is not None
 
 
 def _answer_text(request: _Request, written: str) -> str:
@@ -152,7 +188,17 @@ def _answer_text(request: _Request, written: str) -> str:
 
 
 def _find_end(item: Item, text: str) -> int | None:
-    return end_of_body(text) if item.tier == BODY else end_of_definition(text)
+    return _ENDS.get(item.tier, end_of_definition)(text)
+
+
+_ENDS: dict[str, Callable[[str], int | None]] = {
+    BODY: end_of_body,
+    STATEMENT: end_of_statement,
+    DECORATOR: end_of_statement,
+    ARGUMENT: end_of_argument,
+    TYPE: end_of_type,
+}
+"""Tier → what finds the end of an answer; a whole definition has its own."""
 
 
 def _logical_lines(text: str) -> Iterator[tuple[int, str]]:

@@ -13,8 +13,9 @@ from typing import NamedTuple
 from flyte_llama.documents import Document
 from flyte_llama.flyte_eval.masking import Mask, find_masks
 from flyte_llama.flyte_eval.module_source import ModuleText
-from flyte_llama.flyte_eval.mutants import Mutation, make_mutants
+from flyte_llama.flyte_eval.mutants import NO_CODE, Mutation, make_mutants
 from flyte_llama.flyte_eval.observing import Trial
+from flyte_llama.flyte_eval.parts import PARTS, find_parts
 from flyte_llama.flyte_eval.topics import ModuleTopics
 from flyte_llama.progress import say, track
 
@@ -44,12 +45,16 @@ class Candidate(NamedTuple):
         return [Trial(before + mutation.text + after, self.mask.entity) for mutation in mutations]
 
     def make_mutants(self, seed: int) -> list[Mutation]:
-        """Its mutants, sampled by the seed; none if they prove nothing: fewer than two, or an emptied body alone."""
+        """Its mutants, sampled by the seed; none if they prove nothing: fewer than two, or an emptied body alone.
+
+        A part also needs one that writes other code in its place: most code fails if a part of it is missing.
+        """
         try:
             mutations = make_mutants(self.module, self.mask, seed=seed, name=self.name)
         except UNREADABLE:
             return []
-        proves = len(mutations) > 1 and any(mutation.kind != "empty" for mutation in mutations)
+        no_proof = NO_CODE if self.mask.tier in PARTS else ("empty",)
+        proves = len(mutations) > 1 and any(mutation.kind not in no_proof for mutation in mutations)
         return mutations if proves else []
 
 
@@ -64,11 +69,12 @@ class Candidates(NamedTuple):
     """Reason → number of spans dropped for it; a module that cannot be parsed counts once."""
 
 
-def find_candidates(documents: Sequence[Document]) -> Candidates:
+def find_candidates(documents: Sequence[Document], *, parts: bool = False) -> Candidates:
     """Return a candidate for each maskable span of the modules that import flytekit, equal spans once.
 
     Args:
         documents: Only whole Python files are used, neither notebooks nor parts of files.
+        parts: Find parts of functions, in place of bodies and whole definitions.
     """
     candidates, num_files, dropped = [], 0, Counter[str]()
     references = set()
@@ -82,12 +88,14 @@ def find_candidates(documents: Sequence[Document]) -> Candidates:
                 continue
             num_files += 1
             topics = ModuleTopics(module)
-            spans = [(mask, topics.of(mask)) for mask in find_masks(module)]
+            spans = [(mask, topics.of(mask)) for mask in (find_parts if parts else find_masks)(module)]
         except UNREADABLE:
             dropped["no Python that can be read"] += 1
             continue
         for mask, its_topics in spans:
-            reference = (mask.tier, mask.entity, module.text[mask.start : mask.end])
+            # a part is short, so it is the same again only if the whole function is
+            text = module.source(mask.node) if parts else module.text[mask.start : mask.end]
+            reference = (mask.tier, mask.entity, text)
             if reference in references:
                 dropped["the same text again"] += 1
             else:

@@ -13,6 +13,7 @@ from flyte_llama.documents import DocumentId
 from flyte_llama.flyte_eval.answering import Answer
 from flyte_llama.flyte_eval.items import Item
 from flyte_llama.flyte_eval.observing import Observation, Observer, Trial, level_of, passes
+from flyte_llama.flyte_eval.parts import PARTS
 from flyte_llama.progress import say
 from flyte_llama.storage import read_table, write_table
 
@@ -72,6 +73,11 @@ class Grade:
     @property
     def document(self) -> DocumentId:
         return DocumentId(self.url, self.path, self.start)
+
+    @property
+    def task(self) -> str:
+        """What was asked for; each has figures of its own, since parts are easier."""
+        return "FlyteEval parts" if self.tier in PARTS else "FlyteEval"
 
 
 def grade_answers(items: Sequence[Item], answers: Sequence[Answer], observer: Observer) -> list[Grade]:

@@ -21,16 +21,18 @@ from flyte_llama.storage import remove_tree
 _KEY = re.compile(r"[0-9a-f]{32}(\.new)?")
 
 
-def mining_key(documents: Sequence[Document], *, hidden: Sequence[str], limit: int, seed: int) -> str:
+def mining_key(documents: Sequence[Document], *, hidden: Sequence[str], limit: int, seed: int, parts: int = 0) -> str:
     """Return 32 hex digits that differ if mining may give other items.
 
-    Depends on the Flyte files among the documents, the hidden packages, the arguments of `mine_items`, the code of this
-    room, Python and all installed packages: code that imports a package makes items only where it is installed.
+    Depends on the Flyte files among the documents, the hidden packages, the limits and the seed, the code of this room,
+    Python and all installed packages: code that imports a package makes items only where it is installed.
 
     Args:
         hidden: URLs of the packages that count as not installed, in any order.
+        limit: Maximum number of items of bodies and whole definitions.
+        parts: Maximum number of items of parts.
     """
-    digest = hashlib.sha256(repr((limit, seed, sorted(hidden), _installed())).encode())
+    digest = hashlib.sha256(repr((limit, parts, seed, sorted(hidden), _installed())).encode())
     for document in sorted(filter(may_use_flyte, documents), key=lambda document: document.id):
         facts = (*document.id, document.repository, document.revision, document.encoding, document.licence)
         digest.update(repr((*facts, document.text)).encode())

@@ -34,7 +34,7 @@ class Mutant:
     """A wrong answer that the item's runs detected."""
 
     kind: str
-    """wrong type, missing decorator, wrong operator, wrong constant, wrong name, deleted statement or empty."""
+    """One of `mutants.KINDS`."""
 
     text: str
     """The code that replaces the reference."""
@@ -52,7 +52,7 @@ class Item:
 
     tier: str
     """`body` of a function; whole `function` (or launch plan) from its description; whole `workflow` from its
-    docstring."""
+    docstring; a part of a function, one of `parts.PARTS`."""
 
     entity: str
     """The attribute of the module that is compiled and run."""

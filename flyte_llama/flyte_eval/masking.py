@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from flyte_llama.flyte_eval.describing import describe_function, describe_launch_plan
@@ -24,7 +25,7 @@ class Mask:
     entity: str
     entity_kind: str
     node: ast.stmt
-    """The definition that is masked, as a whole or its body only."""
+    """The definition that is masked, as a whole or in part."""
 
     start: int
     """The first character of the span."""
@@ -34,7 +35,7 @@ class Mask:
     """The line of the span's first character, counted from 1."""
 
     description: str
-    """A comment before the span that describes the missing code; empty for a body, which still has its `def`."""
+    """A comment before the span that describes the missing code; empty unless a whole definition is masked."""
 
     def parts(self, text: str) -> tuple[str, str, str]:
         """Prefix, reference and suffix of the module's text; the prefix ends with the description."""
@@ -48,28 +49,42 @@ def find_masks(module: ModuleText) -> list[Mask]:
     name does not give its graph; a task needs a docstring or a comment directly above it; a launch plan is described by
     its arguments. A name that the module binds twice is skipped.
     """
-    names = module.names
-    bound = Counter(name for statement in module.tree.body for name in _names_bound_by(statement))
+    bound = _count_bindings(module)
+    functions: dict[ast.stmt, tuple[str, ast.expr]] = {}
+    functions |= {function: (kind, decorator) for function, kind, decorator in find_functions(module)}
     spans: list[Mask] = []
     for statement in module.tree.body:
-        decorator, plan = names.flyte_decorator(statement), names.launch_plan(statement)
-        if decorator is not None and isinstance(statement, Function) and bound[statement.name] == 1:
-            spans += _mask_function(module, statement, DECORATORS[names.full_name(decorator)], decorator)
+        plan = module.names.launch_plan(statement)
+        if isinstance(statement, Function) and statement in functions:
+            spans += _mask_function(module, statement, *functions[statement])
         elif plan is not None and (entity := _names_bound_by(statement)[0]) and bound[entity] == 1:
             description = describe_launch_plan(module, entity, plan)
             spans.append(_mask_whole(module, statement, FUNCTION, entity, "launch plan", description))
     return spans
 
 
+def find_functions(module: ModuleText) -> Iterator[tuple[Function, str, ast.expr]]:
+    """Yield the functions that are Flyte entities, with kind and decorator, unless the body is a placeholder.
+
+    A name that the module binds twice is skipped.
+    """
+    bound = _count_bindings(module)
+    for statement in module.tree.body:
+        decorator = module.names.flyte_decorator(statement)
+        if decorator is None or not isinstance(statement, Function) or bound[statement.name] > 1:
+            continue
+        body = statement.body[0 if docstring_of(statement.body) is None else 1 :]
+        if body and not all(_is_placeholder(each) for each in body):
+            yield statement, DECORATORS[module.names.full_name(decorator)], decorator
+
+
 def _mask_function(
     module: ModuleText, function: ast.FunctionDef | ast.AsyncFunctionDef, kind: str, decorator: ast.expr
 ) -> list[Mask]:
-    """The body and the whole of a function, as far as each can be masked; nothing if the body is a placeholder."""
+    """The body and the whole of a function, as far as each can be masked."""
     spans = []
     docstring = docstring_of(function.body)
     body = function.body[0 if docstring is None else 1 :]
-    if not body or all(_is_placeholder(statement) for statement in body):
-        return []
     span = _body_span(module, function, body)
     if span is not None:
         spans.append(Mask(BODY, function.name, kind, function, *span, ""))
@@ -108,6 +123,11 @@ def _mask_whole(module: ModuleText, node: ast.stmt, tier: str, entity: str, kind
 def _end_of_line(module: ModuleText, node: ast.stmt) -> int:
     """The first character after the last line of a node, so that a comment on that line belongs to it."""
     return module.line_start(int(node.end_lineno or 0) + 1)
+
+
+def _count_bindings(module: ModuleText) -> Counter[str]:
+    """Name → how often the module's top level binds it."""
+    return Counter(name for statement in module.tree.body for name in _names_bound_by(statement))
 
 
 def _is_comment(line: str) -> bool:

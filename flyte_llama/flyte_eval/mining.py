@@ -29,7 +29,7 @@ from flyte_llama.flyte_eval.observing import GRAPH, NUM_RUNS, OUTPUTS, Observati
 from flyte_llama.progress import say, track
 from flyte_llama.sources.entry import git_blob_id
 
-VERSION = "4"
+VERSION = "5"
 """Rises when the same documents give other items: a part of the key of the cached task that mines. `mining_key` needs
 none, since it depends on the code itself."""
 

@@ -90,22 +90,24 @@ class Names:
     """Resolves names and attributes through the imports of one module, those inside functions included."""
 
     def __init__(self, tree: ast.Module) -> None:
-        self._imported: dict[str, str] = {}
+        self.imported: dict[str, str] = {}
+        """Name that an import binds → its full name."""
+
         for node in ast.walk(tree):
             if isinstance(node, ast.Import):
                 for alias in node.names:
                     # `import a.b` binds `a`; `import a.b as c` binds `c` to `a.b`.
                     bound = alias.asname or alias.name.partition(".")[0]
-                    self._imported[bound] = alias.name if alias.asname else bound
+                    self.imported[bound] = alias.name if alias.asname else bound
             elif isinstance(node, ast.ImportFrom):
                 module = "." * node.level + (node.module or "")
                 for alias in node.names:
-                    self._imported[alias.asname or alias.name] = f"{module}.{alias.name}"
+                    self.imported[alias.asname or alias.name] = f"{module}.{alias.name}"
 
     @property
     def uses_flyte(self) -> bool:
         """True if the module imports flytekit or anything from it."""
-        return any(name.partition(".")[0] == "flytekit" for name in self._imported.values())
+        return any(name.partition(".")[0] == "flytekit" for name in self.imported.values())
 
     def full_name(self, expression: ast.expr) -> str:
         """The full name of a name, an attribute or the function of a call; empty for any other expression."""
@@ -115,7 +117,7 @@ class Names:
             base = self.full_name(expression.value)
             return f"{base}.{expression.attr}" if base else ""
         if isinstance(expression, ast.Name):
-            return self._imported.get(expression.id, expression.id)
+            return self.imported.get(expression.id, expression.id)
         return ""
 
     def flyte_decorator(self, function: ast.stmt) -> ast.expr | None:

@@ -19,11 +19,15 @@ from flyte_llama.documents import draw
 from flyte_llama.flyte_eval.edits import Edit, constant_edits, name_edits, operator_edits, walk_code
 from flyte_llama.flyte_eval.masking import BODY, Mask
 from flyte_llama.flyte_eval.module_source import Function, ModuleText, docstring_of, first_line
+from flyte_llama.flyte_eval.parts import PARTS, part_edits
 
 KINDS = (
     *("wrong type", "missing decorator", "wrong operator", "wrong constant", "wrong name"),
-    *("deleted statement", "empty"),
+    *("wrong statement", "wrong argument", "wrong decorator", "deleted statement", "empty"),
 )
+NO_CODE = ("missing decorator", "deleted statement", "empty")
+"""The kinds that write nothing, or no more than an empty value."""
+
 MUTANTS_PER_ITEM = 64
 """The most mutants of one item. 99 of 100 definitions of Flyte's examples have fewer."""
 
@@ -62,7 +66,9 @@ def make_mutants(module: ModuleText, mask: Mask, *, seed: int, name: str) -> lis
     # the edits of each kind, in random order
     edits = defaultdict(list)
     for kind, edit in _edits(module, mask):
-        edits[kind].append(edit)
+        # of a part, only what changes nothing else
+        if mask.start <= edit.start and edit.end <= mask.end:
+            edits[kind].append(edit)
     tried: set[str] = set()
 
     def make(kind: str) -> Iterator[Mutation]:
@@ -105,6 +111,8 @@ def _edits(module: ModuleText, mask: Mask) -> Iterator[tuple[str, Edit]]:
         yield from (("wrong constant", edit) for edit in constant_edits(module, [node]))
         yield "empty", Edit(mask.start, mask.end, f"{mask.entity} = None\n")
         return
+    if mask.tier in PARTS:
+        yield from part_edits(module, mask, node)
     body = node.body[0 if docstring_of(node.body) is None else 1 :]
 
     # types and decorators

@@ -161,9 +161,16 @@ def decode_batch(
     import torch
     from transformers import DynamicCache
 
+    # Prompts with the same ids, such as several samples of one, are read once: `copies` is the row of each prompt.
+    texts = [prompt.ids.astype(np.int64).tobytes() for prompt in batch]
+    different = dict(zip(texts, batch, strict=True))
+    row_of = {text: row for row, text in enumerate(different)}
     # The mask has columns for the padded prompts, then for new tokens; the first `width` of them are in use.
     device, width = model.device, max(len(prompt.ids) for prompt in batch)
-    next_ids, mask = (torch.from_numpy(array).to(device) for array in _pad_left(batch, width))
+    most_new = max(prompt.max_new_tokens for prompt in batch)
+    padded = _pad_left([*different.values()], width, most_new)
+    next_ids, mask = (torch.from_numpy(array).to(device) for array in padded)
+    copies: Any = torch.tensor([row_of[text] for text in texts], device=device)
     # Padding is masked, so its positions only have to be valid.
     positions = (mask[:, :width].cumsum(-1) - 1).clamp(min=0)
     cache_argument, longest = _cache_argument(model), shared_length(model)
@@ -182,6 +189,9 @@ def decode_batch(
         if cache_argument != "cache_params" or next_ids.shape[1] == width:
             inputs["attention_mask"] = mask[:, :width]
         logits = model(input_ids=next_ids, position_ids=positions, logits_to_keep=1, **inputs).logits[:, -1]
+        if len(logits) < size:
+            cache.reorder_cache(copies)
+            logits, mask, positions = logits[copies], mask[copies], positions[copies]
         draws = np.zeros(size)
         for row in rows if temperature else []:
             draws[row.slot] = row.draws[len(row.written)]
@@ -246,10 +256,10 @@ def _check_lengths(prompts: Sequence[np.ndarray], max_new: Sequence[int], max_le
             )
 
 
-def _pad_left(batch: Sequence[Prompt], width: int) -> tuple[np.ndarray, np.ndarray]:
+def _pad_left(batch: Sequence[Prompt], width: int, most_new: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the prompts, int64 (rows, width), and their attention mask with columns for the new tokens added."""
     ids = np.zeros((len(batch), width), dtype=np.int64)
-    mask = np.ones((len(batch), width + max(prompt.max_new_tokens for prompt in batch)), dtype=np.int64)
+    mask = np.ones((len(batch), width + most_new), dtype=np.int64)
     for row, prompt in enumerate(batch):
         ids[row, width - len(prompt.ids) :] = prompt.ids
         mask[row, : width - len(prompt.ids)] = 0

@@ -2,7 +2,7 @@
 
     heldout/base/bits_per_byte        heldout/change/bits_per_byte, …/low, …/high       95 % interval over documents
     heldout/fine-tuned/perplexity     heldout/change/repository_mean, …/repository_low  over repositories
-    completions/line/psm/fine-tuned/exact        flyte_eval/psm/fine-tuned/pass_at_1
+    completions/line/psm/fine-tuned/exact        flyte_eval/psm/fine-tuned/pass_at_1, flyte_eval_parts/…
     verdict/passed                    verdict/reasons                                   a text
 
 The names of models, tasks and layouts are those of the report.
@@ -27,7 +27,8 @@ def list_figures(report: EvaluationReport, verdict: Verdict) -> Figures:
         name = f"completions/{written.task}/{written.layout}/{written.model}"
         figures |= {f"{name}/exact": written.num_exact / written.num_cases, f"{name}/similarity": written.similarity}
     for answers in report.flyte_eval:
-        name = f"flyte_eval/{answers.layout}/{answers.model}"
+        task = {"FlyteEval": "flyte_eval", "FlyteEval parts": "flyte_eval_parts"}[answers.task]
+        name = f"{task}/{answers.layout}/{answers.model}"
         figures |= {f"{name}/pass_at_{each.k}": each.share for each in answers.pass_at}
         figures |= {f"{name}/low": answers.interval.low, f"{name}/high": answers.interval.high}
     return figures | {

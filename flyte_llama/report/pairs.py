@@ -37,7 +37,7 @@ class WrittenChange(Frozen):
     """The share of exact completions, their mean edit similarity, or pass@1 of FlyteEval."""
 
     task: str
-    """`FlyteEval`, or the task of the completions, such as `line`."""
+    """`FlyteEval`, `FlyteEval parts`, or the task of the completions, such as `line`."""
 
     layout: str
     reference: str
@@ -77,12 +77,12 @@ def match_completions(completions: Mapping[str, Sequence[Completion]]) -> Matche
 
 
 def match_grades(grades: Mapping[str, Sequence[Grade]]) -> Matched:
-    """Keep the answers to items that every model was graded on, by layout.
+    """Keep the answers to items that every model was graded on, by task and layout.
 
     An item is missing from one model's grades if its reference failed when they were made.
     """
     return _match(
-        grades, group=lambda row: f"FlyteEval, {row.layout}", case=lambda row: (row.item, row.sample), nouns="answers"
+        grades, group=lambda row: f"{row.task}, {row.layout}", case=lambda row: (row.item, row.sample), nouns="answers"
     )
 
 
@@ -113,18 +113,18 @@ def compare_completions(completions: Mapping[str, Sequence[Completion]]) -> list
 
 
 def compare_grades(grades: Mapping[str, Sequence[Grade]]) -> list[WrittenChange]:
-    """Compare the last model with each one before it by pass@1 in each layout; a definition is one case.
+    """Compare the last model with each one before it by pass@1, by task and layout; a definition is one case.
 
     Args:
         grades: The rows of `match_grades`.
     """
     values = {
         model: {
-            ("pass@1", "FlyteEval", layout): {
+            ("pass@1", task, layout): {
                 definition: [float(row.passed) for row in answers]
                 for definition, answers in _grouped(group, _definition).items()
             }
-            for layout, group in _grouped(rows, lambda row: row.layout).items()
+            for (task, layout), group in _grouped(rows, lambda row: (row.task, row.layout)).items()
         }
         for model, rows in grades.items()
     }

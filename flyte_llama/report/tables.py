@@ -154,19 +154,20 @@ def _other_sentences(report: EvaluationReport) -> Iterator[str]:
 
 
 def _output_sentences(report: EvaluationReport) -> Iterator[str]:
-    """Yield one sentence per task or FlyteEval layout, with the figures of the models from first to last."""
+    """Yield one sentence per task and layout, with the figures of the models from first to last."""
     by_task = itertools.groupby(report.completions, key=lambda summary: (summary.task, summary.layout))
     for (task, layout), group in by_task:
         completions = list(group)
         exact = " → ".join(f"{summary.num_exact:,}" for summary in completions)
         similarity = " → ".join(f"{summary.similarity:.3f}" for summary in completions)
         yield f"{task}, {layout}: exact {exact} of {completions[-1].num_cases:,}, edit similarity {similarity}"
-    for layout, summaries in itertools.groupby(report.flyte_eval, key=lambda summary: summary.layout):
+    by_figure = itertools.groupby(report.flyte_eval, key=lambda summary: (summary.task, summary.layout))
+    for (task, layout), summaries in by_figure:
         answered = list(summaries)
         passed = " → ".join(
             f"{summary.pass_at[0].share:.3f} {interval_text(summary.interval, sign=False)}" for summary in answered
         )
-        yield f"FlyteEval, {layout}: pass@1 {passed} of {answered[-1].num_items:,} items"
+        yield f"{task}, {layout}: pass@1 {passed} of {answered[-1].num_items:,} items"
     if report.flyte_eval_reason:
         yield f"FlyteEval was not measured: {report.flyte_eval_reason}"
 
@@ -241,31 +242,35 @@ def completion_tables(report: EvaluationReport) -> list[Table]:
 
 
 def _flyte_eval_tables(report: EvaluationReport) -> Iterator[Table]:
-    """Yield pass@k, pass@1 by tier and by topic, and the answers by level; or why there are none."""
+    """Yield pass@k, pass@1 by tier and by topic, and the answers by level, of each task; or why there are none."""
     if report.flyte_eval_reason:
         yield Table("FlyteEval", ("was not measured, because",), [(report.flyte_eval_reason,)], num_texts=1)
-    # one row per model and layout, one column per k
-    ks = sorted({passed.k for summary in report.flyte_eval for passed in summary.pass_at})
+    for task, group in itertools.groupby(report.flyte_eval, key=lambda summary: summary.task):
+        yield from _answer_tables(task, list(group))
+
+
+def _answer_tables(task: str, summaries: Sequence[FlyteEvalSummary]) -> Iterator[Table]:
+    ks = sorted({passed.k for summary in summaries for passed in summary.pass_at})
     rows: list[Sequence[str]] = []
-    for summary in report.flyte_eval:
+    for summary in summaries:
         shares = {passed.k: f"{passed.share:.1%}" for passed in summary.pass_at}
         interval = _percent_interval(summary.interval.low, summary.interval.high)
         counts = (f"{summary.num_items:,}", f"{summary.num_answers:,}")
         rows.append((summary.model, summary.layout, *counts, shares[1], interval, *(shares.get(k, "") for k in ks[1:])))
     columns = ("model", "layout", "items", "answers", "pass@1", "95 %", *(f"pass@{k}" for k in ks[1:]))
-    yield Table("FlyteEval", columns, rows, num_texts=2)
+    yield Table(task, columns, rows, num_texts=2)
 
     # one row per tier or topic, one column per model
-    yield _pass_table("FlyteEval by tier", report.flyte_eval, [summary.by_tier for summary in report.flyte_eval])
-    yield _pass_table("FlyteEval by topic", report.flyte_eval, [summary.by_topic for summary in report.flyte_eval])
+    yield _pass_table(f"{task} by tier", summaries, [summary.by_tier for summary in summaries])
+    yield _pass_table(f"{task} by topic", summaries, [summary.by_topic for summary in summaries])
 
     # one row per level, one column per model
-    counts_by_level = [{count.rung: count.num_answers for count in summary.rungs} for summary in report.flyte_eval]
+    counts_by_level = [{count.rung: count.num_answers for count in summary.rungs} for summary in summaries]
     level_rows: list[Sequence[str]] = [
         (level, *(f"{counts.get(level, 0):,}" for counts in counts_by_level))
         for level in sorted(set().union(*counts_by_level), key=level_sort_key)
     ]
-    yield Table("FlyteEval: answers by highest level reached", ("level", *_column_names(report.flyte_eval)), level_rows)
+    yield Table(f"{task}: answers by highest level reached", ("level", *_column_names(summaries)), level_rows)
 
 
 def _pass_table(title: str, summaries: Sequence[FlyteEvalSummary], groups: Sequence[Sequence[GroupResult]]) -> Table:

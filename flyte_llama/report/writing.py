@@ -55,7 +55,10 @@ class LevelCount(Frozen):
 
 
 class FlyteEvalSummary(Frozen):
-    """One model's answers in one layout."""
+    """One model's answers in one layout, to whole tasks or to parts."""
+
+    task: str = "FlyteEval"
+    """`Grade.task`."""
 
     model: str
     layout: str
@@ -97,13 +100,13 @@ def summarise_completions(completions: Mapping[str, Sequence[Completion]]) -> li
 
 
 def summarise_grades(grades: Mapping[str, Sequence[Grade]]) -> list[FlyteEvalSummary]:
-    """Return one summary per layout and model, in this order."""
+    """Return one summary per task, layout and model, in this order."""
     summaries = []
-    for layout in sorted({row.layout for rows in grades.values() for row in rows}):
+    for task, layout in sorted({(row.task, row.layout) for rows in grades.values() for row in rows}):
         for model, rows in grades.items():
-            in_layout = [row for row in rows if row.layout == layout]
-            if in_layout:
-                summaries.append(_summarise_layout(model, layout, in_layout))
+            answers = [row for row in rows if (row.task, row.layout) == (task, layout)]
+            if answers:
+                summaries.append(_summarise_answers(task, layout, model, answers))
     return summaries
 
 
@@ -120,7 +123,7 @@ def level_sort_key(level: str) -> tuple[int, str]:
     return LEVELS.index(level) if level in LEVELS else len(LEVELS), level
 
 
-def _summarise_layout(model: str, layout: str, rows: Sequence[Grade]) -> FlyteEvalSummary:
+def _summarise_answers(task: str, layout: str, model: str, rows: Sequence[Grade]) -> FlyteEvalSummary:
     items: dict[str, list[Grade]] = defaultdict(list)
     for row in sorted(rows, key=lambda row: (row.item, row.sample)):
         items[row.item].append(row)
@@ -133,6 +136,7 @@ def _summarise_layout(model: str, layout: str, rows: Sequence[Grade]) -> FlyteEv
         pass_at.append(PassAt(k=k, share=math.fsum(probabilities) / len(items)))
     levels = Counter(row.rung for row in rows)
     return FlyteEvalSummary(
+        task=task,
         model=model,
         layout=layout,
         num_items=len(items),

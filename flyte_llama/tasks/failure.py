@@ -27,6 +27,8 @@ _OWN_ERRORS = "|".join(
     [kind.__name__ for kind in (*FlyteLlamaError.__subclasses__(), OutOfMemoryError)] + ["FlyteRecoverableException"]
 )
 _TRAINING = re.compile("fine_tune|try_")
+_ON_ONE_GPU = {"evaluate": "evaluation.batch_tokens", "complete_shard": "options.batch_tokens"}
+"""Task → the setting that decides how much of its GPU's memory it takes."""
 
 
 class Failure(Frozen):
@@ -102,7 +104,8 @@ def _remedy(message: str, tasks: Iterable[str]) -> str:
     if re.search(r"CreateContainerConfig|[Ss]ecret .*not found", message):
         return f"See whether the Flyte secrets of the registered groups exist in this project and domain. {AGAIN}"
     if re.search(r"Evicted|ephemeral-storage|No space left", message):
-        storage = "DATA_STORAGE" if tasks and not is_training and "evaluate" not in tasks else "GPU_STORAGE"
+        has_gpu = is_training or any(task in _ON_ONE_GPU for task in tasks)
+        storage = "DATA_STORAGE" if tasks and not has_gpu else "GPU_STORAGE"
         return f"Raise FLYTE_LLAMA_{storage} and register again. {AGAIN}"
     if re.search(r"UnexpectedObjectDeletion|NodeShutdown|[Pp]reempt|Interrupt|SystemFailure", message):
         return f"Set FLYTE_LLAMA_SPOT=0 and register again if nodes are taken away too often. {AGAIN}"
@@ -111,7 +114,7 @@ def _remedy(message: str, tasks: Iterable[str]) -> str:
 
 def _asked_label(tasks: Iterable[str]) -> str:
     """What a pod with GPUs asks of its node, in brackets; empty for other pods."""
-    if not any(_TRAINING.match(task) or task == "evaluate" for task in tasks):
+    if not any(_TRAINING.match(task) or task in _ON_ONE_GPU for task in tasks):
         return ""
     return f" (GPUs, on a node with the accelerator label {SETTINGS.gpu_label})" if SETTINGS.gpu_label else " (GPUs)"
 
@@ -119,8 +122,8 @@ def _asked_label(tasks: Iterable[str]) -> str:
 def _memory_setting(tasks: Iterable[str]) -> str:
     if any(_TRAINING.match(task) for task in tasks):
         return "FLYTE_LLAMA_GPU_MEMORY (or lower training.micro_batch_size, if a GPU was full)"
-    if "evaluate" in tasks:
-        return "FLYTE_LLAMA_EVAL_MEMORY (or lower evaluation.batch_tokens, if the GPU was full)"
+    for task in _ON_ONE_GPU.keys() & tasks:
+        return f"FLYTE_LLAMA_EVAL_MEMORY (or lower {_ON_ONE_GPU[task]}, if the GPU was full)"
     return "FLYTE_LLAMA_DATA_MEMORY"
 
 

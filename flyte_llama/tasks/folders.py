@@ -57,6 +57,20 @@ def download(folder: FlyteDirectory, *, made_by: MadeBy = "data") -> Path:
     return path
 
 
+def download_given(folder: FlyteDirectory) -> Path:
+    """Download a folder that the user gives, which has no manifest, and return its local path.
+
+    Raises:
+        DataError: if there is none; transient if the storage did not answer.
+    """
+    try:
+        return Path(folder.download())
+    except FlyteDataNotFoundException:
+        raise DataError(f"{folder.remote_source or folder.path}: does not exist. Give another folder.") from None
+    except BUCKET_ERRORS as error:
+        raise DataError(f"{folder.remote_source}: could not be downloaded ({error}).", transient=True) from None
+
+
 def upload(folder: Path, *, made_from: FlyteDirectory | None = None) -> FlyteDirectory:
     """Seal a folder made by `new_folder`, unless it is sealed, and wrap it as the output of a task.
 

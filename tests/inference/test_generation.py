@@ -100,6 +100,22 @@ def test_batches_hold_no_more_tokens_than_allowed(llama: Any):
     assert len(batches) > 2
 
 
+def test_samples_of_one_prompt_read_it_once(llama: Any):
+    sizes = []
+    hook = llama.register_forward_pre_hook(
+        lambda _, __, inputs: sizes.append(tuple(inputs["input_ids"].shape)), with_kwargs=True
+    )
+    prompts, seeds = [PROMPTS[0]] * 3 + [PROMPTS[2]] * 3, range(6)
+    together = fast(llama, prompts, temperature=1.0, seeds=seeds)
+    hook.remove()
+    assert sizes[:2] == [(2, 30), (6, 1)]
+    alone = [
+        fast(llama, [prompt], temperature=1.0, seeds=[seed])[0] for prompt, seed in zip(prompts, seeds, strict=True)
+    ]
+    assert together == alone
+    assert len({tuple(result.ids) for result in together}) == 6
+
+
 def test_rows_that_have_ended_leave_the_batch(llama: Any):
     sizes = []
     hook = llama.register_forward_pre_hook(

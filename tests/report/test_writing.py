@@ -135,6 +135,25 @@ def test_tiers_and_topics_count_items():
     assert [(topic.name, topic.num_items) for topic in summary.by_topic] == [("caching", 3), ("dynamic", 1)]
 
 
+def test_parts_have_figures_of_their_own(tmp_path: Path):
+    rows = [grade("a", False), *(grade(f"p{n}", n < 3, tier="argument") for n in range(4))]
+    whole, parts = summarise_grades({"base": rows})
+    assert [(each.task, each.num_items, each.pass_at[0].share) for each in (whole, parts)] == [
+        ("FlyteEval", 1, 0.0),
+        ("FlyteEval parts", 4, 0.75),
+    ]
+    models = [measured_model(tmp_path, "base", scores(500.0)), measured_model(tmp_path, "fine-tuned", scores(250.0))]
+    for model in models:
+        write_grades(model.folder / "grades", rows)
+    report = make_report(models, corpus=None, training=None)
+    assert {change.task for change in report.written_changes if change.figure == "pass@1"} == {
+        "FlyteEval",
+        "FlyteEval parts",
+    }
+    assert "FlyteEval parts by tier" in report_markdown(report)
+    assert "FlyteEval parts, PSM: pass@1 0.750" in report_table(report)
+
+
 def test_written_text_reaches_every_form_escaped(tmp_path: Path):
     models = [measured_model(tmp_path, "base", scores(500.0)), measured_model(tmp_path, "fine-tuned", scores(250.0))]
     for model in models:

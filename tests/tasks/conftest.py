@@ -42,9 +42,9 @@ def registered() -> Registered:
 def serialise_package() -> Registered:
     """Everything that `pyflyte register flyte_llama` would send.
 
-    It imports every module; this imports the workflows, which import every module that has a task.
+    It imports every module; this imports the launch plans, which import the workflows and so every module with a task.
     """
-    repo.serialize_load_only(["flyte_llama.workflows"], SETTINGS, ".")
+    repo.serialize_load_only(["flyte_llama.launch_plans"], SETTINGS, ".")
     entities = repo.serialize_get_control_plane_entities(SETTINGS, ".", Options())
     tasks, workflows, launch_plans = {}, {}, {}
     for entity in entities:

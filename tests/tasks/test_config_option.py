@@ -14,11 +14,11 @@ import click
 import pytest
 from flytekit.interaction.click_types import JsonParamType
 
-from flyte_llama.config import ExperimentConfig
+from flyte_llama.config import ExperimentConfig, PromptsConfig
 from flyte_llama.errors import ConfigError
+from flyte_llama.launch_plans import make_weekly_refresh
 from flyte_llama.tasks.config_option import read_config_option
 from flyte_llama.tasks.shipped import load_usable
-from flyte_llama.workflows import make_weekly_refresh
 
 ROOT = Path(__file__).parents[2]
 SOURCES = "corpus: {train: [{url: package:click}], heldout: [{url: package:jinja2}]}\n"
@@ -67,6 +67,21 @@ def test_a_source_by_ssh_is_refused_before_a_remote_run_whose_pods_get_no_key(mo
         convert(value, remote=True)
     monkeypatch.setenv("FLYTE_LLAMA_SSH_SECRET_GROUP", "git-ssh")
     assert convert(value, remote=True).corpus.train[0].url == "git@example.com:o/r"
+
+
+def test_the_options_of_a_batch_are_a_file_or_json_and_their_problems_one_message(tmp_path: Path):
+    read_config_option()
+    options = JsonParamType(PromptsConfig)
+    (tmp_path / "options.yaml").write_text("temperature: 1e-1\nsamples: 3\n")
+    wanted = PromptsConfig(temperature=0.1, samples=3)
+    for value in (str(tmp_path / "options.yaml"), '{"temperature": 0.1, "samples": 3}'):
+        assert options.convert(value, None, None) == wanted
+    with pytest.raises(ConfigError) as raised:
+        options.convert('{"samples": 3, "shard": 2}', None, None)
+    assert raised.value.problems == (
+        "samples = 3: at temperature 0 all samples are the same. Set temperature above 0.",
+        "shard: unknown key. Did you mean shards?",
+    )
 
 
 def test_other_inputs_are_converted_as_before():

@@ -13,7 +13,7 @@ from flyte_llama.tasks import failure
 from flyte_llama.tasks.failure import explain_failure, steps_of
 from flyte_llama.workflows import report_failure, sweep, train_flyte_llama
 
-STEPS = {"n3": "read_source", "n12": "evaluate", "n15": "evaluate", "n17": "fine_tune"}
+STEPS = {"n3": "read_source", "n12": "evaluate", "n15": "evaluate", "n17": "fine_tune", "n18": "complete_shard"}
 
 
 @pytest.mark.parametrize(
@@ -25,6 +25,8 @@ STEPS = {"n3": "read_source", "n12": "evaluate", "n15": "evaluate", "n17": "fine
         ("n12", "[a7-n12-0-1] terminated with exit code (137). Reason [OOMKilled]", "Raise FLYTE_LLAMA_EVAL_MEMORY"),
         ("n17", "exitcode  : -9 (pid: 12)\nSignal 9 (SIGKILL)", "Raise FLYTE_LLAMA_GPU_MEMORY (or lower training.mi"),
         ("n3", "terminated with exit code (137). Reason [OOMKilled]", "Raise FLYTE_LLAMA_DATA_MEMORY and register"),
+        ("n18", "Reason [OOMKilled]", "Raise FLYTE_LLAMA_EVAL_MEMORY (or lower options.batch_tokens"),
+        ("n18", "Pod was Evicted", "Raise FLYTE_LLAMA_GPU_STORAGE"),
         ("n3", "ImagePullBackOff: Back-off pulling image r/i:t", "Push the image that was registered"),
         ("n3", 'CreateContainerConfigError: secret "hub" not found', "See whether the Flyte secrets"),
         ("n3", "The node was low on resource: ephemeral-storage", "Raise FLYTE_LLAMA_DATA_STORAGE"),

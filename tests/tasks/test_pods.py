@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,10 +12,11 @@ from typing import Any, NamedTuple
 import pytest
 from flyteidl.core import errors_pb2, literals_pb2
 
-from flyte_llama.config import ExperimentConfig, FlyteEvalConfig, PublishConfig, load_config
+from flyte_llama.config import ExperimentConfig, FlyteEvalConfig, PromptsConfig, PublishConfig, load_config
 from flyte_llama.corpus import CorpusCard
 from flyte_llama.report import EvaluationReport
 from flyte_llama.report.publish import Verdict
+from flyte_llama.storage import verify
 from flyte_llama.training import TrainingSummary
 from flyte_llama.training.trials import BatchTrial, SweepTrial
 from tests.conftest import TEXTS
@@ -121,6 +124,32 @@ def swept(world: World, trained: Execution) -> Execution:
     return world.propeller.run("sweep", "swept", **inputs, ranks=literal([], list[int]))
 
 
+OPTIONS = PromptsConfig(max_new_tokens=4, precision="fp32", shards=2, temperature=1.0)
+
+
+def complete(world: World, name: str, lines: list[str], model: Path, folder: Path) -> Execution:
+    """A run of `complete_prompts` on a file of these lines, with a model that is stored in the bucket."""
+    (folder / "a.jsonl").write_text("\n".join(lines))
+    bucket = world.cluster.bucket
+    inputs = {
+        "prompts": folder_literal(bucket.store(folder, f"given/{name}")),
+        "model": folder_literal(bucket.store(model, "given/model")),
+    }
+    return world.propeller.run("complete_prompts", name, **inputs, options=literal(OPTIONS))
+
+
+@pytest.fixture(scope="module")
+def completed(world: World, all_base: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Execution]:
+    """Two runs on the same prompts, of which the second has one more in its last shard, and a run on a bad line."""
+    lines = [json.dumps({"id": str(n), "prefix": f"x{n} = ", "suffix": "\n"}) for n in range(4)]
+    folder = tmp_path_factory.mktemp("prompts")
+    return [
+        complete(world, "completed", lines, all_base, folder),
+        complete(world, "more", [*lines, '{"prefix": "y"}'], all_base, folder),
+        complete(world, "refused", [*lines, '{"prefx": "y"}'], all_base, folder),
+    ]
+
+
 @pytest.fixture(scope="module")
 def failed(world: World) -> list[Execution]:
     """Runs of a configuration whose repository does not exist: one that tunes, and a sweep."""
@@ -212,6 +241,49 @@ def test_a_sweep_trains_on_rows_without_its_validation_part(swept: Execution):
     assert trial.validation_loss > 0
 
 
+def completions(world: World, execution: Execution) -> list[dict[str, Any]]:
+    assert execution.failure is None, execution.failure
+    address = execution.outputs["o0"].scalar.blob.uri.removeprefix("s3://bkt/")
+    text = world.cluster.bucket.objects[f"{address}/a.jsonl"].decode()
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_prompts_are_completed_on_a_pod_for_each_shard_and_joined_in_order(world: World, completed: list[Execution]):
+    lines = completions(world, completed[0])
+    assert [line["id"] for line in lines] == ["0", "1", "2", "3"]
+    assert {line["layout"] for line in lines} == {"PSM"}
+    assert len({line["model"] for line in lines}) == 1
+    assert len(completed[0].attempts["complete_shard"]) == 2
+    assert {"complete_shard", "read_prompts"} <= completed[0].attempts.keys()
+
+
+def test_a_shard_of_the_same_prompts_comes_from_the_cache(world: World, completed: list[Execution]):
+    first, second = (completions(world, execution) for execution in completed[:2])
+    assert second[:4] == first
+    assert second[4]["id"] == "a.jsonl:5"
+    assert len(completed[1].attempts["complete_shard"]) == 1
+
+
+def test_a_bad_line_fails_the_run_before_a_gpu_is_asked_for(completed: list[Execution]):
+    refused = completed[2]
+    assert refused.failure is not None
+    assert refused.attempts.keys() == {"read_prompts", "report_completion_failure"}
+    text = value_of(refused.failure["o0"], str)
+    assert text.startswith("failed:     read_prompts (n0)\nwhy:        DataError: ")
+    assert "a.jsonl, line 5: prefx: unknown field. Did you mean prefix?" in text
+
+
+def test_a_folder_of_another_program_becomes_a_sealed_model(world: World, tiny_base: Path, tmp_path: Path):
+    shutil.copytree(tiny_base, tmp_path / "raw", ignore=shutil.ignore_patterns("manifest.json", "base.json"))
+    given = folder_literal(world.cluster.bucket.store(tmp_path / "raw", "given/raw"))
+    outputs = run_task(world, "prepare_completing", {"model": given}).outputs()
+    stored = world.cluster.bucket.fetch(
+        outputs.literals["o0"].scalar.blob.uri.removeprefix("s3://bkt/"), tmp_path / "stored"
+    )
+    assert verify(stored, strict=True)["files"].keys() >= {"config.json", "model.safetensors", "tokenizer.json"}
+    assert not [key for key in world.cluster.bucket.keys("^given/raw/") if "manifest" in key]
+
+
 def test_the_failure_node_reports_which_step_failed_and_what_to_do(failed: list[Execution]):
     for execution, task in zip(failed, ("report_failure", "report_sweep_failure"), strict=True):
         assert execution.failure is not None
@@ -244,9 +316,10 @@ def test_every_task_has_run_in_a_pod(
     refreshed: Execution,
     tuned: Execution,
     swept: Execution,
+    completed: list[Execution],
     failed: list[Execution],
 ):
     tasks = {short_name(spec) for spec in world.package.tasks.values()}
     assert world.propeller.ran | ELSEWHERE.keys() == tasks
-    executed = {execution.workflow for execution in (trained, refreshed, tuned, swept, *failed)}
+    executed = {execution.workflow for execution in (trained, refreshed, tuned, swept, *completed, *failed)}
     assert executed == world.package.workflows.keys()

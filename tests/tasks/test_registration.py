@@ -27,6 +27,7 @@ from tests.tasks.conftest import Registered, register_with
 CPU, GPU, MEMORY, STORAGE = 1, 2, 3, 5  # flyteidl.core.Resources.ResourceName
 ROOT = Path(__file__).parents[2]
 FAILURES = {WorkflowExecution.FAILED, WorkflowExecution.TIMED_OUT, WorkflowExecution.ABORTED}
+WORKFLOWS = ("train_flyte_llama", "tune_batch_size", "sweep", "complete_prompts")
 TASKS = {
     # name: (cpu, gpu, memory, retries, cached, interruptible)
     "start_run": ("1", None, "1Gi", 3, False, None),
@@ -57,6 +58,12 @@ TASKS = {
     "sweep_configs": ("1", None, "1Gi", 1, False, None),
     "try_point": ("64", "8", "800Gi", 3, True, True),
     "choose_point": ("1", None, "1Gi", 1, False, None),
+    "read_prompts": ("2", None, "8Gi", 3, False, None),
+    "prepare_completing": ("4", None, "16Gi", 3, False, None),
+    "complete_shard": ("8", "1", "100Gi", 3, True, True),
+    "map_complete_shard": ("8", "1", "100Gi", 3, True, True),
+    "collect_completions": ("2", None, "8Gi", 3, False, None),
+    "report_completion_failure": ("2", None, "8Gi", 1, False, None),
     "map_read_source": ("2", None, "8Gi", 3, True, None),
     "map_try_batch_size": ("64", "8", "800Gi", 1, True, True),
     "map_try_point": ("64", "8", "800Gi", 3, True, True),
@@ -222,7 +229,7 @@ def test_training_on_several_nodes_is_a_job_of_the_training_operator(chosen: Reg
 def test_there_is_a_launch_plan_for_each_shipped_configuration_and_the_refresh(registered: Registered):
     names = {path.stem for path in (ROOT / "configs").glob("*.yaml")} | {
         "weekly_refresh",
-        *(f"workflows.{name}" for name in ("train_flyte_llama", "tune_batch_size", "sweep")),
+        *(f"workflows.{name}" for name in WORKFLOWS),
     }
     assert set(registered.launch_plans) == {f"flyte_llama.{name}" for name in names}
 
@@ -251,14 +258,14 @@ def test_the_settings_choose_what_the_refresh_runs_when_and_who_hears_of_it(regi
 
 
 def test_every_workflow_has_a_failure_node_that_gets_the_error(registered: Registered):
-    for name in ("train_flyte_llama", "tune_batch_size", "sweep"):
+    for name in WORKFLOWS:
         template = registered.workflows[name].template
         bound = {binding.var for binding in template.failure_node.inputs}
         assert bound == {*template.interface.inputs, "err"}
 
 
 def test_no_secret_is_requested_and_no_plan_activated_by_default(registered: Registered):
-    from flyte_llama.workflows import weekly_refresh
+    from flyte_llama.launch_plans import weekly_refresh
 
     assert not any(spec.template.security_context for spec in registered.tasks.values())
     assert not weekly_refresh.should_auto_activate
@@ -284,6 +291,7 @@ def test_secrets_go_to_the_tasks_that_need_them(chosen: Registered):
     git = ["map_read_source", "pin_sources", "read_source"]
     hub = ["start_run", "pin_model", "pin_published", "prepare_base", "prepare_published", "map_prepare_published"]
     hub += ["fine_tune", "fine_tune_on_nodes", "evaluate", "map_evaluate", "publish"]
+    hub += ["prepare_completing", "complete_shard", "map_complete_shard"]
     hub += ["try_batch_size", "map_try_batch_size", "try_point", "map_try_point"]
     reporting = ["start_run", "fine_tune", "fine_tune_on_nodes", "try_point", "map_try_point", "report"]
     expected = {(name, "git", "git_token", "FLYTE_LLAMA_GIT_TOKEN") for name in git}
