@@ -133,7 +133,7 @@ def _wrap(line: str, width: int) -> list[str]:
 def _complete(named: NamedModel, request: CompletionRequest, *, is_shown: bool) -> str:
     say(f"{named.name}: loading")
     completer = open_completer(named)
-    say(f"{named.name}: {_way(completer, request)}")
+    say(f"{named.name}: {_describe_way(completer, request)}")
     is_terminal = sys.stdout.isatty()
 
     def show(text: str) -> None:
@@ -152,7 +152,7 @@ def _complete(named: NamedModel, request: CompletionRequest, *, is_shown: bool) 
     return completion.text
 
 
-def _way(completer: Completer, request: CompletionRequest) -> str:
+def _describe_way(completer: Completer, request: CompletionRequest) -> str:
     """How the model reads the text, and why."""
     if not request.suffix:
         return "left to right"

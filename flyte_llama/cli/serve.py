@@ -77,7 +77,7 @@ def serve_model(
     with _bind(host, port) as listener:
         say(f"{named.name}: loading")
         completer = open_completer(named, window=window)
-        turns = Turns(completer.copies(concurrency), max_waiting=waiting)
+        turns = Turns(completer.make_copies(concurrency), max_waiting=waiting)
         is_local = _is_loopback(host)
         app = make_app(turns, completer, served=served, max_tokens=max_tokens, local_only=is_local, api_key=key)
         if not is_local:

@@ -28,20 +28,20 @@ class OpenAIAnswer:
 
     def part(self, index: int, text: str) -> dict[str, Any]:
         """A part of the text of the prompt with this index."""
-        return self._head | {"choices": [_choice(index, text, None)]}
+        return self._head | {"choices": [_make_choice(index, text, None)]}
 
     def end(self, index: int, completion: Completion) -> dict[str, Any]:
         """The last part of a text."""
-        return self._head | {"choices": [_choice(index, "", completion.finish_reason)]}
+        return self._head | {"choices": [_make_choice(index, "", completion.finish_reason)]}
 
     def usage(self, completions: Sequence[Completion]) -> dict[str, Any]:
         """The part of a stream that counts the tokens."""
-        return self._head | {"choices": [], "usage": _usage(completions)}
+        return self._head | {"choices": [], "usage": _count_tokens(completions)}
 
     def whole(self, completions: Sequence[Completion]) -> dict[str, Any]:
         """The answer without a stream."""
-        choices = [_choice(index, each.text, each.finish_reason) for index, each in enumerate(completions)]
-        return self._head | {"choices": choices, "usage": _usage(completions)}
+        choices = [_make_choice(index, each.text, each.finish_reason) for index, each in enumerate(completions)]
+        return self._head | {"choices": choices, "usage": _count_tokens(completions)}
 
 
 class LlamaCppAnswer:
@@ -71,7 +71,7 @@ class LlamaCppAnswer:
         }
 
 
-def models(served: str, *, created: int, max_length: int) -> dict[str, Any]:
+def list_models(served: str, *, created: int, max_length: int) -> dict[str, Any]:
     """The answer to `/v1/models`; `max_model_len` is the name that vLLM has for the longest prompt and completion."""
     model = {
         "id": served,
@@ -83,22 +83,22 @@ def models(served: str, *, created: int, max_length: int) -> dict[str, Any]:
     return {"object": "list", "data": [model]}
 
 
-def error_body(error: RequestError) -> dict[str, Any]:
+def make_error(error: RequestError) -> dict[str, Any]:
     """An error as OpenAI's clients read it."""
     kind = "invalid_request_error" if error.status < 500 else "server_error"
     return {"error": {"message": error.message, "type": kind, "param": error.param, "code": error.code}}
 
 
-def event(content: Mapping[str, Any]) -> str:
+def format_event(content: Mapping[str, Any]) -> str:
     """One event of a stream."""
     return f"data: {json.dumps(content, separators=(',', ':'))}\n\n"
 
 
-def _choice(index: int, text: str, finish_reason: str | None) -> dict[str, Any]:
+def _make_choice(index: int, text: str, finish_reason: str | None) -> dict[str, Any]:
     return {"index": index, "text": text, "logprobs": None, "finish_reason": finish_reason}
 
 
-def _usage(completions: Sequence[Completion]) -> dict[str, int]:
+def _count_tokens(completions: Sequence[Completion]) -> dict[str, int]:
     prompt, completion = (
         sum(each.num_prompt_tokens for each in completions),
         sum(each.num_tokens for each in completions),

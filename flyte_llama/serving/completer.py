@@ -61,7 +61,7 @@ class Completion(NamedTuple):
 
 
 class Completer:
-    """A model that completes one text at a time; `copies` completes several at once."""
+    """A model that completes one text at a time; `make_copies` lets it complete several."""
 
     def __init__(self, model: Any, tokenizer: DocumentTokenizer, *, window: int, layout: str | None) -> None:
         """
@@ -86,7 +86,7 @@ class Completer:
         names = [self._tokenizer.name_of(id_) or "" for id_ in ids[:3]] if ids else []
         return (names[0], names[1], names[2]) if names else None
 
-    def copies(self, number: int) -> list[Completer]:
+    def make_copies(self, number: int) -> list[Completer]:
         """Return completers that can run at the same time, and share their weights; the first is this one."""
         settings: dict[str, Any] = {"window": self.window, "layout": self._layout}
         others = [copy_sharing_weights(self._model) for _ in range(number - 1)]

@@ -24,7 +24,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from flyte_llama.serving.answers import DONE, LlamaCppAnswer, OpenAIAnswer, error_body, event, models
+from flyte_llama.serving.answers import DONE, LlamaCppAnswer, OpenAIAnswer, format_event, list_models, make_error
 from flyte_llama.serving.completer import Completer, Completion
 from flyte_llama.serving.requests import Job, RequestError, read_llama_cpp, read_openai
 from flyte_llama.serving.turns import Turn, Turns
@@ -79,7 +79,7 @@ def make_app(
         if not isinstance(error, RequestError):
             status = error.status_code if isinstance(error, HTTPException) else 500
             error = RequestError(f"Nothing is here for this method and path. {_PATHS}", status=status)
-        return JSONResponse(error_body(error), status_code=error.status, headers=error.headers)
+        return JSONResponse(make_error(error), status_code=error.status, headers=error.headers)
 
     def answering(make: type[OpenAIAnswer | LlamaCppAnswer], read: Callable[[Any], Job]) -> Any:
         async def answer_request(request: Request) -> Response:
@@ -87,15 +87,15 @@ def make_app(
             job = read(await _read_json(request))
             turn, answer = turns.start(job.requests), make(served)
             if job.stream:
-                return StreamingResponse(_events(turn, answer, job), media_type="text/event-stream")
+                return StreamingResponse(_stream_events(turn, answer, job), media_type="text/event-stream")
             completions = await _unless_gone(request, _collect(turn))
             return Response(status_code=499) if completions is None else JSONResponse(answer.whole(completions))
 
         return answer_request
 
-    async def list_models(request: Request) -> Response:
+    async def answer_models(request: Request) -> Response:
         _check_key(request, api_key)
-        return JSONResponse(models(served, created=created, max_length=completer.window))
+        return JSONResponse(list_models(served, created=created, max_length=completer.window))
 
     async def say_healthy(request: Request) -> Response:
         return JSONResponse({"status": "ok"})
@@ -109,7 +109,7 @@ def make_app(
     routes = [
         Route("/v1/completions", answering(OpenAIAnswer, openai_job), methods=["POST"]),
         Route("/infill", answering(LlamaCppAnswer, llama_cpp_job), methods=["POST"]),
-        Route("/v1/models", list_models),
+        Route("/v1/models", answer_models),
         Route("/health", say_healthy),
     ]
     hosts = _LOCAL_HOSTS if local_only else ["*"]
@@ -197,23 +197,23 @@ async def _collect(turn: Turn) -> list[Completion]:
     return [part async for _, part in turn.parts() if isinstance(part, Completion)]
 
 
-async def _events(turn: Turn, answer: OpenAIAnswer | LlamaCppAnswer, job: Job) -> AsyncIterator[str]:
+async def _stream_events(turn: Turn, answer: OpenAIAnswer | LlamaCppAnswer, job: Job) -> AsyncIterator[str]:
     completions = []
     try:
         async for index, part in turn.parts():
             if isinstance(part, Completion):
                 completions.append(part)
-                yield event(answer.end(index, part))
+                yield format_event(answer.end(index, part))
             else:
-                yield event(answer.part(index, part))
+                yield format_event(answer.part(index, part))
     except RequestError as error:  # the status is sent already
-        yield event(error_body(error))
+        yield format_event(make_error(error))
         return
     finally:
         turn.cancel()
     if isinstance(answer, OpenAIAnswer):
         if job.with_usage:
-            yield event(answer.usage(completions))
+            yield format_event(answer.usage(completions))
         yield DONE
 
 

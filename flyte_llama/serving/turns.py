@@ -63,7 +63,7 @@ class Turns:
     def __init__(self, completers: Sequence[Completer], *, max_waiting: int) -> None:
         """
         Args:
-            completers: As `Completer.copies` makes them; one request runs on each.
+            completers: As `Completer.make_copies` makes them; one request runs on each.
             max_waiting: How many more requests may wait.
         """
         self._limit, self._free = len(completers) + max_waiting, list(completers)

@@ -172,7 +172,7 @@ def test_after_its_time_a_completion_ends_at_a_line_break(completer: Completer):
 
 
 def test_copies_write_the_same_and_share_their_weights(completer: Completer):
-    _, copy = completer.copies(2)
+    _, copy = completer.make_copies(2)
     request = CompletionRequest(PREFIX, SUFFIX, max_tokens=20)
     assert copy.complete(request) == completer.complete(request)
     assert all(a is b for a, b in zip(copy._model.parameters(), completer._model.parameters(), strict=True))

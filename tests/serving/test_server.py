@@ -234,7 +234,7 @@ def test_more_requests_than_may_wait_are_refused_and_the_others_answered(serve: 
 
 
 def test_as_many_completions_run_at_once_as_there_are_completers(serve: Serve, completer: Completer):
-    first, second = completer.copies(2)
+    first, second = completer.make_copies(2)
     served = serve(first, second)
     with gated(first) as of_first, gated(second) as of_second:
         for _ in range(2):
