@@ -40,7 +40,7 @@ from flyte_llama.tasks.folders import (
     upload,
 )
 from flyte_llama.tasks.resources import HUB_SECRETS, ONE_GPU, READER, UPLOADER
-from flyte_llama.workspace import finish_run, new_run_folder, open_output
+from flyte_llama.workspace import BATCHES, finish_run, new_run_folder, open_output
 
 HUB = "hf://"
 """How the address of a hub model begins, as in Hugging Face's own tools."""
@@ -121,7 +121,7 @@ def collect_completions(parts: list[FlyteDirectory], model: FlyteDirectory) -> F
     if output is None:
         say(f"{count:,} completions")
         return result
-    run = new_run_folder(output, CACHE.run_name)
+    run = new_run_folder(output, CACHE.run_name, kind=BATCHES)
     shutil.copytree(Path(result.path), run, dirs_exist_ok=True)
     used = {*CACHE.used, Path(result.path).name}
     is_stored = Path(model.path).parent == output / "data"

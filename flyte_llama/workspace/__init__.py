@@ -1,6 +1,7 @@
 """The folders of this machine that a process works in: the output folder of local runs, and temporary ones."""
 
 from flyte_llama.workspace.output import (
+    BATCHES,
     StoredItem,
     finish_run,
     keep_folder,
@@ -15,6 +16,7 @@ from flyte_llama.workspace.runs import StoredRun, find_run, list_runs, read_run
 from flyte_llama.workspace.temporary import lock_folder, remove_stale_folders, temporary_folder
 
 __all__ = [
+    "BATCHES",
     "StoredItem",
     "StoredRun",
     "find_run",

@@ -5,6 +5,7 @@ output/
   data/unverified-HASH   a trained model that failed its verification; no step reads it
   runs/NAME-DATE/        one finished run: report, configuration, and its record, `run.json` (see `runs`)
   latest                 a link to the newest finished run
+  batches/NAME-DATE/     completions of a folder of prompts, and `run.json`
   unfinished/NAME.json   the data folders of a run that has not finished yet
   checkpoints/           of training that has not finished yet
   comparisons/           pages of `flyte-llama compare`
@@ -28,8 +29,11 @@ from typing import Any, NamedTuple
 from flyte_llama.errors import DataError
 from flyte_llama.progress import say
 from flyte_llama.storage import MANIFEST, remove_tree, seal, sha256_folder, write_json
-from flyte_llama.workspace.runs import RECORD
+from flyte_llama.workspace.runs import RECORD, RUNS
 from flyte_llama.workspace.temporary import lock_folder, remove_stale_folders, stale_folders
+
+BATCHES = "batches"
+"""The folder of finished batches of completions, apart from RUNS: none of them is a run to compare or to ask why."""
 
 
 class StoredItem(NamedTuple):
@@ -109,11 +113,11 @@ def record_unfinished(output: Path, name: str, folders: set[str]) -> None:
     _replace_json(record, {"folders": sorted(folders)})
 
 
-def new_run_folder(output: Path, name: str) -> Path:
-    """Make the folder `runs/NAME-DATE` of a run that is about to finish."""
+def new_run_folder(output: Path, name: str, *, kind: str = RUNS) -> Path:
+    """Make the folder `KIND/NAME-DATE` of a run that is about to finish, in RUNS or BATCHES."""
     now = datetime.now()
     for date in (f"{now:%Y-%m-%d-%H%M}", f"{now:%Y-%m-%d-%H%M%S}", f"{now:%Y-%m-%d-%H%M%S-%f}"):
-        folder = output / "runs" / f"{name}-{date}"
+        folder = output / kind / f"{name}-{date}"
         try:
             folder.mkdir(parents=True)
         except FileExistsError:
@@ -125,7 +129,7 @@ def new_run_folder(output: Path, name: str) -> Path:
 def finish_run(
     folder: Path, name: str, folders: set[str], facts: Mapping[str, Any], parts: Mapping[str, str] | None = None
 ) -> None:
-    """Write `run.json` to a run's folder, link `latest` to it, and forget that the run was unfinished.
+    """Write `run.json` to a run's folder, and forget that the run was unfinished; link `latest` to a folder of `runs`.
 
     Args:
         folders: The names of the data folders that the run used.
@@ -134,13 +138,8 @@ def finish_run(
     """
     output = folder.parent.parent
     _replace_json(folder / RECORD, {"name": name, **facts, "parts": dict(parts or {}), "folders": sorted(folders)})
-    link = output / "latest.new"
-    try:
-        link.unlink(missing_ok=True)
-        link.symlink_to(folder.relative_to(output), target_is_directory=True)
-        link.replace(output / "latest")
-    except OSError as error:
-        say(f"{output / 'latest'}: cannot be a link to {folder} ({error.strerror})")
+    if folder.parent.name == RUNS:
+        _link_latest(folder, output)
     (output / "unfinished" / f"{name}.json").unlink(missing_ok=True)
 
 
@@ -148,10 +147,11 @@ def stored_items(output: Path, *, keep_runs: int | None = None) -> list[StoredIt
     """Everything that takes room in the output folder, and what killed processes left in the temporary folder.
 
     Args:
-        keep_runs: Number of newest runs that are still needed; None needs all.
+        keep_runs: Number of newest runs that are still needed, and of newest batches; None needs all.
     """
-    runs = sorted((output / "runs").glob(f"*/{RECORD}"), key=lambda record: record.stat().st_mtime, reverse=True)
-    kept = runs if keep_runs is None else runs[:keep_runs]
+    by_kind = [_records(output / kind) for kind in (RUNS, BATCHES)]
+    runs = [record for records in by_kind for record in records]
+    kept = [record for records in by_kind for record in records[:keep_runs]]
     checkpoints = _folders_in(output / "checkpoints")
     # Data folder → the first run that needs it.
     needed: dict[str, str] = {}
@@ -162,7 +162,8 @@ def stored_items(output: Path, *, keep_runs: int | None = None) -> list[StoredIt
     recorded = needed.keys() | {name for record in runs for name in _folders_of(record)}
 
     kept_folders = {record.parent for record in kept}
-    items = [_item(folder, needed_by="itself" * (folder in kept_folders)) for folder in _folders_in(output / "runs")]
+    finished = [folder for kind in (RUNS, BATCHES) for folder in _folders_in(output / kind)]
+    items = [_item(folder, needed_by="itself" * (folder in kept_folders)) for folder in finished]
     for folder in _folders_in(output / "data"):
         owner = needed.get(folder.name, "")
         if not owner and any(folder.name in checkpoint.name for checkpoint in checkpoints):
@@ -190,6 +191,21 @@ def remove_items(items: list[StoredItem]) -> None:
             remove_tree(item.path)
             if item.path.exists():
                 say(f"{item.path}: could not be removed. Remove it by hand.")
+
+
+def _link_latest(folder: Path, output: Path) -> None:
+    link = output / "latest.new"
+    try:
+        link.unlink(missing_ok=True)
+        link.symlink_to(folder.relative_to(output), target_is_directory=True)
+        link.replace(output / "latest")
+    except OSError as error:
+        say(f"{output / 'latest'}: cannot be a link to {folder} ({error.strerror})")
+
+
+def _records(folder: Path) -> list[Path]:
+    """The records of the finished runs in a folder, newest first."""
+    return sorted(folder.glob(f"*/{RECORD}"), key=lambda record: record.stat().st_mtime, reverse=True)
 
 
 def _folders_in(folder: Path) -> list[Path]:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from flyte_llama.errors import DataError
 
-RECORD = "run.json"
+RECORD, RUNS = "run.json", "runs"
 
 
 class StoredRun(NamedTuple):
@@ -53,7 +53,7 @@ def list_runs(output: Path) -> list[StoredRun]:
     Raises:
         DataError: if a record cannot be read.
     """
-    runs = [read_run(record.parent) for record in (output / "runs").glob(f"*/{RECORD}")]
+    runs = [read_run(record.parent) for record in (output / RUNS).glob(f"*/{RECORD}")]
     return sorted(runs, key=lambda run: (run.finished, run.folder.name), reverse=True)
 
 
@@ -65,7 +65,7 @@ def find_run(name: str, output: Path) -> StoredRun | None:
         output: The output folder to look for names in.
     """
     path = Path(os.path.expanduser(name))
-    for folder in (path, output / "runs" / name):
+    for folder in (path, output / RUNS / name):
         if (folder / RECORD).is_file():
             return read_run(folder.resolve())
     return next(iter(list_runs(path.resolve())), None)

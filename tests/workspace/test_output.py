@@ -10,6 +10,7 @@ import pytest
 from flyte_llama.errors import DataError
 from flyte_llama.storage import MANIFEST, verify
 from flyte_llama.workspace import (
+    BATCHES,
     finish_run,
     keep_folder,
     lock_folder,
@@ -38,6 +39,16 @@ def finished_run(output: Path, name: str, folders: set[str]) -> Path:
 
 def removable(output: Path, **options: int) -> set[str]:
     return {item.path.name for item in stored_items(output, **options) if not item.needed_by}
+
+
+def test_a_batch_keeps_its_data_and_is_no_run(tmp_path):
+    run = finished_run(tmp_path, "mine", {keep_folder(make_folder(tmp_path, "model"), tmp_path).name})
+    batch = new_run_folder(tmp_path, "prompts", kind=BATCHES)
+    kept = keep_folder(make_folder(tmp_path, "completions", "y = 1\n"), tmp_path)
+    finish_run(batch, "prompts", {kept.name}, {})
+    assert (tmp_path / "latest").resolve() == run
+    assert not removable(tmp_path, keep_runs=1)
+    assert removable(tmp_path, keep_runs=0) >= {kept.name, batch.name, run.name}
 
 
 def test_an_output_folder_in_use_is_refused_in_one_line_until_its_process_ends(tmp_path):
