@@ -126,7 +126,7 @@ def test_a_real_run_ends_with_the_one_message_though_another_file_is_broken(tmp_
         [*command, "--config", "mine.yaml"], cwd=tmp_path, env=environment, capture_output=True, text=True
     )
     assert done.returncode == 2
-    assert f"no launch plan flyte_llama.other: {tmp_path}/configs/other.yaml: is not valid YAML" in done.stderr
+    assert "other.yaml" not in done.stderr  # `pyflyte run` of a workflow reads no launch plan
     assert "mine.yaml: 3 problems; nothing was fetched or run" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "output").exists()

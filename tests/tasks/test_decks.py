@@ -42,6 +42,7 @@ DECKS = {
     "choose_point": "trials_page",
     "report_failure": "trials_page",
     "report_sweep_failure": "trials_page",
+    "report_completion_failure": "trials_page",
 }
 # What the code gives to `Deck`: a page of one of these functions, as it is or as it was written.
 PAGES = [
