@@ -78,7 +78,7 @@ def build_corpus(
     steps = {"exact": True, "lineage": config.deduplication.lineage, "near": config.deduplication.near > 0}
     passed = tuple(step for step, was_taken in steps.items() if was_taken)
     names = name_sources([*train_side.sources, *heldout_side.sources])
-    parts = find_parts(train_side, heldout_side, names)
+    parts = find_parts(train_side, heldout_side, heldout_kept, names)
     return CorpusCard(
         train=_write_side(
             train,

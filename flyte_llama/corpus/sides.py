@@ -75,13 +75,14 @@ def read_side(name: str, folders: Sequence[Path]) -> Side:
     return side
 
 
-def find_parts(train: Side, heldout: Side, names: Mapping[str, str]) -> list[HeldOutPart]:
+def find_parts(train: Side, heldout: Side, left: Sequence[Document], names: Mapping[str, str]) -> list[HeldOutPart]:
     """Return the held-out sources of which other files are trained on.
 
     Args:
+        left: The held-out documents; a source without any holds out no part.
         names: URL → the name to show.
     """
-    trained_on = {source.url for source in train.sources}
+    shared = {source.url for source in train.sources} & {document.url for document in left}
     return [
         HeldOutPart(
             repository=names[source.url],
@@ -90,7 +91,7 @@ def find_parts(train: Side, heldout: Side, names: Mapping[str, str]) -> list[Hel
             committed=f"{datetime.fromtimestamp(source.committed, UTC):%Y-%m-%d}" if source.committed else "",
         )
         for source in heldout.sources
-        if source.url in trained_on
+        if source.url in shared
     ]
 
 

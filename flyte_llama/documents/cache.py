@@ -29,8 +29,8 @@ from flyte_llama.progress import say
 from flyte_llama.sources import PinnedSource, RootCommits
 from flyte_llama.storage import seal, verify
 
-# The rooms and the libraries that decide a document's text.
-_ROOMS = ("documents", "redaction")
+# The rooms and the libraries that decide which files of a source are read, and a document's text.
+_ROOMS = ("documents", "redaction", "sources")
 _LIBRARIES = ("chardet", "identify", "jupytext", "nbformat", "packaging", "pathspec", "rensa")
 
 _SCHEMA = pa.schema(
@@ -145,7 +145,7 @@ def cache_roots(folder: Path | None, pinned: PinnedSource, roots: RootCommits) -
 def rules_version() -> str:
     """Return 16 hex digits that change with code, libraries and Python, so no cache serves results of old rules.
 
-    The code is this whole room and `redaction`: everything that decides a document's text is in them.
+    The code is this whole room, `redaction` and `sources`: what is read, and each document's text, is decided in them.
     """
     digest = hashlib.sha256(platform.python_version().encode())
     package = Path(__file__).parent.parent

@@ -90,6 +90,7 @@ def report_page(report: EvaluationReport) -> str:
         forgetting=sentences.forgetting_sentence(report),
         memorisation=sentences.memorisation_sentence(report),
         protocol=protocol_text(report),
+        split=sentences.split_sentence(report),
         overall=overall_table(report),
         tables=line_tables(report),
         accuracy=accuracy_table(report),

@@ -230,7 +230,7 @@ def _doubt(change: Change, report: EvaluationReport, config: PublishConfig) -> s
     if change.is_better:
         return ""
     repositories = count_text(change.num_repositories, "repository")
-    if not change.has_few_repositories:
+    if not change.has_few_repositories and not report.parts:
         return (
             f"{_figures(change)} on these documents, but their {repositories} differ too much to say so of others: "
             f"mean {change.repository_mean:+.3f}, 95 % {interval_text(change.clustered)}"

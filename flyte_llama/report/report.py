@@ -123,14 +123,14 @@ class EvaluationReport(Frozen):
 
     @property
     def is_better(self) -> bool:
-        """Whether the model is better than its base beyond the held-out documents: on others like them too."""
-        return self.change is not None and self.change.is_better
+        """Whether the model is better than its base, on other repositories than the held-out ones too."""
+        return self.change is not None and self.change.is_better and not self.parts
 
     @property
     def beats_published(self) -> bool | None:
         """Whether it is better than the published model in the same way; None if none was measured."""
         change = self.change_from_published
-        return None if change is None else change.is_better
+        return None if change is None else change.is_better and not self.parts
 
     @property
     def general_clean(self) -> Line | None:

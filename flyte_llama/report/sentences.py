@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC
 
+from flyte_llama.config import describe_split
 from flyte_llama.evaluation import MIN_DOCUMENTS, Change, ComparableText, Interval
 from flyte_llama.inference import PSM, SPM
 from flyte_llama.report.objections import find_contradictions
@@ -213,6 +214,12 @@ def _name_some(names: Sequence[str]) -> str:
     return ", ".join(names[:_MAX_NAMES]) + (f" and {more:,} more" if more > 0 else "")
 
 
+def split_sentence(report: EvaluationReport) -> str:
+    """Return what is held out of the repositories that were trained on, as a sentence."""
+    text = describe_split(report.parts, [])
+    return f"{text[:1].upper()}{text[1:]}."
+
+
 def _with_intervals(change: Change) -> str:
     if change.documents is None:
         return " (too few documents for an interval)"
@@ -233,7 +240,7 @@ def _verdict(change: Change, report: EvaluationReport) -> str:
             "near-copies counted once."
         )
     if report.parts and (change.is_better_here or change.is_worse_here):
-        is_whole = len(report.parts) >= report.overall.num_repositories
+        is_whole = len(report.parts) == report.overall.num_repositories
         files = "other files of the repositories that were trained on"
         return (
             f"{subject} is {'better' if change.is_better_here else 'worse'} than {reference} on "

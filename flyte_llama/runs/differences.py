@@ -219,11 +219,17 @@ def _item_text(item: Any) -> str:
 
 
 def _places(card: CorpusCard) -> dict[str, str]:
-    """URL → side and revision; both sides, if parts of the source are on each."""
+    """URL → side, revision and the files that were selected; both sides, if parts of the source are on each."""
     places = defaultdict(list)
     for side, count in ((TRAIN, card.train), (HELD_OUT, card.heldout)):
         for source in count.sources:
-            places[source.url].append(f"{side}, {source.revision[:12]}")
+            chosen = source.selection.files
+            files = "".join(
+                f", {word} {', '.join(patterns)}"
+                for word, patterns in (("only", chosen.paths), ("without", chosen.exclude))
+                if patterns
+            )
+            places[source.url].append(f"{side}, {source.revision[:12]}{files}")
     return {url: "; ".join(of_source) for url, of_source in places.items()}
 
 

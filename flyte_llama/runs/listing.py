@@ -45,6 +45,9 @@ class RunLine(Frozen):
     """The same of the model that the report is about."""
 
     change: Change | None
+    has_parts: bool = False
+    """Whether held-out documents are of a repository that was trained on, so no figure is about others."""
+
     model: str = ""
     """Size of the fine-tuned model on disk, or why it has none."""
 
@@ -115,6 +118,7 @@ def summarise_report(name: str, report: Mapping[str, Any]) -> RunLine:
             base_bits=overall.figures[0].bits_per_byte if overall.changes else None,
             bits=overall.figures[-1].bits_per_byte,
             change=overall.changes[0] if overall.changes else None,
+            has_parts=bool(report.get("parts")),
         )
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         reason = str(error).splitlines()[0]
@@ -142,21 +146,24 @@ def line_cells(line: RunLine) -> tuple[str, ...]:
         NO_VALUE if line.base_bits is None else f"{line.base_bits:.3f}",
         f"{line.bits:.3f}",
         NO_VALUE if line.change is None else f"{line.change.difference:+.3f} {interval_text(line.change.documents)}",
-        NO_VALUE if line.change is None else verdict_word(line.change),
+        NO_VALUE if line.change is None else verdict_word(line.change, has_parts=line.has_parts),
     )
 
 
-def verdict_word(change: Change) -> str:
+def verdict_word(change: Change, *, has_parts: bool) -> str:
     """Return the verdict of a report in a word: `better` or `worse`, `not better`, or `too few` documents to tell.
 
     `better here` and `worse here` hold on the measured documents alone.
+
+    Args:
+        has_parts: As in `RunLine`.
     """
     if change.documents is None:
         return "too few"
     if change.is_better_here:
-        return "better" if change.is_better else "better here"
+        return "better" if change.is_better and not has_parts else "better here"
     if change.is_worse_here:
-        return "worse" if change.is_worse else "worse here"
+        return "worse" if change.is_worse and not has_parts else "worse here"
     return "not better"
 
 

@@ -113,9 +113,11 @@ def corpus_sentences(comparison: RunComparison) -> list[str]:
     if comparison.sources is None:
         return []
     same = comparison.num_sources - len(comparison.sources)
-    sentences = [f"{same:,} of {count_text(comparison.num_sources, 'source')} are the same in both."]
+    verb = "is" if same == 1 else "are"
+    sentences = [f"{same:,} of {count_text(comparison.num_sources, 'source')} {verb} the same in both."]
     if not comparison.sources:
-        sentences = [f"All {count_text(comparison.num_sources, 'source')} are the same in both."]
+        all_sources = "The one source is" if same == 1 else f"All {same:,} sources are"
+        sentences = [f"{all_sources} the same in both."]
     if comparison.counted_sides:
         sides = " and ".join(comparison.counted_sides)
         sentences.append(f"Of the {sides} documents, only the number and size of each source's are compared.")

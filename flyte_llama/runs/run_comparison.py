@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from flyte_llama.config import Frozen
+from flyte_llama.evaluation import HELDOUT, read_scores
 from flyte_llama.evaluation.completion import read_completions
 from flyte_llama.flyte_eval import read_grades
 from flyte_llama.model import PinnedModel
@@ -204,11 +205,14 @@ def _compare_models(
             return ComparedModels(count)
         models = [MeasuredModel("A", a.model, work / "a"), MeasuredModel("B", b.model, work / "b")]
         report = make_report(models, corpus=None, training=None)
+        measured = {score.url for score in read_scores(work / "a" / "scores")[0] if score.role == HELDOUT}
         completions = [read_completions(folder) for folder in _folders(work, "completions")]
         grades = [read_grades(folder) for folder in _folders(work, "grades")]
     sources = b.report.corpus.heldout.sources if b.report.corpus else []
     written = compare_written(completions, grades, revisions={source.url: source.revision for source in sources})
-    report = report.model_copy(update={"samples": written.samples})
+    # What is a part of a trained repository in one of the runs allows no claim about others.
+    parts = {part.url: part for run in (a, b) for part in run.report.parts if part.url in measured}
+    report = report.model_copy(update={"samples": written.samples, "parts": [*parts.values()]})
     return ComparedModels(count, report, written.items, written.completions)
 
 

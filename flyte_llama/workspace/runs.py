@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from flyte_llama.errors import DataError
+from flyte_llama.progress import say
 
 RECORD, RUNS = "run.json", "runs"
 
@@ -50,10 +51,14 @@ class StoredRun(NamedTuple):
 def list_runs(output: Path) -> list[StoredRun]:
     """Return the finished runs of an output folder, newest first; none if the folder does not exist.
 
-    Raises:
-        DataError: if a record cannot be read.
+    A run whose record cannot be read is told on standard error and left out.
     """
-    runs = [read_run(record.parent) for record in (output / RUNS).glob(f"*/{RECORD}")]
+    runs = []
+    for record in (output / RUNS).glob(f"*/{RECORD}"):
+        try:
+            runs.append(read_run(record.parent))
+        except DataError as error:
+            say(error.message)
     return sorted(runs, key=lambda run: (run.finished, run.folder.name), reverse=True)
 
 
@@ -80,7 +85,9 @@ def read_run(folder: Path) -> StoredRun:
     record = folder / RECORD
     try:
         facts = json.loads(record.read_text(encoding="utf-8"))
-        finished = datetime.fromisoformat(facts["finished"])
-        return StoredRun(folder, str(facts["name"]), finished, dict(facts.get("parts", {})))
+        finished, parts = datetime.fromisoformat(facts["finished"]), dict(facts.get("parts", {}))
+        if finished.tzinfo is None or not all(isinstance(part, str) for part in parts.values()):
+            raise ValueError("its time has no time zone, or a part is no text")
+        return StoredRun(folder, str(facts["name"]), finished, parts)
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise DataError(f"{record}: cannot be read ({error}). Remove that run's folder, or make it again.") from None

@@ -143,6 +143,18 @@ def test_the_day_itself_is_trained_on_and_the_next_one_is_held_out(
     assert (paths(tmp_path / "c", "train"), paths(tmp_path / "c", "heldout")) == ({"a.py"}, {"b.py"})
 
 
+def test_a_repository_without_new_files_holds_out_no_part(
+    make_repo: MakeRepo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    quiet, active = make_repo("quiet", {}), make_repo("active", {})
+    commit_on(quiet, OLD, {"q.py": long(1)}, monkeypatch)
+    commit_on(active, OLD, {"a.py": long(2)}, monkeypatch)
+    commit_on(active, NEW, {"b.py": long(3)}, monkeypatch)
+    sources = [{"url": str(quiet)}, {"url": str(active)}]
+    card = build(tmp_path / "c", config(sources, split={"by": "date", "after": "2026-06-01"}))
+    assert [part.repository for part in card.parts] == ["remotes/active"]
+
+
 def test_the_newest_days_move_with_the_commit(make_repo: MakeRepo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     repo = make_repo("dated", {})
     corpus = config([{"url": str(repo)}], split={"by": "date", "newest_days": 60})

@@ -122,7 +122,11 @@ def leaf_fields(model: type[BaseModel], path: str = "") -> Iterator[tuple[str, A
 
 FIELDS = dict(leaf_fields(ExperimentConfig))
 # A date has a check of its own, which hides it too.
-TEXTS = {key: kind for key, kind in FIELDS.items() if str in (kind, *get_args(kind)) and key != "model.released"}
+TEXTS = {
+    key: kind
+    for key, kind in FIELDS.items()
+    if str in (kind, *get_args(kind)) and key not in ("model.released", "corpus.split.after")
+}
 
 
 def configure(text: str, fields: dict[str, Any]) -> dict[str, Any]:

@@ -45,6 +45,14 @@ def test_better_and_worse_hold_for_other_files_of_the_repository(
     ) in text
 
 
+def test_the_page_of_an_evaluation_without_a_corpus_names_the_part(tmp_path: Path):
+    report = report_of(tmp_path, 1)
+    assert not report.is_better
+    text = words(report_page(report.model_copy(update={"corpus": None})))
+    assert "evaluation on held-out code" in text
+    assert "Split within repositories; held out: /services/payments/ of acme/mono." in text
+
+
 def test_with_whole_repositories_beside_the_part_it_is_still_no_claim_about_others(tmp_path: Path):
     report = report_of(tmp_path, 5)
     assert report.change.is_better

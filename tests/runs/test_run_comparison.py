@@ -10,12 +10,22 @@ from typing import Any
 
 import pytest
 
+from flyte_llama.config import FilePatterns, HeldOutPart, Selection
 from flyte_llama.errors import DataError
 from flyte_llama.model import PinnedModel
 from flyte_llama.report import MeasuredModel, make_report
-from flyte_llama.runs import RunComparison, compare_runs, open_measured_run
+from flyte_llama.runs import RunComparison, compare_runs, comparison_text, open_measured_run
 from tests.conftest import document
-from tests.runs.made_runs import HELDOUT, TRAIN, TRAIN_URL, config, heldout_scores, make_evaluation, make_run
+from tests.runs.made_runs import (
+    HELDOUT,
+    HELDOUT_URLS,
+    TRAIN,
+    TRAIN_URL,
+    config,
+    heldout_scores,
+    make_evaluation,
+    make_run,
+)
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +65,22 @@ def test_the_figures_are_those_of_a_report_of_both_models(made: Path, tmp_path: 
     assert report.change is not None
     assert report.change.is_better
     assert report.change.difference == pytest.approx(-0.1, abs=1e-3)
+
+
+def test_a_part_of_a_trained_repository_in_one_of_the_runs_allows_no_claim_about_others(output: Path):
+    files = FilePatterns(paths=["/one/"])
+    parts = [
+        HeldOutPart(repository="o/x", url=url, selection=Selection(files=files)).model_dump(mode="json")
+        for url in (HELDOUT_URLS[0], "https://example.com/o/not-measured")
+    ]
+    edit_report(output / "runs" / "a", parts=parts)
+    comparison = compared(output)
+    assert comparison.report is not None
+    assert [part.url for part in comparison.report.parts] == [HELDOUT_URLS[0]]
+    assert not comparison.report.is_better
+    text = " ".join(comparison_text(comparison).split())
+    assert "This says nothing about other repositories." in text
+    assert "The B model is better than the A model." not in text
 
 
 def test_the_other_way_round_every_change_has_the_other_sign(made: Path):

@@ -56,10 +56,25 @@ def test_the_parts_of_a_run_are_folders_of_its_output(tmp_path):
         run.part("model")
 
 
-@pytest.mark.parametrize("record", ["", "{}", '{"name": "x", "finished": "yesterday"}', "[1]"])
-def test_a_damaged_record_is_one_message_that_names_it(tmp_path, record):
+@pytest.mark.parametrize(
+    "record",
+    [
+        *(
+            "",
+            "{}",
+            "[1]",
+            '{"name": "x", "finished": "yesterday"}',
+            '{"name": "x", "finished": "2026-11-01T10:00:00"}',
+        ),
+        '{"name": "x", "finished": "2026-11-01T10:00:00+00:00", "parts": {"model": 5}}',
+    ],
+)
+def test_a_damaged_record_is_one_message_that_names_it_and_hides_no_other_run(tmp_path, record, capsys):
+    whole = make_run(tmp_path, "whole", "2026-11-01T10:00:00+00:00")
     folder = tmp_path / "runs" / "mine"
     folder.mkdir(parents=True)
     (folder / "run.json").write_text(record)
     with pytest.raises(DataError, match=r"run\.json: cannot be read"):
-        list_runs(tmp_path)
+        find_run("mine", tmp_path)
+    assert [run.folder for run in list_runs(tmp_path)] == [whole]
+    assert "run.json: cannot be read" in capsys.readouterr().err
