@@ -146,9 +146,9 @@ def test_the_day_itself_is_trained_on_and_the_next_one_is_held_out(
 def test_a_repository_without_new_files_holds_out_no_part(
     make_repo: MakeRepo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    quiet, active = make_repo("quiet", {}), make_repo("active", {})
-    commit_on(quiet, OLD, {"q.py": long(1)}, monkeypatch)
+    active = make_repo("active", {})
     commit_on(active, OLD, {"a.py": long(2)}, monkeypatch)
+    quiet = make_repo("quiet", {"q.py": long(1)})  # on the same day
     commit_on(active, NEW, {"b.py": long(3)}, monkeypatch)
     sources = [{"url": str(quiet)}, {"url": str(active)}]
     card = build(tmp_path / "c", config(sources, split={"by": "date", "after": "2026-06-01"}))
