@@ -1,9 +1,8 @@
-"""What became of a file: the sentences agree with the tables, whatever way the file is named."""
+"""What became of a file: the sentences agree with the tables."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -16,14 +15,12 @@ from flyte_llama.corpus.reasons import REASONS
 from flyte_llama.corpus.tracing import read_traces
 from flyte_llama.documents import Document, LeftOutFile, join_left_out, read_documents, write_documents, write_source
 from flyte_llama.documents.left_out import shown_path, write_left_out
-from flyte_llama.errors import CorpusError, DataError
+from flyte_llama.errors import DataError
 from flyte_llama.sources import pin
 from flyte_llama.storage import write_unsealed_table
 from tests.conftest import MakeRepo, document
 from tests.corpus import test_split
 from tests.corpus.test_build import CONFIG, DOCUMENTS, HELDOUT, LEAK, TRAIN, build, long
-
-REMOTES = {"o/r": "https://github.com/o/r.git", "o/other": "https://gitlab.com/o/other"}
 
 
 def explain(folder: Path, path: str) -> list[PathTrace]:
@@ -101,56 +98,6 @@ def test_only_the_side_that_kept_a_file_names_what_was_dropped_for_it(make_repo:
             assert ("Held out, so its text was taken out of train: remotes/mono:a.py." in told) == is_leaked
 
 
-@pytest.mark.parametrize(
-    ("name", "found"),
-    [
-        ("src/a.py", 2),
-        ("/src/a.py", 2),
-        ("o/r:src/a.py", 1),
-        ("O/R:/src/a.py", 1),
-        ("https://github.com/o/r/blob/main/src/a.py#L3", 1),
-        ("https://github.com/O/R/blob/release/1.0/src/a.py?plain=1", 1),
-        ("https://github.com/o/r/raw/refs/heads/main/src/a.py", 1),
-        ("https://raw.githubusercontent.com/o/r/main/src/a.py", 1),
-        ("https://gitlab.com/o/other/-/blob/0123abc/src/a.py", 1),
-        ("https://gitlab.com/o/other/-/raw/release/1.0/src/a.py", 1),
-    ],
-)
-def test_a_file_is_found_by_path_by_repository_and_by_address(tmp_path: Path, name: str, found: int):
-    documents = [
-        replace(document(long(seed), url=url, path=path), repository=repository)
-        for seed, (repository, url) in enumerate(REMOTES.items())
-        for path in ("src/a.py", "a.py")
-    ]
-    write_corpus(tmp_path, documents)
-    traces = explain(tmp_path, name)
-    assert len(traces) == found
-    assert all(trace.link.startswith("https://git") for trace in traces)
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "https://github.com/o/r/blob/main/lib/a.py",
-        f"https://github.com/o/r/blob/{'0' * 40}/lib/a.py",
-        "https://github.com/o/r2/blob/main/a.py",
-        "https://github.com/o/r",
-        "https://[o/r/blob/main/a.py",
-    ],
-)
-def test_a_url_of_another_file_finds_none(tmp_path: Path, url: str):
-    write_corpus(tmp_path, [document(long(1), url=REMOTES["o/r"], path="a.py")])
-    with pytest.raises(CorpusError, match="no source of this run has a file"):
-        explain(tmp_path, url)
-
-
-@pytest.mark.parametrize("path", ["a:b.py", "deep/ns:sub:c.py"])
-def test_each_printed_name_finds_its_file(tmp_path: Path, path: str):
-    write_corpus(tmp_path, [document(long(1), path=path), document(long(2), path="b.py")])
-    (trace,) = explain(tmp_path, f"o/r:{path}")
-    assert trace.name == f"o/r:{path}"
-
-
 def test_files_left_out_whose_masked_paths_are_equal_are_told_one_by_one(tmp_path: Path):
     paths = [f"mail/{name}@corp.com.txt" for name in ("ann", "bob")]
     assert shown_path(paths[0]) == shown_path(paths[1])
@@ -190,14 +137,6 @@ def write_corpus(folder: Path, documents: list[Document], left_out: Sequence[Lef
         tables = {"dropped.parquet": _make_dropped_table([], {}), "left_out.parquet": join_left_out(sources)}
         num_rows = {name: write_unsealed_table(folder / side, name, table) for name, table in tables.items()}
         write_documents(folder / side, content, other_tables=num_rows)
-
-
-def test_a_path_of_no_file_names_the_nearest(built: Path):
-    with pytest.raises(CorpusError, match=r"lake.py: no source .*nearest are:\n  o/train:leak.py") as raised:
-        explain(built, "lake.py")
-    assert "owner/name:path" in raised.value.message
-    with pytest.raises(CorpusError, match=r"\n  o/train:copy.py"):
-        explain(built, "sub/folder/copy.py")
 
 
 def test_every_file_of_a_source_has_one_trace_with_its_reason(make_repo: MakeRepo, tmp_path: Path):
