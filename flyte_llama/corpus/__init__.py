@@ -11,9 +11,10 @@ explain_path(train, heldout, path)   what became of a file, and why; `read_sampl
 from flyte_llama.corpus.build import STRATA_TABLE, build_corpus
 from flyte_llama.corpus.card import CorpusCard, FunnelStep, SideCount, funnel
 from flyte_llama.corpus.leakage import measure_overlap
+from flyte_llama.corpus.lookup import explain_path
 from flyte_llama.corpus.sample import CorpusSample, read_sample
 from flyte_llama.corpus.sides import pin_sources, read_parts
-from flyte_llama.corpus.tracing import PathTrace, explain_path
+from flyte_llama.corpus.tracing import PathTrace
 
 __all__ = [
     "STRATA_TABLE",

@@ -85,7 +85,7 @@ def build_corpus(
             train_side,
             left,
             train_dropped + pieces_dropped,
-            removal.removed,
+            {"leakage": removal.removed, "short": removal.short},
             passed=(*passed, "leakage"),
             names=names,
         ),
@@ -94,7 +94,7 @@ def build_corpus(
             heldout_side,
             heldout_kept,
             heldout_dropped,
-            [],
+            {},
             strata=strata,
             passed=passed,
             names=names,
@@ -132,11 +132,14 @@ def _make_strata_table(coverage: Sequence[Coverage], freshness: Sequence[str]) -
     )
 
 
-def _make_dropped_table(dropped: Sequence[DroppedDocument], spans: Sequence[RemovedSpan]) -> pa.Table:
+def _make_dropped_table(dropped: Sequence[DroppedDocument], removed: Mapping[str, Sequence[RemovedSpan]]) -> pa.Table:
     """One row for each document or span left out, with its byte range in the file.
 
     The `kept_…` columns name the document kept in its place; rows with the same one are a cluster of copies. That
     document may have lost leaks since. For leaked text it is the held-out document that has it.
+
+    Args:
+        removed: Reason → the spans removed for it.
     """
     rows: list[tuple[Document, int, int, str, Document | None, float | None]]
     rows = [
@@ -144,7 +147,8 @@ def _make_dropped_table(dropped: Sequence[DroppedDocument], spans: Sequence[Remo
         for drop in dropped
     ]
     rows += [
-        (span.document, span.document.start + span.start, span.document.start + span.end, "leakage", span.heldout, None)
+        (span.document, span.document.start + span.start, span.document.start + span.end, reason, span.heldout, None)
+        for reason, spans in removed.items()
         for span in spans
     ]
     schema = pa.schema(
@@ -178,7 +182,7 @@ def _write_side(
     side: Side,
     left: Sequence[Document],
     dropped: Sequence[DroppedDocument],
-    spans: Sequence[RemovedSpan],
+    removed: Mapping[str, Sequence[RemovedSpan]],
     *,
     strata: pa.Table | None = None,
     passed: tuple[str, ...],
@@ -193,7 +197,7 @@ def _write_side(
         parts: What `find_parts` returned, for the manifest (`read_parts`).
     """
     left_out = join_left_out(side.folders)
-    tables = {DROPPED_TABLE: _make_dropped_table(dropped, spans), LEFT_OUT_TABLE: left_out}
+    tables = {DROPPED_TABLE: _make_dropped_table(dropped, removed), LEFT_OUT_TABLE: left_out}
     if strata is not None:
         tables[STRATA_TABLE] = strata
     num_rows = {name: write_unsealed_table(folder, name, table) for name, table in tables.items()}

@@ -71,6 +71,9 @@ class LeakRemoval:
     """Documents and pieces left, in the order of the input."""
 
     removed: list[RemovedSpan]
+    short: list[RemovedSpan]
+    """Text beside the removed spans, of fewer than `MIN_WORDS_LEFT` words, which is dropped too."""
+
     coverage: list[Coverage]
     """One for each held-out document, in the order of the input."""
 
@@ -87,6 +90,7 @@ def remove_leaks(
     overlap = _Overlap(heldout, n)
     left: list[Document] = []
     removed: list[RemovedSpan] = []
+    short: list[RemovedSpan] = []
     for document in track(train, what="leaks", total=len(train)):
         text_words, hits, is_copied = overlap.find(document)
         if is_copied or (remove == "documents" and hits.any()):
@@ -94,8 +98,10 @@ def remove_leaks(
         else:
             spans = _paragraphs_around(document.text, _run_spans(text_words, hits, n)) if hits.any() else []
         removed += [RemovedSpan(document, *span) for span in spans]
-        left += _cut(document, spans)
-    return LeakRemoval(left, _name_heldout(removed, heldout, n), overlap.coverage(heldout))
+        pieces, too_short = _cut(document, spans)
+        left += pieces
+        short += too_short
+    return LeakRemoval(left, _name_heldout(removed, heldout, n), short, overlap.coverage(heldout))
 
 
 def measure_overlap(train: Sequence[Document], documents: Sequence[Document], *, n: int) -> list[Coverage]:
@@ -271,17 +277,19 @@ def _paragraphs_around(text: str, spans: list[tuple[int, int]]) -> list[tuple[in
     return joined
 
 
-def _cut(document: Document, spans: list[tuple[int, int]]) -> list[Document]:
-    """The pieces of the document outside of the spans; pieces of a few words carry no meaning and are dropped."""
+def _cut(document: Document, spans: list[tuple[int, int]]) -> tuple[list[Document], list[RemovedSpan]]:
+    """The pieces of the document outside of the spans, and those of a few words, which carry no meaning."""
     if not spans:
-        return [document]
+        return [document], []
     data = document.text.encode()
     borders = [0, *(border for span in spans for border in span), len(data)]
-    pieces = []
+    pieces, short = [], []
     for start, end in zip(borders[::2], borders[1::2], strict=True):
         text = data[start:end].decode()
         if len(split_words(text).hashes) >= MIN_WORDS_LEFT:
             begin = document.start
             piece = replace(document, text=text, start=begin + start, end=begin + end, signature=signature(text))
             pieces.append(piece)
-    return pieces
+        elif start < end:
+            short.append(RemovedSpan(document, start, end))
+    return pieces, short

@@ -67,7 +67,7 @@ REASONS = {
         "held-out text",
         "Raise corpus.leakage.num_words, the words in a row that count as a copy, or hold out other repositories.",
     ),
-    "short": Reason("pieces of fewer than {words} words, left between parts that were removed", ""),
+    "short": Reason("pieces of fewer than {words} words, left beside text that was removed", ""),
 }
 
 

@@ -1,7 +1,6 @@
 """What became of a file: kept, and as which pieces, or dropped, and why, and where its text is instead.
 
-    explain_path(train, heldout, "o/r:a.py")   → the traces of one path, on both sides
-    read_traces(train, heldout)                → the traces of all files
+    read_traces(train, heldout)   → the traces of all files of both sides
 
 Everything comes from the tables that `build_corpus` wrote beside the documents; no text is read. The page of the corpus
 and `flyte-llama why` show the same sentences.
@@ -9,31 +8,29 @@ and `flyte-llama why` show the same sentences.
 
 from __future__ import annotations
 
-import difflib
-import itertools
-import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from posixpath import basename
 from typing import Any, NamedTuple
-from urllib.parse import unquote
-
-import pyarrow.parquet as pq
 
 from flyte_llama.config import Frozen
-from flyte_llama.config.source_url import repository_address
 from flyte_llama.corpus.leakage import MIN_WORDS_LEFT
 from flyte_llama.corpus.reasons import explain
 from flyte_llama.documents import LEFT_OUT_TABLE, file_address
-from flyte_llama.documents.left_out import shown_path
-from flyte_llama.errors import CorpusError
+from flyte_llama.documents.document import TABLE
+from flyte_llama.errors import DataError
 from flyte_llama.progress import bytes_text
+from flyte_llama.storage import read_verified_table, verify
 
 DROPPED_TABLE = "dropped.parquet"
-_DOCUMENTS = ["repository", "url", "revision", "path", "start", "end", "language", "kind", "licence"]
-_NUM_NEAREST = 5
-_URL = re.compile(r"https?://(?P<address>[^/]+/.+?)/(?:-/)?(?:blob|src/commit|src)/[^/]+/(?P<path>[^#?]+)(?:[#?].*)?")
+_COLUMNS = {
+    TABLE: ("repository", "url", "revision", "path", "start", "end", "language", "kind", "licence"),
+    DROPPED_TABLE: (
+        *("reason", "repository", "url", "path", "start", "end"),
+        *("kept_repository", "kept_url", "kept_path", "jaccard"),
+    ),
+    LEFT_OUT_TABLE: ("repository", "url", "path", "num_bytes", "reason"),
+}
 _MOST_NAMED = 5
 """Copies that a sentence names."""
 
@@ -77,104 +74,108 @@ class _Side(NamedTuple):
     name: str
     documents: Mapping[tuple[str, str], list[_Row]]
     dropped: Mapping[tuple[str, str], list[_Row]]
-    left_out: Mapping[tuple[str, str], _Row]
+    left_out: Sequence[_Row]
+    """One for each file. Two may have one path, since what is secret in it is masked."""
+
     revisions: Mapping[str, str]
 
 
-def explain_path(train: Path, heldout: Path, path: str) -> list[PathTrace]:
-    """Return the trace of each file that a path means.
-
-    Args:
-        train: The train folder of a run.
-        heldout: Its held-out folder.
-        path: A path in a repository, `owner/name:path`, or the URL of a file.
+def read_traces(train: Path, heldout: Path) -> list[PathTrace]:
+    """Return the trace of each file of both sides, train first, ordered by repository and path.
 
     Raises:
-        CorpusError: if no file of the run has this path; the message names the nearest ones.
+        DataError: if a folder is unfinished or damaged, or an earlier version wrote it.
     """
-    traces = read_traces(train, heldout)
-    found = _find(path, traces)
-    if not found:
-        nearest = "".join(f"\n  {name}" for name in _nearest(path, traces))
-        raise CorpusError(
-            f"{path}: no source of this run has a file of this path. The nearest are:{nearest}\n"
-            "Give a path as its repository has it, owner/name:path, or the URL of the file."
-        )
-    return found
-
-
-def read_traces(train: Path, heldout: Path) -> list[PathTrace]:
-    """Return the trace of each file of both sides, train first, ordered by repository and path."""
     sides = [_read_side("train", train), _read_side("held out", heldout)]
-    pointing: defaultdict[tuple[str, str], list[_Row]] = defaultdict(list)
+    # (side, url, path) → the rows whose text this file has. A repository of which a part is held out has each path on
+    # both sides: a copy is kept on its own side, and leaked text is in the held-out file.
+    pointing: defaultdict[tuple[str, str, str], list[_Row]] = defaultdict(list)
     for side in sides:
         for rows in side.dropped.values():
             for row in rows:
                 if row["kept_path"] is not None:
-                    pointing[row["kept_url"], row["kept_path"]].append(row)
+                    kept_on = "held out" if row["reason"] == "leakage" else side.name
+                    pointing[kept_on, row["kept_url"], row["kept_path"]].append(row)
     traces = []
     for side in sides:
-        files = side.documents.keys() | side.dropped.keys() | side.left_out.keys()
-        in_side = [_trace(side, file, pointing.get(file, [])) for file in files]
+        files = side.documents.keys() | side.dropped.keys()
+        in_side = [_trace(side, file, pointing.get((side.name, *file), [])) for file in files]
+        in_side += [_left_out_trace(side, row) for row in side.left_out]
         traces += sorted(in_side, key=lambda trace: (trace.repository, trace.path, trace.url))
     return traces
 
 
 def _read_side(name: str, folder: Path) -> _Side:
+    missing = sorted(_COLUMNS.keys() - verify(folder)["files"].keys())
+    if missing:
+        raise DataError(
+            f"{folder}: has no {missing[0]}, so an earlier version wrote it. Run it again with this version."
+        )
+    tables = {table: read_verified_table(folder, table, columns) for table, columns in _COLUMNS.items()}
     documents: defaultdict[tuple[str, str], list[_Row]] = defaultdict(list)
     dropped: defaultdict[tuple[str, str], list[_Row]] = defaultdict(list)
-    for rows, table, columns in ((documents, "documents.parquet", _DOCUMENTS), (dropped, DROPPED_TABLE, None)):
-        for row in pq.read_table(folder / table, columns=columns).to_pylist():
+    for rows, table in ((documents, TABLE), (dropped, DROPPED_TABLE)):
+        for row in tables[table]:
             rows[row["url"], row["path"]].append(row)
-    left_out = {(row["url"], row["path"]): row for row in pq.read_table(folder / LEFT_OUT_TABLE).to_pylist()}
-    revisions = {row["url"]: row["revision"] for rows in documents.values() for row in rows}
-    return _Side(name, documents, dropped, left_out, revisions)
+    revisions = {row["url"]: row["revision"] for row in tables[TABLE]}
+    return _Side(name, documents, dropped, tables[LEFT_OUT_TABLE], revisions)
 
 
 def _trace(side: _Side, file: tuple[str, str], pointing: list[_Row]) -> PathTrace:
     url, path = file
     kept = sorted(side.documents.get(file, []), key=lambda row: row["start"])
     dropped = sorted(side.dropped.get(file, []), key=lambda row: row["start"])
-    left_out = side.left_out.get(file)
-    first = next(iter([*kept, *dropped, *([left_out] if left_out else [])]))
     sentences = [*_kept_sentences(kept), *_dropped_sentences(kept, dropped)]
-    if left_out is not None:
-        reason = explain(left_out["reason"])
-        sentences.append(_sentence(f"Dropped, {bytes_text(left_out['num_bytes'])}: {reason.words}.", reason.remedy))
-        outcome, num_bytes = left_out["reason"], left_out["num_bytes"]
-    elif kept:
+    if kept:
         outcome = "kept in part" if dropped else "kept"
-        num_bytes = sum(row["end"] - row["start"] for row in kept)
+        sentences += _pointing_sentences(pointing)
     else:
-        outcome, num_bytes = dropped[0]["reason"], sum(row["end"] - row["start"] for row in dropped)
-    sentences += _pointing_sentences(pointing)
+        # A short piece is beside text that was dropped for another reason, which is the one to tell.
+        outcome = min(dropped, key=lambda row: row["reason"] == "short")["reason"]
     revision = side.revisions.get(url, "")
     return PathTrace(
         side=side.name,
-        repository=first["repository"],
+        repository=(kept or dropped)[0]["repository"],
         url=url,
         revision=revision,
         path=path,
-        link=file_address(url, revision, path) if revision and left_out is None else "",
+        link=file_address(url, revision, path) if revision else "",
         outcome=outcome,
-        num_bytes=num_bytes,
+        num_bytes=_sum_bytes(kept or dropped),
         sentences=sentences,
+    )
+
+
+def _left_out_trace(side: _Side, row: _Row) -> PathTrace:
+    reason = explain(row["reason"])
+    return PathTrace(
+        side=side.name,
+        repository=row["repository"],
+        url=row["url"],
+        revision=side.revisions.get(row["url"], ""),
+        path=row["path"],
+        link="",
+        outcome=row["reason"],
+        num_bytes=row["num_bytes"],
+        sentences=[_sentence(f"Dropped, {bytes_text(row['num_bytes'])}: {reason.words}.", reason.remedy)],
     )
 
 
 def _kept_sentences(kept: list[_Row]) -> Iterator[str]:
     if not kept:
         return
-    row, num_bytes = kept[0], sum(piece["end"] - piece["start"] for piece in kept)
+    row = kept[0]
     licence = row["licence"] or "licence unknown"
-    yield f"Kept: {row['language']} {row['kind']}, {licence}, {bytes_text(num_bytes)}."
+    yield f"Kept: {row['language']} {row['kind']}, {licence}, {bytes_text(_sum_bytes(kept))}."
     if len(kept) > 1:
         yield f"In {len(kept)} pieces: {_join([_range(piece) for piece in kept], most=len(kept))}."
 
 
 def _dropped_sentences(kept: list[_Row], dropped: list[_Row]) -> Iterator[str]:
-    last = {row["reason"]: index for index, row in enumerate(dropped)}
-    for index, row in enumerate(dropped):
+    short = [row for row in dropped if row["reason"] == "short"]
+    named = [row for row in dropped if row["reason"] != "short"]
+    last = {row["reason"]: index for index, row in enumerate(named)}
+    for index, row in enumerate(named):
         reason = explain(row["reason"])
         remedy = reason.remedy if index == last[row["reason"]] else ""
         whole = not kept and len(dropped) == 1
@@ -186,10 +187,8 @@ def _dropped_sentences(kept: list[_Row], dropped: list[_Row]) -> Iterator[str]:
             f", similarity {row['jaccard']:.2f}" if row["reason"] == "near" and row["jaccard"] is not None else ""
         )
         yield _sentence(f"Dropped, {what}: {reason.words}{of}{likeness}.", remedy)
-    known = sorted((row["start"], row["end"]) for row in [*kept, *dropped])
-    gap = sum(max(0, start - end) for (_, end), (start, _) in itertools.pairwise(known))
-    if gap and any(row["reason"] == "leakage" for row in dropped):
-        yield f"Dropped, {bytes_text(gap)}: {explain('short').words.format(words=MIN_WORDS_LEFT)}."
+    if short:
+        yield f"Dropped, {bytes_text(_sum_bytes(short))}: {explain('short').words.format(words=MIN_WORDS_LEFT)}."
 
 
 def _pointing_sentences(pointing: list[_Row]) -> Iterator[str]:
@@ -204,6 +203,10 @@ def _pointing_sentences(pointing: list[_Row]) -> Iterator[str]:
 
 def _sentence(words: str, remedy: str) -> str:
     return f"{words} {remedy}".rstrip()
+
+
+def _sum_bytes(rows: list[_Row]) -> int:
+    return sum(row["end"] - row["start"] for row in rows)
 
 
 def _name(row: _Row) -> str:
@@ -221,24 +224,3 @@ def _range(row: _Row) -> str:
 def _join(names: list[str], *, most: int = _MOST_NAMED) -> str:
     more = len(names) - most
     return ", ".join(names[:most]) + (f" and {more:,} more" if more > 0 else "")
-
-
-def _find(path: str, traces: list[PathTrace]) -> list[PathTrace]:
-    """Return the traces of the files that a path, a name or a URL means."""
-    if url := _URL.fullmatch(path):
-        # The revision of the URL may be another one, such as a branch.
-        wanted, address = shown_path(unquote(url["path"])), url["address"].lower()
-        same_path = [trace for trace in traces if trace.path == wanted]
-        return [trace for trace in same_path if repository_address(trace.url).lower() == address]
-    repository, _, rest = path.rpartition(":")
-    paths, names = {path, shown_path(path)}, {(repository, rest), (repository, shown_path(rest))}
-    return [trace for trace in traces if trace.path in paths or (trace.repository, trace.path) in names]
-
-
-def _nearest(path: str, traces: list[PathTrace]) -> list[str]:
-    """Return the names of the files whose path is most like this one; first those of the same file name."""
-    wanted = path.rpartition(":")[2] if "://" not in path else path.rpartition("/")[2]
-    same = [trace.name for trace in traces if basename(trace.path) == basename(wanted)]
-    by_path = {trace.path: trace.name for trace in traces}
-    close = [by_path[near] for near in difflib.get_close_matches(wanted, by_path, n=_NUM_NEAREST, cutoff=0.4)]
-    return list(dict.fromkeys([*same, *close]))[:_NUM_NEAREST]

@@ -86,7 +86,7 @@ def read_source(source: PinnedSource, documents: DocumentsConfig, generation: st
     return made
 
 
-@task(**CORPUS, retries=1, enable_deck=True, deck_fields=(), cache=Cache(version="3", serialize=True))
+@task(**CORPUS, retries=1, enable_deck=True, deck_fields=(), cache=Cache(version="4", serialize=True))
 def build_corpus(
     documents: list[FlyteDirectory],
     corpus: CorpusConfig,

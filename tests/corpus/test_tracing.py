@@ -1,21 +1,25 @@
-"""What became of a file: the sentences agree with the tables, whatever way the file is named."""
+"""What became of a file: the sentences agree with the tables."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
 from flyte_llama.corpus import PathTrace, build_corpus, explain_path
+from flyte_llama.corpus.build import _make_dropped_table
 from flyte_llama.corpus.card import _STEPS
 from flyte_llama.corpus.reasons import REASONS
 from flyte_llama.corpus.tracing import read_traces
-from flyte_llama.documents import read_documents, write_source
-from flyte_llama.errors import CorpusError
+from flyte_llama.documents import Document, LeftOutFile, join_left_out, read_documents, write_documents, write_source
+from flyte_llama.documents.left_out import shown_path, write_left_out
+from flyte_llama.errors import DataError
 from flyte_llama.sources import pin
+from flyte_llama.storage import write_unsealed_table
 from tests.conftest import MakeRepo, document
+from tests.corpus import test_split
 from tests.corpus.test_build import CONFIG, DOCUMENTS, HELDOUT, LEAK, TRAIN, build, long
 
 
@@ -60,54 +64,79 @@ def test_a_file_with_held_out_text_gives_its_pieces_the_removed_bytes_and_the_he
     assert "Held out, so its text was taken out of train: o/train:leak.py." in heldout.sentences
 
 
-def test_pieces_too_short_to_keep_are_counted(tmp_path: Path):
-    short = "a few words only\n"
-    train = document(long(1) + "\n" + LEAK + "\n" + short + "\n" + long(4), url=TRAIN, path="x.py")
-    build(tmp_path, [train, document(LEAK + long(4), url=HELDOUT, path="y.py")])
-    (trace,) = [trace for trace in explain(tmp_path, "x.py") if trace.side == "train"]
-    assert f"Dropped, {len(short) + 1} bytes: pieces of fewer than 50 words" in trace.sentences[-1]
+@pytest.mark.parametrize("place", ["first", "between", "last"])
+def test_a_piece_too_short_to_keep_is_told_wherever_it_is(tmp_path: Path, place: str):
+    short, leak, kept = "a few words only\n\n", LEAK + "\n", long(1) + "\n"
+    parts = {"first": [short, leak, kept], "between": [kept, leak, short, leak], "last": [kept, leak, short]}
+    train = document("".join(parts[place]), url=TRAIN, path="x.py")
+    card = build(tmp_path, [train, document(LEAK + long(4), url=HELDOUT, path="y.py")])
+    (trace,) = explain(tmp_path, "x.py")
+    assert f"Dropped, {len(short)} bytes: pieces of fewer than 50 words" in trace.sentences[-1]
+    dropped = pq.read_table(tmp_path / "train/dropped.parquet").to_pylist()
+    num_dropped = sum(row["end"] - row["start"] for row in dropped)
+    assert trace.num_bytes + num_dropped == train.num_bytes
+    assert num_dropped == card.leakage.removed.num_bytes
 
 
-@pytest.mark.parametrize(
-    ("name", "found"),
-    [
-        ("src/a.py", 2),
-        ("o/r:src/a.py", 1),
-        ("https://github.com/o/r/blob/main/src/a.py#L3", 1),
-        ("https://gitlab.com/o/other/-/blob/0123abc/src/a.py", 1),
-    ],
-)
-def test_a_file_is_found_by_path_by_repository_and_by_address(tmp_path: Path, name: str, found: int):
-    urls = {"o/r": "https://github.com/o/r.git", "o/other": "https://gitlab.com/o/other"}
-    documents = [
-        replace(document(long(seed), url=url, path="src/a.py"), repository=repository)
-        for seed, (repository, url) in enumerate(urls.items())
+def test_a_file_of_held_out_text_and_a_few_words_is_dropped_for_its_held_out_text(tmp_path: Path):
+    train = document("a few words only\n\n" + LEAK, url=TRAIN, path="x.py")
+    build(tmp_path, [document(long(1), url=TRAIN), train, document(LEAK + long(4), url=HELDOUT, path="y.py")])
+    (trace,) = explain(tmp_path, "x.py")
+    assert (trace.outcome, trace.num_bytes) == ("leakage", train.num_bytes)
+
+
+def test_only_the_side_that_kept_a_file_names_what_was_dropped_for_it(make_repo: MakeRepo, tmp_path: Path):
+    train, heldout = long(1) + "\n" + LEAK + "\n" + long(2), long(3) + "\n" + LEAK
+    files = {"a.py": train, "copy.py": train, "held/b.py": heldout, "held/copy.py": heldout}
+    url = str(make_repo("mono", files))
+    test_split.build(tmp_path / "c", test_split.config([{"url": url}], [{"url": url, "paths": ["/held/"]}]))
+    for path, kept_on, copy in (("a.py", "train", "copy.py"), ("held/b.py", "held out", "held/copy.py")):
+        for trace in explain(tmp_path / "c", path):
+            told = " ".join(trace.sentences)
+            assert (f"Kept in the place of 1 dropped: remotes/mono:{copy}." in told) == (trace.side == kept_on)
+            is_leaked = path == "held/b.py" and trace.side == "held out"
+            assert ("Held out, so its text was taken out of train: remotes/mono:a.py." in told) == is_leaked
+
+
+def test_files_left_out_whose_masked_paths_are_equal_are_told_one_by_one(tmp_path: Path):
+    paths = [f"mail/{name}@corp.com.txt" for name in ("ann", "bob")]
+    assert shown_path(paths[0]) == shown_path(paths[1])
+    left_out = [
+        LeftOutFile(repository="o/r", path=shown_path(path), num_bytes=size, reason="secret_path")
+        for size, path in enumerate(paths, start=1)
     ]
-    write_corpus(tmp_path, documents)
-    traces = explain(tmp_path, name)
-    assert len(traces) == found
-    assert all(trace.link.startswith("https://git") for trace in traces)
+    write_corpus(tmp_path, [document(long(1))], left_out)
+    assert len(read_traces(tmp_path / "train", tmp_path / "heldout")) == 3
+    assert {trace.num_bytes for trace in explain(tmp_path, paths[0])} == {1, 2}
 
 
-def write_corpus(folder: Path, documents: list) -> None:
-    """A corpus of these train documents."""
-    from flyte_llama.corpus.build import _make_dropped_table
-    from flyte_llama.documents import join_left_out, write_documents
-    from flyte_llama.storage import write_unsealed_table
+@pytest.mark.parametrize("side", ["train", "heldout"])
+@pytest.mark.parametrize("name", ["documents", "dropped", "left_out"])
+def test_a_damaged_or_missing_table_is_named(tmp_path: Path, side: str, name: str):
+    write_corpus(tmp_path, [document(long(1))])
+    file = tmp_path / side / f"{name}.parquet"
+    file.write_bytes(file.read_bytes()[:-9])
+    with pytest.raises(DataError, match=rf"{name}.parquet: differs from its manifest"):
+        explain(tmp_path, "a.py")
+    file.unlink()
+    with pytest.raises(DataError, match=rf"{name}.parquet: is in the manifest but missing"):
+        explain(tmp_path, "a.py")
 
-    for side, content in (("train", documents), ("heldout", [])):
-        (folder / side).mkdir()
-        for name, table in (("dropped", _make_dropped_table([], [])), ("left_out", join_left_out([]))):
-            write_unsealed_table(folder / side, f"{name}.parquet", table)
-        write_documents(folder / side, content)
+
+def test_a_corpus_without_the_tables_asks_for_another_run(tmp_path: Path):
+    for side in ("train", "heldout"):
+        write_documents(tmp_path / side, [document(long(1))])
+    with pytest.raises(DataError, match=r"train: has no dropped.parquet, so an earlier version wrote it"):
+        explain(tmp_path, "a.py")
 
 
-def test_a_path_of_no_file_names_the_nearest(built: Path):
-    with pytest.raises(CorpusError, match=r"lake.py: no source .*nearest are:\n  o/train:leak.py") as raised:
-        explain(built, "lake.py")
-    assert "owner/name:path" in raised.value.message
-    with pytest.raises(CorpusError, match=r"\n  o/train:copy.py"):
-        explain(built, "sub/folder/copy.py")
+def write_corpus(folder: Path, documents: list[Document], left_out: Sequence[LeftOutFile] = ()) -> None:
+    """A corpus of these train documents, and of these files left out of one source."""
+    write_left_out(folder / "source", left_out, url="https://example.com/o/r")
+    for side, content, sources in (("train", documents, [folder / "source"]), ("heldout", [], [])):
+        tables = {"dropped.parquet": _make_dropped_table([], {}), "left_out.parquet": join_left_out(sources)}
+        num_rows = {name: write_unsealed_table(folder / side, name, table) for name, table in tables.items()}
+        write_documents(folder / side, content, other_tables=num_rows)
 
 
 def test_every_file_of_a_source_has_one_trace_with_its_reason(make_repo: MakeRepo, tmp_path: Path):
