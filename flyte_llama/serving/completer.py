@@ -164,7 +164,8 @@ class _FinalText:
         """Return what became final since the last call."""
         text = self._decode(ids)
         longest_start = max(
-            (n for stop in self._stop for n in range(1, len(stop)) if text.endswith(stop[:n])), default=0
+            (n for stop in self._stop for n in range(1, min(len(stop), len(text) + 1)) if text.endswith(stop[:n])),
+            default=0,
         )
         return self._show(text, len(text) - longest_start)
 

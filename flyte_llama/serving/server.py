@@ -66,6 +66,7 @@ def make_app(
         api_key: Answer only to requests with this bearer token, `/health` excepted; None needs none.
     """
     from starlette.applications import Starlette
+    from starlette.background import BackgroundTask
     from starlette.exceptions import HTTPException
     from starlette.middleware import Middleware
     from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -86,8 +87,14 @@ def make_app(
             _check_key(request, api_key)
             job = read(await _read_json(request))
             turn, answer = turns.start(job.requests), make(served)
+
+            async def end_turn() -> None:
+                turn.cancel()
+
             if job.stream:
-                return StreamingResponse(_stream_events(turn, answer, job), media_type="text/event-stream")
+                events = _stream_events(turn, answer, job)
+                # If the client left before the first event was read, the events do not end the turn.
+                return StreamingResponse(events, media_type="text/event-stream", background=BackgroundTask(end_turn))
             completions = await _unless_gone(request, _collect(turn))
             return Response(status_code=499) if completions is None else JSONResponse(answer.whole(completions))
 

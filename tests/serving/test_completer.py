@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,12 @@ def test_a_text_ends_before_a_stop_string_which_is_never_shown(tokenizer: Docume
 
 def test_the_begin_of_a_stop_string_is_shown_when_it_does_not_go_on(tokenizer: DocumentTokenizer):
     assert "".join(written_parts("a = return", tokenizer, "return to")) == "a = return"
+
+
+def test_a_stop_string_that_is_longer_than_the_text_costs_little(tokenizer: DocumentTokenizer):
+    start = time.monotonic()
+    assert "".join(written_parts("aaaa", tokenizer, "a" * 10**6)) == "aaaa"
+    assert time.monotonic() - start < 5
 
 
 def test_what_is_shown_is_the_completion(completer: Completer):

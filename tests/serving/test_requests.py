@@ -66,6 +66,7 @@ def test_more_tokens_than_the_limit_are_the_limit():
         ({"prompt": "a", "logit_bias": {"5": 1}}, "logit_bias: is not supported"),
         ({"prompt": "a", "stop": [1]}, "stop: give a text or a list of texts."),
         ({"prompt": "a", "stop": ["a"] * 33}, "stop: "),
+        ({"prompt": "a", "stop": "a" * 1001}, "stop: "),
         ({"prompt": "a", "seed": 1.5}, "seed: "),
         ({"prompt": "a", "stream": "yes"}, "stream: "),
     ],
@@ -113,6 +114,9 @@ def test_a_suffix_for_a_model_that_does_not_infill_is_refused():
         ("<PRE>   a  <SUF> b  <MID>", LLAMA, ("  a ", " b ")),
         ("<PRE>a<SUF>b<MID>", LLAMA, ("a", "b")),
         ("▁<PRE> <SUF>b <MID> a", LLAMA, ("a", "b")),
+        # the names themselves
+        ("▁<PRE>a▁<SUF>b▁<MID>", LLAMA, ("a", "b")),
+        ("▁<PRE>a ▁<SUF>b▁▁<MID>", LLAMA, ("a ", "b▁")),
         # text
         ("a <PRE> b <SUF>c <MID>", LLAMA, None),
         ("<PRE> a <PRE> <SUF>b <MID>", LLAMA, None),

@@ -264,6 +264,51 @@ def test_a_completion_ends_when_its_client_goes_away(serve: Serve, completer: Co
     assert len(steps) < 40
 
 
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_waiting_request_whose_client_goes_away_makes_room_for_another(
+    serve: Serve, completer: Completer, stream: bool
+):
+    served, answers = serve(completer, max_waiting=1), list[tuple[int, Any]]()
+    body = {"prompt": "def ", "max_tokens": 3, "temperature": 0}
+
+    def num_open() -> int:
+        return sum(not future.done() for future in served.turns._open)
+
+    threads = [threading.Thread(target=lambda: answers.append(ask(served, "/v1/completions", body))) for _ in range(2)]
+    with gated(completer) as steps:
+        threads[0].start()
+        assert wait_until(lambda: len(steps) == 2)
+        for _ in range(3):
+            connection = http.client.HTTPConnection(urlsplit(served.url).netloc)
+            connection.request("POST", "/v1/completions", json.dumps(body | {"stream": stream}), JSON)
+            assert wait_until(lambda: num_open() == 2)
+            connection.close()
+            assert wait_until(lambda: num_open() == 1)
+        threads[1].start()
+        assert wait_until(lambda: num_open() == 2)
+    for thread in threads:
+        thread.join(10)
+    assert [status for status, _ in answers] == [200, 200]
+
+
+def test_a_server_that_ends_says_so_to_those_who_wait(serve: Serve, completer: Completer):
+    served, answers, events = serve(completer), list[tuple[int, Any]](), list[str]()
+    body = {"prompt": "def ", "max_tokens": 9, "temperature": 0}
+    threads = [threading.Thread(target=lambda: answers.append(ask(served, "/v1/completions", body))) for _ in range(2)]
+    stream = body | {"stream": True}
+    threads.append(threading.Thread(target=lambda: events.extend(events_of(served, "/v1/completions", stream))))
+    with gated(completer) as steps:
+        for thread in threads:
+            thread.start()
+        assert wait_until(lambda: len(steps) == 2 and len(served.turns._open) == 3)
+        served.turns.close()
+    for thread in threads:
+        thread.join(10)
+    message = "The server is shutting down. Ask again later."
+    assert [(status, answer["error"]["message"]) for status, answer in answers] == [(503, message)] * 2
+    assert json.loads(events[-1])["error"]["message"] == message
+
+
 def test_a_model_that_fails_is_an_error_and_the_next_request_is_answered(serve: Serve, completer: Completer):
     served = serve(completer)
     handle = completer._model.register_forward_pre_hook(lambda *_: (_ for _ in ()).throw(MemoryError))
