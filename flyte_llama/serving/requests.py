@@ -101,7 +101,7 @@ class _OpenAIBody(_Body):
     n: int | None = None
     best_of: int | None = None
     echo: bool | None = None
-    logprobs: int | None = None
+    logprobs: int | bool | None = None
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
     logit_bias: dict[str, float] | None = None
@@ -113,7 +113,14 @@ class _OpenAIBody(_Body):
             raise ValueError("only 1 completion of a prompt is made")
         return value
 
-    @field_validator("echo", "logprobs", "presence_penalty", "frequency_penalty", "logit_bias")
+    @field_validator("logprobs")
+    @classmethod
+    def _no_logprobs(cls, value: Any) -> Any:
+        if value is not None and value is not False:  # 0 asks for those of the tokens
+            raise ValueError("is not supported. Leave it out")
+        return value
+
+    @field_validator("echo", "presence_penalty", "frequency_penalty", "logit_bias")
     @classmethod
     def _not_done(cls, value: Any) -> Any:
         # Clients send the neutral values too.

@@ -53,6 +53,11 @@ def test_an_unfinished_character_at_the_end_is_left_out(tokenizer: DocumentToken
     assert final.add(ids[:-1]) + final.finish(ids[:-1]) == "a"
 
 
+@pytest.mark.parametrize("text", ["a\ufffd", "\ufffd", "'\ufffd\ufffd"])
+def test_a_replacement_character_that_the_model_wrote_is_shown(tokenizer: DocumentTokenizer, text: str):
+    assert "".join(written_parts(text, tokenizer)) == text
+
+
 @pytest.mark.parametrize("stop", ["return", "\n\n", "\n\n\tret", "世界", "🦙"])
 def test_a_text_ends_before_a_stop_string_which_is_never_shown(tokenizer: DocumentTokenizer, stop: str):
     parts = written_parts(TEXT, tokenizer, "never there", stop)

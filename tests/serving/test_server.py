@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -123,6 +124,13 @@ def test_llama_vims_warm_up_is_answered_with_nothing(serve: Serve, completer: Co
     assert (status, answer["content"], answer["tokens_predicted"]) == (200, "", 0)
 
 
+def test_a_stream_of_no_tokens_is_one_empty_event(serve: Serve, completer: Completer):
+    served = serve(completer)
+    (event,) = events_of(served, "/infill", LLAMA_VIM_WARM_UP | {"stream": True})
+    assert (json.loads(event)["content"], json.loads(event)["stop"]) == ("", True)
+    assert not served.turns._open
+
+
 def test_llama_vim_is_answered_by_a_model_that_does_not_infill(serve: Serve, infilling: Any):
     completer = make_completer(infilling, layout=None)
     _, answer = ask(serve(completer), "/infill", LLAMA_VIM)
@@ -191,6 +199,27 @@ def test_a_web_page_cannot_reach_it_under_another_name(serve: Serve, completer: 
         assert response.status == 400
     for name in ("localhost:1", "127.0.0.1", "[::1]:8012"):
         assert ask(served, "/health", method="GET", headers={"Host": name}) == (200, {"status": "ok"})
+
+
+def test_it_answers_to_the_address_that_it_listens_on(serve: Serve, completer: Completer):
+    served = serve(completer, host="127.0.0.2")
+    assert ask(served, "/health", method="GET", headers={"Host": "127.0.0.2:8012"})[0] == 200
+    with sent(served, "/health", method="GET", headers={"Host": "127.0.0.3:8012"}) as response:
+        assert response.status == 400
+
+
+def test_a_client_that_leaves_while_it_sends_its_body_is_no_error(
+    serve: Serve, completer: Completer, capsys: pytest.CaptureFixture[str]
+):
+    served = serve(completer)
+    address = urlsplit(served.url)
+    with socket.create_connection((address.hostname, address.port)) as connection:
+        head = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json"
+        connection.sendall(f"{head}\r\nContent-Length: 9\r\n\r\n{{".encode())
+        time.sleep(0.2)
+    time.sleep(0.2)
+    assert ask(served, "/health", method="GET")[0] == 200
+    assert capsys.readouterr().err == ""
 
 
 def test_no_web_page_is_allowed_to_read_an_answer(serve: Serve, completer: Completer):
