@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import math
 import shutil
 import sys
 import textwrap
 import time
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -24,6 +26,16 @@ _NARROWEST = 60
 """With fewer columns, two texts stand below each other."""
 
 
+class _NumberRange(click.FloatRange):
+    """Numbers in a range; click's lets NaN through."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value} is not a number.", param, ctx)
+        return number
+
+
 @click.command("complete")
 @click.argument("prefix", required=False)
 @click.option("--file", type=click.Path(path_type=Path), help="A file, in place of PREFIX.")
@@ -33,8 +45,8 @@ _NARROWEST = 60
 @click.option("--base", "with_base", is_flag=True, help="Show beside it what the base of the run writes.")
 @click.option("--base-model", "base", help="Show beside it what this model writes.")
 @click.option("--max-tokens", type=click.IntRange(1), default=64, show_default=True)
-@click.option("--temperature", type=click.FloatRange(0, 2), default=0.0, help="Above 0, tokens are sampled.")
-@click.option("--top-p", type=click.FloatRange(0, 1, min_open=True), default=1.0, help="Share to sample from.")
+@click.option("--temperature", type=_NumberRange(0, 2), default=0.0, help="Above 0, tokens are sampled.")
+@click.option("--top-p", type=_NumberRange(0, 1, min_open=True), default=1.0, help="Share to sample from.")
 @click.option("--seed", type=click.IntRange(0), help="Seed for sampling; default: a new one each time.")
 @click.option("--stop", multiple=True, help="End before this text; may be repeated.")
 def complete_prefix(
@@ -58,6 +70,8 @@ def complete_prefix(
     """
     if with_base and base is not None:
         raise click.UsageError("--base and --base-model both name the other model. Use only one of them.")
+    for text in stop:
+        _check_utf8(text, "--stop")
     before, after = read_cursor(prefix, file, line, column)
     options = CompletionRequest("", max_tokens=max_tokens, temperature=temperature, top_p=top_p, seed=seed, stop=stop)
     complete_text(before, after, model=model, with_base=with_base, base=base, options=options)
@@ -73,7 +87,7 @@ def read_cursor(prefix: str | None, file: Path | None, line: int | None, column:
 
     Raises:
         UsageError: if there is not exactly one text.
-        DataError: if the file cannot be read as UTF-8, or has no such line or column.
+        DataError: if the text cannot be read as UTF-8, or has no such line or column.
     """
     if prefix is not None and file is not None:
         raise click.UsageError("PREFIX and --file both give the text. Use only one of them.")
@@ -83,7 +97,10 @@ def read_cursor(prefix: str | None, file: Path | None, line: int | None, column:
         return _split_at(_read_file(file), file, line, column)
     if prefix is None and sys.stdin.isatty():
         raise click.UsageError("There is nothing to complete. Give a PREFIX, --file FILE, or a text on standard input.")
-    return _read_stdin() if prefix in (None, "-") else str(prefix), ""
+    if prefix is None or prefix == "-":
+        return _read_stdin(), ""
+    _check_utf8(prefix, "PREFIX")
+    return prefix, ""
 
 
 def complete_text(
@@ -161,10 +178,17 @@ def _describe_way(completer: Completer, request: CompletionRequest) -> str:
     return "left to right, since it was not trained to infill: what follows the cursor is not read"
 
 
+def _check_utf8(text: str, name: str) -> None:
+    try:
+        text.encode()  # Python reads bytes of an argument that are not UTF-8 as halves of surrogate pairs
+    except UnicodeEncodeError as error:
+        raise DataError(f"{name}: is not UTF-8 at character {error.start + 1:,}. Convert it first.") from None
+
+
 def _read_file(file: Path) -> str:
     try:
-        # Without a conversion of line ends, so that the cursor is where an editor has it.
-        return file.expanduser().read_bytes().decode()
+        # Without a byte order mark and a conversion of line ends, so that the cursor is where an editor has it.
+        return file.expanduser().read_bytes().decode().removeprefix("\ufeff")
     except OSError as error:
         raise DataError(f"--file {file}: cannot be read ({error.strerror}).") from None
     except UnicodeDecodeError as error:

@@ -79,7 +79,8 @@ def serve_model(
         completer = open_completer(named, window=window)
         turns = Turns(completer.make_copies(concurrency), max_waiting=waiting)
         is_local = _is_loopback(host)
-        app = make_app(turns, completer, served=served, max_tokens=max_tokens, local_only=is_local, api_key=key)
+        name_here = host if is_local else None
+        app = make_app(turns, completer, served=served, max_tokens=max_tokens, host=name_here, api_key=key)
         if not is_local:
             who = (
                 "anyone who has the key" if key else "anyone who reaches this address, since there is no --api-key-file"

@@ -30,6 +30,9 @@ _STATE_IN_CACHE = {
     *("bamba", "falcon_mamba", "granitemoehybrid", "jamba", "mamba", "mamba2", "nemotron_h", "qwen3_next")
 }
 
+# Logits divided by a temperature far below this overflow; at it, the likeliest token has all of the probability.
+_GREEDY_BELOW = 1e-6
+
 
 @dataclass(frozen=True)
 class Generated:
@@ -279,7 +282,7 @@ def _choose(logits: torch.Tensor, temperature: float, draws: np.ndarray, top_p: 
     import torch
 
     highest = logits.amax(-1)
-    if not temperature:
+    if temperature < _GREEDY_BELOW:
         chosen = logits.argmax(-1)
     else:
         probabilities = (logits.double() / temperature).softmax(-1)

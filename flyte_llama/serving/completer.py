@@ -16,9 +16,10 @@ from flyte_llama.encoding import DocumentTokenizer
 from flyte_llama.inference.batches import copy_sharing_weights
 from flyte_llama.inference.generation import Prompt, decode_batch
 from flyte_llama.inference.prompts import infill_prompt, plain_prompt
-from flyte_llama.model import sdpa_without_cudnn
 
 _REPLACEMENT = "\ufffd"
+_WRITTEN_REPLACEMENTS = ("\ufffd", "ï¿½", "<0xEF><0xBF><0xBD>")
+"""It as tokens name it that have it or its bytes: whole, byte-level and SentencePiece."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class CompletionRequest:
     """The completion ends before the first of these texts."""
 
     max_seconds: float | None = None
-    """The completion ends at the first line break after this time."""
+    """After this time the completion ends as soon as it has a line break, which may be an earlier one."""
 
 
 class Completion(NamedTuple):
@@ -128,7 +129,7 @@ class Completer:
 
         # No control token is text, so each ends the completion.
         stops = frozenset(self._tokenizer.stop_ids | self._tokenizer.control_ids)
-        with torch.inference_mode(), sdpa_without_cudnn():
+        with torch.inference_mode():
             ((_, written, stopped),) = decode_batch(
                 self._model,
                 [Prompt(0, ids, max_tokens, seed)],
@@ -164,13 +165,16 @@ class _FinalText:
         """Return what became final since the last call."""
         text = self._decode(ids)
         longest_start = max(
-            (n for stop in self._stop for n in range(1, len(stop)) if text.endswith(stop[:n])), default=0
+            (n for stop in self._stop for n in range(1, min(len(stop), len(text) + 1)) if text.endswith(stop[:n])),
+            default=0,
         )
         return self._show(text, len(text) - longest_start)
 
     def finish(self, ids: Sequence[int]) -> str:
         """Return the rest, after the last id."""
-        text = self._decode(ids)
+        names = "".join(self._tokenizer.name_of(id_) or "" for id_ in ids[-3:])
+        is_whole = names.endswith(_WRITTEN_REPLACEMENTS)
+        text = self._tokenizer.decode_infix(ids) if is_whole else self._decode(ids)
         return self._show(text, len(text))
 
     def _decode(self, ids: Sequence[int]) -> str:

@@ -101,6 +101,8 @@ def open_completer(named: NamedModel, *, window: int | None = None) -> Completer
     """
     import torch
 
+    # As `sdpa_without_cudnn`, for the whole process: completions of several threads cannot nest its context.
+    torch.backends.cuda.enable_cudnn_sdp(False)
     # A CPU multiplies float32 faster than bfloat16, unless it is a recent one.
     precision = "bf16" if torch.cuda.is_available() else "fp32"
     if isinstance(named.source, Path):

@@ -25,6 +25,9 @@ MAX_PROMPTS = 8
 MAX_STOPS = 32
 """The most stop strings of a request; OpenAI takes 4, and editors send about 10."""
 
+MAX_STOP_LENGTH = 1000
+"""The most characters of a stop string: it is looked for after each token."""
+
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -65,6 +68,8 @@ def _check_text(text: str) -> str:
 
 Text = Annotated[str, AfterValidator(_check_text)]
 Texts = Annotated[tuple[Text, ...], BeforeValidator(_as_texts)]
+StopText = Annotated[Text, Field(max_length=MAX_STOP_LENGTH)]
+StopTexts = Annotated[tuple[StopText, ...], BeforeValidator(_as_texts), Field(max_length=MAX_STOPS)]
 
 
 class _Body(Frozen, strict=True, extra="ignore", allow_inf_nan=False):
@@ -72,7 +77,7 @@ class _Body(Frozen, strict=True, extra="ignore", allow_inf_nan=False):
 
     model: str | None = None
     stream: bool | None = None
-    stop: Annotated[Texts, Field(max_length=MAX_STOPS)] | None = None
+    stop: StopTexts | None = None
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, gt=0, le=1)
     seed: int | None = None
@@ -96,7 +101,7 @@ class _OpenAIBody(_Body):
     n: int | None = None
     best_of: int | None = None
     echo: bool | None = None
-    logprobs: int | None = None
+    logprobs: int | bool | None = None
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
     logit_bias: dict[str, float] | None = None
@@ -108,7 +113,14 @@ class _OpenAIBody(_Body):
             raise ValueError("only 1 completion of a prompt is made")
         return value
 
-    @field_validator("echo", "logprobs", "presence_penalty", "frequency_penalty", "logit_bias")
+    @field_validator("logprobs")
+    @classmethod
+    def _no_logprobs(cls, value: Any) -> Any:
+        if value is not None and value is not False:  # 0 asks for those of the tokens
+            raise ValueError("is not supported. Leave it out")
+        return value
+
+    @field_validator("echo", "presence_penalty", "frequency_penalty", "logit_bias")
     @classmethod
     def _not_done(cls, value: Any) -> Any:
         # Clients send the neutral values too.
@@ -191,7 +203,7 @@ def split_prompt(prompt: str, names: tuple[str, str, str]) -> tuple[str, str] | 
 
     A client's prompt begins with the token before the prefix, and has each of the three once and in this order. What
     follows the last one, as in prompts with the suffix first, belongs to the prefix. Code Llama's names begin with `▁`,
-    for a blank: there one blank on each side of a name belongs to it, except before a suffix.
+    for a blank: there one blank on each side of a name, or a `▁` before it, belongs to it, except before a suffix.
 
     Args:
         names: The names of the tokens before the prefix, the suffix and the middle.
@@ -210,8 +222,8 @@ def split_prompt(prompt: str, names: tuple[str, str, str]) -> tuple[str, str] | 
         return None
     if names[0].startswith("▁"):
         prefix, suffix, rest = (
-            prefix.removeprefix(" ").removesuffix(" "),
-            suffix.removesuffix(" "),
+            re.sub(r"[ ▁]\Z", "", prefix.removeprefix(" ")),
+            re.sub(r"[ ▁]\Z", "", suffix),
             rest.removeprefix(" "),
         )
     return prefix + rest, suffix

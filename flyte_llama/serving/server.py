@@ -52,7 +52,7 @@ def make_app(
     *,
     served: str,
     max_tokens: int,
-    local_only: bool = True,
+    host: str | None = "127.0.0.1",
     api_key: str | None = None,
 ) -> Starlette:
     """Return the ASGI application.
@@ -62,13 +62,15 @@ def make_app(
         completer: One of its completers, to know the model.
         served: The name of the model.
         max_tokens: The most tokens of a completion; a request for more gets these.
-        local_only: Answer only to requests for 127.0.0.1 or localhost.
+        host: Answer only to requests for this address of this machine, 127.0.0.1 or localhost; None answers to all.
         api_key: Answer only to requests with this bearer token, `/health` excepted; None needs none.
     """
     from starlette.applications import Starlette
+    from starlette.background import BackgroundTask
     from starlette.exceptions import HTTPException
     from starlette.middleware import Middleware
     from starlette.middleware.trustedhost import TrustedHostMiddleware
+    from starlette.requests import ClientDisconnect
     from starlette.responses import JSONResponse, Response, StreamingResponse
     from starlette.routing import Route
 
@@ -81,13 +83,27 @@ def make_app(
             error = RequestError(f"Nothing is here for this method and path. {_PATHS}", status=status)
         return JSONResponse(make_error(error), status_code=error.status, headers=error.headers)
 
+    def answer_nobody(request: Request, error: Exception) -> Response:
+        return Response(status_code=499)
+
     def answering(make: type[OpenAIAnswer | LlamaCppAnswer], read: Callable[[Any], Job]) -> Any:
         async def answer_request(request: Request) -> Response:
             _check_key(request, api_key)
             job = read(await _read_json(request))
-            turn, answer = turns.start(job.requests), make(served)
+            answer = make(served)
+            if not job.requests:
+                nothing = answer.whole([])
+                as_event = Response(format_event(nothing), media_type="text/event-stream")
+                return as_event if job.stream else JSONResponse(nothing)
+            turn = turns.start(job.requests)
+
+            async def end_turn() -> None:
+                turn.cancel()
+
             if job.stream:
-                return StreamingResponse(_stream_events(turn, answer, job), media_type="text/event-stream")
+                events = _stream_events(turn, answer, job)
+                # If the client left before the first event was read, the events do not end the turn.
+                return StreamingResponse(events, media_type="text/event-stream", background=BackgroundTask(end_turn))
             completions = await _unless_gone(request, _collect(turn))
             return Response(status_code=499) if completions is None else JSONResponse(answer.whole(completions))
 
@@ -112,11 +128,11 @@ def make_app(
         Route("/v1/models", answer_models),
         Route("/health", say_healthy),
     ]
-    hosts = _LOCAL_HOSTS if local_only else ["*"]
+    hosts = ["*"] if host is None else [*_LOCAL_HOSTS, host, f"[{host}]"]
     return Starlette(
         routes=routes,
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)],
-        exception_handlers={RequestError: refusal, HTTPException: refusal},
+        exception_handlers={RequestError: refusal, HTTPException: refusal, ClientDisconnect: answer_nobody},
     )
 
 

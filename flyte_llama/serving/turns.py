@@ -26,13 +26,18 @@ class Turn:
 
     def __init__(self, requests: Sequence[CompletionRequest], closing: threading.Event) -> None:
         self.requests = requests
+        self.future: Future[None] | None = None
+        """Its place in the queue, once it has one."""
+
         self._cancelled, self._closing = threading.Event(), closing
         self._loop = asyncio.get_running_loop()
         self._parts: asyncio.Queue[tuple[int, str | Completion] | RequestError | None] = asyncio.Queue()
 
     def cancel(self) -> None:
-        """End it at the next token; without effect if it has ended."""
+        """End it at the next token, or let it wait no longer; without effect if it has ended."""
         self._cancelled.set()
+        if self.future is not None:
+            self.future.cancel()
 
     def is_cancelled(self) -> bool:
         return self._cancelled.is_set() or self._closing.is_set()
@@ -46,7 +51,7 @@ class Turn:
         """Yield index and text of each part, and at the end of each completion its index and the completion.
 
         Raises:
-            RequestError: if the model fails.
+            RequestError: if the model fails, or with status 503 if the server ends.
         """
         try:
             while (part := await self._parts.get()) is not None:
@@ -86,7 +91,8 @@ class Turns:
                 headers={"Retry-After": str(_SECONDS_TO_RETRY)},
             )
         turn = Turn(requests, self._closing)
-        self._open.add(self._pool.submit(self._write, turn))
+        turn.future = self._pool.submit(self._write, turn)
+        self._open.add(turn.future)
         return turn
 
     def close(self) -> None:
@@ -96,19 +102,25 @@ class Turns:
     def wait_until_ended(self, seconds: float) -> bool:
         """Wait for the turns to end after `close`; False if one has not ended in this time."""
         self._pool.shutdown(wait=False, cancel_futures=True)
-        return not wait(self._open, timeout=seconds).not_done
+        running = [future for future in self._open if not future.done()]  # `wait` would wait for cancelled ones
+        return not wait(running, timeout=seconds).not_done
 
     def _write(self, turn: Turn) -> None:
         completer = self._free.pop()
         try:
             for index, request in enumerate(turn.requests):
-                if turn.is_cancelled():
-                    break
 
                 def show(text: str, index: int = index) -> None:
                     turn.put((index, text))
 
-                turn.put((index, completer.complete(request, show=show, is_cancelled=turn.is_cancelled)))
+                completion = None
+                if not turn.is_cancelled():
+                    completion = completer.complete(request, show=show, is_cancelled=turn.is_cancelled)
+                if completion is None or completion.finish_reason == "cancelled":
+                    # Nobody reads this if the client went away.
+                    turn.put(RequestError("The server is shutting down. Ask again later.", status=503))
+                    break
+                turn.put((index, completion))
         except FlyteLlamaError as error:
             turn.put(RequestError(error.message, status=500))
         except Exception:  # such as a lack of memory: the next request may have a shorter prompt

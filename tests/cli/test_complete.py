@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from flyte_llama.cli import main
-from flyte_llama.cli.complete import place_side_by_side
+from flyte_llama.cli.complete import place_side_by_side, read_cursor
 from flyte_llama.serving import CompletionRequest, find_model, open_completer
 from tests.model.bases import hub_folder
 from tests.serving.test_named import store_run
@@ -72,10 +72,13 @@ def test_a_model_that_does_not_infill_reads_the_text_before_and_says_so(output: 
     [(1, 1, ""), (1, 3, "ab"), (1, None, "ab"), (2, 1, "ab\r\n"), (2, 2, "ab\r\nc"), (3, 1, "ab\r\nc\n")],
 )
 def test_lines_and_columns_are_counted_from_1(tmp_path: Path, line: int, column: int | None, prefix: str):
-    from flyte_llama.cli.complete import read_cursor
-
     (tmp_path / "a.py").write_bytes(b"ab\r\nc\n")
     assert read_cursor(None, tmp_path / "a.py", line, column) == (prefix, "ab\r\nc\n"[len(prefix) :])
+
+
+def test_a_byte_order_mark_is_no_column(tmp_path: Path):
+    (tmp_path / "a.py").write_bytes(b"\xef\xbb\xbfab\n")
+    assert read_cursor(None, tmp_path / "a.py", 1, 2) == ("a", "b\n")
 
 
 def test_the_base_is_shown_too(output: Path):
@@ -102,7 +105,11 @@ def test_another_model_is_shown_too(output: Path, tiny_base: Path, tmp_path: Pat
         (["--file", "a.py", "--line", "4"], "--line 4: a.py has 3 lines. Give a line from 1 to 3."),
         (["--file", "a.py", "--line", "1", "--column", "4"], "line 1 of a.py has 2 characters. Give at most 3."),
         (["a", "--model", "nonsense"], "nonsense: is no run of"),
+        (["def \udcff"], "PREFIX: is not UTF-8 at character 5."),
+        (["a", "--stop", "\udcff"], "--stop: is not UTF-8 at character 1."),
         (["a", "--top-p", "0"], "0.0 is not in the range"),
+        (["a", "--top-p", "nan"], "nan is not a number."),
+        (["a", "--temperature", "nan"], "nan is not a number."),
         (["a", "--max-tokens", "0"], "0 is not in the range"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,11 @@ def test_an_unfinished_character_at_the_end_is_left_out(tokenizer: DocumentToken
     assert final.add(ids[:-1]) + final.finish(ids[:-1]) == "a"
 
 
+@pytest.mark.parametrize("text", ["a\ufffd", "\ufffd", "'\ufffd\ufffd"])
+def test_a_replacement_character_that_the_model_wrote_is_shown(tokenizer: DocumentTokenizer, text: str):
+    assert "".join(written_parts(text, tokenizer)) == text
+
+
 @pytest.mark.parametrize("stop", ["return", "\n\n", "\n\n\tret", "世界", "🦙"])
 def test_a_text_ends_before_a_stop_string_which_is_never_shown(tokenizer: DocumentTokenizer, stop: str):
     parts = written_parts(TEXT, tokenizer, "never there", stop)
@@ -60,6 +66,12 @@ def test_a_text_ends_before_a_stop_string_which_is_never_shown(tokenizer: Docume
 
 def test_the_begin_of_a_stop_string_is_shown_when_it_does_not_go_on(tokenizer: DocumentTokenizer):
     assert "".join(written_parts("a = return", tokenizer, "return to")) == "a = return"
+
+
+def test_a_stop_string_that_is_longer_than_the_text_costs_little(tokenizer: DocumentTokenizer):
+    start = time.monotonic()
+    assert "".join(written_parts("aaaa", tokenizer, "a" * 10**6)) == "aaaa"
+    assert time.monotonic() - start < 5
 
 
 def test_what_is_shown_is_the_completion(completer: Completer):

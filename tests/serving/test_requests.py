@@ -28,6 +28,7 @@ def test_null_and_neutral_values_are_the_same_as_fields_left_out():
     neutral = {"n": 1, "best_of": 1, "echo": False, "logprobs": None, "presence_penalty": 0, "frequency_penalty": 0.0}
     nulls = dict.fromkeys(("suffix", "max_tokens", "temperature", "top_p", "stop", "seed", "stream", "model", "user"))
     assert openai(prompt="a", **neutral, **nulls, logit_bias={}) == openai(prompt="a")
+    assert openai(prompt="a", logprobs=False) == openai(prompt="a")
 
 
 def test_unknown_fields_are_ignored():
@@ -62,10 +63,13 @@ def test_more_tokens_than_the_limit_are_the_limit():
         ({"prompt": "a", "best_of": 3}, "best_of: only 1"),
         ({"prompt": "a", "echo": True}, "echo: is not supported. Leave it out."),
         ({"prompt": "a", "logprobs": 5}, "logprobs: is not supported"),
+        ({"prompt": "a", "logprobs": 0}, "logprobs: is not supported"),
+        ({"prompt": "a", "logprobs": True}, "logprobs: is not supported"),
         ({"prompt": "a", "frequency_penalty": 0.5}, "frequency_penalty: is not supported"),
         ({"prompt": "a", "logit_bias": {"5": 1}}, "logit_bias: is not supported"),
         ({"prompt": "a", "stop": [1]}, "stop: give a text or a list of texts."),
         ({"prompt": "a", "stop": ["a"] * 33}, "stop: "),
+        ({"prompt": "a", "stop": "a" * 1001}, "stop: "),
         ({"prompt": "a", "seed": 1.5}, "seed: "),
         ({"prompt": "a", "stream": "yes"}, "stream: "),
     ],
@@ -113,6 +117,9 @@ def test_a_suffix_for_a_model_that_does_not_infill_is_refused():
         ("<PRE>   a  <SUF> b  <MID>", LLAMA, ("  a ", " b ")),
         ("<PRE>a<SUF>b<MID>", LLAMA, ("a", "b")),
         ("▁<PRE> <SUF>b <MID> a", LLAMA, ("a", "b")),
+        # the names themselves
+        ("▁<PRE>a▁<SUF>b▁<MID>", LLAMA, ("a", "b")),
+        ("▁<PRE>a ▁<SUF>b▁▁<MID>", LLAMA, ("a ", "b▁")),
         # text
         ("a <PRE> b <SUF>c <MID>", LLAMA, None),
         ("<PRE> a <PRE> <SUF>b <MID>", LLAMA, None),

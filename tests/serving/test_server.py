@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -123,6 +124,13 @@ def test_llama_vims_warm_up_is_answered_with_nothing(serve: Serve, completer: Co
     assert (status, answer["content"], answer["tokens_predicted"]) == (200, "", 0)
 
 
+def test_a_stream_of_no_tokens_is_one_empty_event(serve: Serve, completer: Completer):
+    served = serve(completer)
+    (event,) = events_of(served, "/infill", LLAMA_VIM_WARM_UP | {"stream": True})
+    assert (json.loads(event)["content"], json.loads(event)["stop"]) == ("", True)
+    assert not served.turns._open
+
+
 def test_llama_vim_is_answered_by_a_model_that_does_not_infill(serve: Serve, infilling: Any):
     completer = make_completer(infilling, layout=None)
     _, answer = ask(serve(completer), "/infill", LLAMA_VIM)
@@ -191,6 +199,27 @@ def test_a_web_page_cannot_reach_it_under_another_name(serve: Serve, completer: 
         assert response.status == 400
     for name in ("localhost:1", "127.0.0.1", "[::1]:8012"):
         assert ask(served, "/health", method="GET", headers={"Host": name}) == (200, {"status": "ok"})
+
+
+def test_it_answers_to_the_address_that_it_listens_on(serve: Serve, completer: Completer):
+    served = serve(completer, host="127.0.0.2")
+    assert ask(served, "/health", method="GET", headers={"Host": "127.0.0.2:8012"})[0] == 200
+    with sent(served, "/health", method="GET", headers={"Host": "127.0.0.3:8012"}) as response:
+        assert response.status == 400
+
+
+def test_a_client_that_leaves_while_it_sends_its_body_is_no_error(
+    serve: Serve, completer: Completer, capsys: pytest.CaptureFixture[str]
+):
+    served = serve(completer)
+    address = urlsplit(served.url)
+    with socket.create_connection((address.hostname, address.port)) as connection:
+        head = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json"
+        connection.sendall(f"{head}\r\nContent-Length: 9\r\n\r\n{{".encode())
+        time.sleep(0.2)
+    time.sleep(0.2)
+    assert ask(served, "/health", method="GET")[0] == 200
+    assert capsys.readouterr().err == ""
 
 
 def test_no_web_page_is_allowed_to_read_an_answer(serve: Serve, completer: Completer):
@@ -262,6 +291,51 @@ def test_a_completion_ends_when_its_client_goes_away(serve: Serve, completer: Co
     connection.close()
     assert wait_until(lambda: all(future.done() for future in served.turns._open))
     assert len(steps) < 40
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_waiting_request_whose_client_goes_away_makes_room_for_another(
+    serve: Serve, completer: Completer, stream: bool
+):
+    served, answers = serve(completer, max_waiting=1), list[tuple[int, Any]]()
+    body = {"prompt": "def ", "max_tokens": 3, "temperature": 0}
+
+    def num_open() -> int:
+        return sum(not future.done() for future in served.turns._open)
+
+    threads = [threading.Thread(target=lambda: answers.append(ask(served, "/v1/completions", body))) for _ in range(2)]
+    with gated(completer) as steps:
+        threads[0].start()
+        assert wait_until(lambda: len(steps) == 2)
+        for _ in range(3):
+            connection = http.client.HTTPConnection(urlsplit(served.url).netloc)
+            connection.request("POST", "/v1/completions", json.dumps(body | {"stream": stream}), JSON)
+            assert wait_until(lambda: num_open() == 2)
+            connection.close()
+            assert wait_until(lambda: num_open() == 1)
+        threads[1].start()
+        assert wait_until(lambda: num_open() == 2)
+    for thread in threads:
+        thread.join(10)
+    assert [status for status, _ in answers] == [200, 200]
+
+
+def test_a_server_that_ends_says_so_to_those_who_wait(serve: Serve, completer: Completer):
+    served, answers, events = serve(completer), list[tuple[int, Any]](), list[str]()
+    body = {"prompt": "def ", "max_tokens": 9, "temperature": 0}
+    threads = [threading.Thread(target=lambda: answers.append(ask(served, "/v1/completions", body))) for _ in range(2)]
+    stream = body | {"stream": True}
+    threads.append(threading.Thread(target=lambda: events.extend(events_of(served, "/v1/completions", stream))))
+    with gated(completer) as steps:
+        for thread in threads:
+            thread.start()
+        assert wait_until(lambda: len(steps) == 2 and len(served.turns._open) == 3)
+        served.turns.close()
+    for thread in threads:
+        thread.join(10)
+    message = "The server is shutting down. Ask again later."
+    assert [(status, answer["error"]["message"]) for status, answer in answers] == [(503, message)] * 2
+    assert json.loads(events[-1])["error"]["message"] == message
 
 
 def test_a_model_that_fails_is_an_error_and_the_next_request_is_answered(serve: Serve, completer: Completer):
