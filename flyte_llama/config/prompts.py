@@ -26,7 +26,7 @@ class PromptsConfig(StageConfig):
     seed: int = Field(0, ge=0, le=MAX_SEED)
     """Seed of sampled completions. Each is drawn by the seed and the prompt's id, so other prompts change nothing."""
 
-    window: int = Field(4096, ge=2, le=MAX_TOKENS)
+    window: int = Field(4096, ge=16, le=MAX_TOKENS)
     """Maximum tokens of a prompt and its completion together; a longer prompt loses its first lines. Fewer if the model
     reads fewer. A completion gets half of them at most."""
 

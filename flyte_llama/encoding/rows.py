@@ -151,6 +151,9 @@ def write_epochs(
         objective=objective.kind,
         makes_encoder=objective.makes_encoder,
         tokenizer_sha256=tokenizer.sha256,
+        # told to those who use the model; rows of another share differ in their tokens
+        psm_share=objective.psm_share,
+        records=["psm_share"],
     ) as writer:
         for epoch in itertools.count():
             # Make and write one epoch at a time: all of them would not fit in memory, nor would the pieces of one.

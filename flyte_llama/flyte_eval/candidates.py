@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from flyte_llama.documents import Document
+from flyte_llama.flyte_eval.endings import find_end
 from flyte_llama.flyte_eval.masking import Mask, find_masks
 from flyte_llama.flyte_eval.module_source import ModuleText
 from flyte_llama.flyte_eval.mutants import NO_CODE, Mutation, make_mutants
@@ -98,10 +99,19 @@ def find_candidates(documents: Sequence[Document], *, parts: bool = False) -> Ca
             reference = (mask.tier, mask.entity, text)
             if reference in references:
                 dropped["the same text again"] += 1
+            elif parts and not _ends_where_cut(module.text, mask):
+                dropped["an answer would be cut elsewhere"] += 1
             else:
                 candidates.append(Candidate(document, module, mask, its_topics))
             references.add(reference)
     return Candidates(candidates, num_files, dict(dropped))
+
+
+def _ends_where_cut(text: str, mask: Mask) -> bool:
+    """Whether an answer from left to right that is the reference, and goes on, is cut where the reference ends."""
+    after = text[mask.start :]
+    end = find_end(mask.tier, after)
+    return (len(after) if end is None else end) == mask.end - mask.start
 
 
 def may_use_flyte(document: Document) -> bool:

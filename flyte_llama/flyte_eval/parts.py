@@ -12,6 +12,7 @@ A part has the blanks before it, since a model writes a blank and the next word 
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 
 from flyte_llama.documents import draw
@@ -51,8 +52,8 @@ def find_parts(module: ModuleText) -> list[Mask]:
 def part_edits(module: ModuleText, mask: Mask, function: Function) -> Iterator[tuple[str, Edit]]:
     """Kind and edit of the wrong parts that are made for this kind of part alone.
 
-    Another statement of the function, another argument of the call, another type, another decorator of Flyte or the
-    same without arguments; and nothing at all, in place of an argument.
+    Another statement of the function, or a parameter as its result; another argument of the call, another type, another
+    decorator of Flyte or the same without arguments; and nothing at all, in place of an argument.
     """
     span = (mask.start, mask.end)
     if mask.tier == STATEMENT:
@@ -62,6 +63,11 @@ def part_edits(module: ModuleText, mask: Mask, function: Function) -> Iterator[t
         indent = own[: len(own) - len(own.lstrip())]
         for other in spans[max(0, index - 2) : index + 3]:
             yield "wrong statement", Edit(*span, indent + module.text[slice(*other)].lstrip())
+        # a function that gives back what it was given proves nothing of its result
+        if re.match(r"return\b", own.lstrip()):
+            end = own[len(own.rstrip()) :]
+            for parameter in _parameters(function):
+                yield "wrong statement", Edit(*span, f"{indent}return {parameter.arg}{end}")
     elif mask.tier == ARGUMENT:
         call = next(call for call in _calls(function) if span in _arguments(module, call))
         yield from (("wrong argument", edit) for edit in _other_arguments(module, call, span))
@@ -101,10 +107,13 @@ def _arguments(module: ModuleText, call: ast.Call) -> list[_Span]:
 
 def _types(module: ModuleText, function: Function) -> Iterator[_Span]:
     """The annotation of each parameter, and of the result."""
-    parameters = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
-    for annotation in [*(parameter.annotation for parameter in parameters), function.returns]:
+    for annotation in [*(parameter.annotation for parameter in _parameters(function)), function.returns]:
         if annotation is not None and (span := _after(module, annotation, ":", ">")):
             yield span
+
+
+def _parameters(function: Function) -> list[ast.arg]:
+    return [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
 
 
 def _after(module: ModuleText, node: ast.AST, *signs: str) -> _Span | None:

@@ -10,7 +10,7 @@ Does not cut or compare the written text: that depends on the task, so the calle
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -56,6 +56,7 @@ def fill_gaps(
     max_new_tokens: int,
     batch_tokens: int,
     temperature: float = 0.0,
+    stop_ids: Collection[int] | None = None,
     what: str,
 ) -> list[Filling]:
     """Let a model write into each gap, and return the texts in the order of the gaps.
@@ -65,6 +66,7 @@ def fill_gaps(
         max_new_tokens: Maximum new ids for a gap; half the window at most.
         batch_tokens: Maximum tokens in a batch; changes the texts only by rounding.
         temperature: 0 takes the likeliest token; above 0, tokens are sampled with the seed of each gap.
+        stop_ids: Ids that end a text; None is `tokenizer.stop_ids`.
         what: Label of the progress bar.
 
     Raises:
@@ -81,7 +83,7 @@ def fill_gaps(
         model,
         [_make_prompt(gap, tokenizer, window - max_new_tokens) for gap in gaps],
         max_new_tokens=max_new_tokens,
-        stop_ids=tokenizer.stop_ids,
+        stop_ids=tokenizer.stop_ids if stop_ids is None else stop_ids,
         batch_tokens=batch_tokens,
         ends=ends,
         temperature=temperature,

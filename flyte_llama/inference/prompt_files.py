@@ -3,8 +3,8 @@
     prompts/a.jsonl        {"id": "add", "prefix": "def add(a, b):\n", "suffix": "\n\nprint(add(1, 2))\n"}
     completions/a.jsonl    the same, with sample, completion, stopped, num_tokens, layout and model
 
-A prompt with a suffix is infilled, if the model has infill tokens; without them, the model sees the prefix alone, and
-`layout` says so. Reads all files before it completes any, and lists all that is wrong in one message.
+A prompt with a suffix is infilled, if the model infills; otherwise the model sees the prefix alone, and `layout` says
+so. Reads all files before it completes any, and lists all that is wrong in one message.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from flyte_llama.documents import draw
 from flyte_llama.encoding import DocumentTokenizer
 from flyte_llama.errors import DataError
 from flyte_llama.inference.gaps import Gap, fill_gaps
-from flyte_llama.inference.prompts import LEFT_TO_RIGHT, PSM
+from flyte_llama.inference.prompts import LEFT_TO_RIGHT
 from flyte_llama.progress import say
 
 SHARD = "prompts.jsonl"
@@ -46,11 +46,13 @@ class FilePrompt(NamedTuple):
 
     prefix: str
     suffix: str | None
-    """The text after the completion; None if there is none to show."""
+    """The text after the completion; None or empty if there is none to show."""
 
 
 def read_prompt_files(folder: Path) -> list[FilePrompt]:
-    """Return the prompts of all `*.jsonl` files of a folder, by file and line. Other files and blank lines are left.
+    """Return the prompts of all `*.jsonl` files of a folder, by file and line.
+
+    Other files and blank lines are left, and so is what has a name that begins with a dot, as systems' own files do.
 
     Raises:
         DataError: names every line that is no prompt, by file and line; also if there are no prompts.
@@ -60,6 +62,8 @@ def read_prompt_files(folder: Path) -> list[FilePrompt]:
     first: dict[str, str] = {}
     for path in sorted(folder.rglob("*.jsonl")):
         file = path.relative_to(folder).as_posix()
+        if not path.is_file() or any(part.startswith(".") for part in file.split("/")):
+            continue
         for number, line in enumerate(path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
             if not line.strip():
                 continue
@@ -104,26 +108,27 @@ def complete_all(
     prompts: Sequence[FilePrompt],
     config: PromptsConfig,
     *,
+    layout: str | None,
     identity: str,
 ) -> Iterator[dict[str, Any]]:
     """Yield the completions of prompts, in order, each with its prompt, as the lines of `write_completed`.
 
     Args:
+        layout: Of prompts with a suffix, PSM or SPM; None for a model that does not infill.
         identity: What each line records of the model: its revision.
 
     Raises:
         EvaluationError: if the model gives logits that are not finite.
     """
-    infills = tokenizer.infill is not None
-    unseen = sum(prompt.suffix is not None for prompt in prompts) if not infills else 0
+    unseen = sum(bool(prompt.suffix) for prompt in prompts) if layout is None else 0
     if unseen:
-        say(f"the model has no infill tokens: the suffix of {unseen:,} of {len(prompts):,} prompts is not shown to it")
+        say(f"the model does not infill: the suffix of {unseen:,} of {len(prompts):,} prompts is not shown to it")
     requests = [(prompt, sample) for prompt in prompts for sample in range(config.samples)]
     gaps = [
         Gap(
             prompt.prefix,
             prompt.suffix or "",
-            PSM if infills and prompt.suffix is not None else LEFT_TO_RIGHT,
+            layout if layout is not None and prompt.suffix else LEFT_TO_RIGHT,
             seed=int.from_bytes(draw(config.seed, prompt.id, sample)[:8], "big"),
         )
         for prompt, sample in requests
@@ -137,6 +142,8 @@ def complete_all(
         max_new_tokens=config.max_new_tokens,
         batch_tokens=config.batch_tokens,
         temperature=config.temperature,
+        # No control token is text, so each ends the completion.
+        stop_ids=tokenizer.stop_ids | tokenizer.control_ids,
         what="completing",
     )
     for (prompt, sample), gap, filling in zip(requests, gaps, fillings, strict=True):
@@ -180,9 +187,8 @@ def _parse(line: bytes, file: str, number: int) -> FilePrompt:
         raise ValueError(f"{unknown[0]}: unknown field. {advice}")
     if "prefix" not in fields:
         raise ValueError("prefix: is missing. Add the text before the completion, which may be empty.")
-    identifier = fields.get("id", f"{file}:{number}")
-    texts = {"id": identifier, "prefix": fields["prefix"], "suffix": fields.get("suffix") or ""}
-    for name, value in texts.items():
+    given = {name: value for name, value in fields.items() if name == "prefix" or value is not None}
+    for name, value in given.items():
         if not isinstance(value, str):
             raise ValueError(f"{name} = {json.dumps(value)[:60]}: is not a text. Write it in quotes.")
         try:
@@ -191,7 +197,7 @@ def _parse(line: bytes, file: str, number: int) -> FilePrompt:
             raise ValueError(
                 f"{name}: has half of a character (a lone surrogate). Write the whole character."
             ) from None
-    return FilePrompt(file, identifier, fields["prefix"], fields.get("suffix"))
+    return FilePrompt(file, given.get("id", f"{file}:{number}"), given["prefix"], given.get("suffix"))
 
 
 def _read_lines(path: Path) -> Iterator[dict[str, Any]]:

@@ -16,10 +16,10 @@ import yaml
 
 from flyte_llama.config import ModelConfig
 from flyte_llama.config.model import names_folder, names_model
-from flyte_llama.encoding import read_control_tokens
 from flyte_llama.errors import ModelError
-from flyte_llama.inference import PSM, SPM
-from flyte_llama.model import ADAPTER_FOLDER, open_model, pin_model, prepare_base
+from flyte_llama.inference import PSM
+from flyte_llama.inference.infilling import can_infill, recorded_layout, usual_layout
+from flyte_llama.model import open_model, pin_model, prepare_base
 from flyte_llama.model.adapters.files import ADAPTER_CONFIG, read_adapter_config
 from flyte_llama.model.files import find_folder
 from flyte_llama.serving.completer import Completer
@@ -108,16 +108,13 @@ def open_completer(named: NamedModel, *, window: int | None = None) -> Completer
     if isinstance(named.source, Path):
         folder = named.source
         model, tokenizer = open_model(folder, precision=precision)
-        record, has_adapter = read_control_tokens(folder), (folder / ADAPTER_FOLDER).is_dir()
+        infills = can_infill(folder, tokenizer)
     else:
         with temporary_folder("model") as folder:
             prepare_base(pin_model(named.source), named.source, [], longest_input=0, folder=folder, for_training=False)
             model, tokenizer = open_model(folder, precision=precision)
-            record, has_adapter = read_control_tokens(folder), (folder / ADAPTER_FOLDER).is_dir()
+            infills = can_infill(folder, tokenizer)
 
-    # The rows of tokens that a run added are random in its base, so the base cannot infill.
-    untrained = set() if record is None or has_adapter else set(record.added_ids)
-    infill = None if tokenizer.infill is None or not untrained.isdisjoint(tokenizer.infill) else tokenizer.infill
     longest = getattr(model.config, "max_position_embeddings", None)
     if window is not None and longest is not None and window > longest:
         raise ModelError(f"--window {window}: {named.name} reads at most {longest} tokens.")
@@ -125,7 +122,7 @@ def open_completer(named: NamedModel, *, window: int | None = None) -> Completer
         model,
         tokenizer,
         window=window or min(LONGEST_WINDOW, longest or LONGEST_WINDOW),
-        layout=None if infill is None else named.layout,
+        layout=named.layout if infills else None,
     )
 
 
@@ -137,15 +134,14 @@ def _model_of(run: StoredRun) -> NamedModel:
         raise ModelError(
             f"{run.folder.name}: is an encoder (objective.kind: mlm), which writes no text. Use another run."
         )
-    # the layout that most infilled documents had
-    layout = PSM if objective.get("psm_share", 0.5) >= 0.5 else SPM
+    layout = usual_layout(objective.get("psm_share", 0.5))
     return NamedModel(run.folder.name, run.name, run.part("model"), run, layout)
 
 
 def _model_in(folder: Path) -> NamedModel:
     """The model in a folder, or the adapter in it on the base that it names."""
     if (folder / "config.json").is_file():
-        return NamedModel(str(folder), folder.name, folder)
+        return NamedModel(str(folder), folder.name, folder, layout=recorded_layout(folder))
     if not (folder / ADAPTER_CONFIG).is_file():
         raise ModelError(f"{folder}: holds no run, no config.json and no {ADAPTER_CONFIG}. Give a run or a model.")
     base = str(read_adapter_config(folder, name=str(folder)).get("base_model_name_or_path") or "")

@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from flytekit import Cache, FlyteDirectory, task
+from pydantic import ValidationError
 
 from flyte_llama.config import ModelConfig, PromptsConfig
+from flyte_llama.config.model import names_folder, names_model
 from flyte_llama.errors import ModelError
+from flyte_llama.inference.infilling import find_layout
 from flyte_llama.inference.prompt_files import (
     complete_all,
     join_completed,
@@ -45,6 +48,9 @@ from flyte_llama.workspace import BATCHES, finish_run, new_run_folder, open_outp
 HUB = "hf://"
 """How the address of a hub model begins, as in Hugging Face's own tools."""
 
+UNFINISHED = "prompts+"
+"""The name of an unfinished batch in the output folder. No configuration can have it: a `+` is not allowed there."""
+
 
 class Prompts(NamedTuple):
     """The prompts in shards, and what each shard is completed with."""
@@ -65,7 +71,7 @@ def read_prompts(prompts: FlyteDirectory, options: PromptsConfig) -> Prompts:
         escape_unknown_characters()
         exit_on_interrupt(INTERRUPTED)
         open_output(output)
-        CACHE.run_name = "prompts"
+        CACHE.run_name = UNFINISHED
     with retry_network_errors():
         shards = split_prompts(read_prompt_files(download_given(prompts)), options.shards)
         generation = read_generation("scoring") if output is None else ""
@@ -86,8 +92,7 @@ def prepare_completing(model: FlyteDirectory) -> Folder:
     address = str(model.remote_source or model.path)
     with retry_network_errors():
         if address.startswith(HUB):
-            name, _, revision = address.removeprefix(HUB).rstrip("/").partition("@")
-            return _prepare(ModelConfig(name=name, revision=revision or None))
+            return _prepare(_hub_model(address))
         model = fetch_manifest(model)
         if is_sealed(Path(model.path)):
             if "config.json" not in read_manifest(Path(model.path))["files"]:
@@ -106,8 +111,8 @@ def complete_shard(model: FlyteDirectory, shard: FlyteDirectory, options: Prompt
     with retry_network_errors():
         model_folder, prompts = download(model, made_by="training"), read_prompts_of_shard(download(shard))
         opened, tokenizer = open_model(model_folder, precision=options.precision)
-    identity = model_identity(model_folder)
-    write_completed(folder, complete_all(opened, tokenizer, prompts, options, identity=identity))
+    layout, identity = find_layout(model_folder, tokenizer), model_identity(model_folder)
+    write_completed(folder, complete_all(opened, tokenizer, prompts, options, layout=layout, identity=identity))
     return upload(folder)
 
 
@@ -121,13 +126,25 @@ def collect_completions(parts: list[FlyteDirectory], model: FlyteDirectory) -> F
     if output is None:
         say(f"{count:,} completions")
         return result
-    run = new_run_folder(output, CACHE.run_name, kind=BATCHES)
+    run = new_run_folder(output, "prompts", kind=BATCHES)
     shutil.copytree(Path(result.path), run, dirs_exist_ok=True)
-    used = {*CACHE.used, Path(result.path).name}
     is_stored = Path(model.path).parent == output / "data"
-    finish_run(run, CACHE.run_name, used, collect_versions(), {"model": Path(model.path).name} if is_stored else {})
+    stored = {"model": Path(model.path).name} if is_stored else {}
+    used = {*CACHE.used, Path(result.path).name, *stored.values()}
+    finish_run(run, CACHE.run_name, used, collect_versions(), stored)
     say(f"{count:,} completions: {run}")
     return result
+
+
+def _hub_model(address: str) -> ModelConfig:
+    """The hub model of an address, as `hf://OWNER/NAME@REVISION`."""
+    name, _, revision = address.removeprefix(HUB).rstrip("/").partition("@")
+    try:
+        if names_model(name) and not names_folder(name):
+            return ModelConfig(name=name, revision=revision or None)
+    except ValidationError:  # the revision is none
+        pass
+    raise ModelError(f"{address}: is no address of a hub model. Write hf://OWNER/NAME or hf://OWNER/NAME@REVISION.")
 
 
 def _prepare(config: ModelConfig) -> FlyteDirectory:

@@ -207,6 +207,7 @@ def fine_tune(
     summary = TrainingSummary(
         method=training.method,
         objective=manifest["objective"],
+        psm_share=manifest.get("psm_share", 0.5),
         num_steps=result.global_step,
         exported_step=exported_step,
         num_tokens=curve.num_tokens,

@@ -30,6 +30,9 @@ class TrainingSummary(Frozen):
     objective: str
     """`objective.kind` of the rows."""
 
+    psm_share: float = 0.5
+    """`objective.psm_share` of the rows; 0.5, its default, if an earlier version wrote them."""
+
     num_steps: int
     exported_step: int
     """The step whose weights the model has: the last, or with `training.keep_best` that with the lowest validation

@@ -68,6 +68,7 @@ def test_the_manifest_counts_what_is_in_the_rows(tmp_path: Path, tokenizer: Docu
     assert manifest["num_padding"] == 64 * len(rows) - manifest["num_tokens"]
     assert manifest["num_learned"] == sum(label != IGNORED for row in rows for label in row["labels"])
     assert (manifest["objective"], manifest["makes_encoder"]) == (kind, kind == "mlm")
+    assert manifest["psm_share"] == 0.5
     assert {row["bidirectional"] for row in rows} == {kind == "mlm"}
     assert manifest["tokenizer_sha256"] == tokenizer.sha256
 

@@ -13,7 +13,7 @@ import torch
 from flyte_llama.config import FlyteEvalConfig
 from flyte_llama.encoding import DocumentTokenizer
 from flyte_llama.flyte_eval import Item, answer_items
-from flyte_llama.flyte_eval.answering import end_of_body, end_of_definition
+from flyte_llama.flyte_eval.endings import end_of_body, end_of_definition
 from flyte_llama.model import load_model
 
 BODIES = [

@@ -12,7 +12,8 @@ from flyte_llama.config import FlyteEvalConfig
 from flyte_llama.documents import write_documents
 from flyte_llama.evaluation.measure import make_items
 from flyte_llama.flyte_eval import find_candidates, grade_answers, open_observer, prove_items, read_items, small_set
-from flyte_llama.flyte_eval.answering import Answer, end_of_argument, end_of_statement, end_of_type
+from flyte_llama.flyte_eval.answering import Answer
+from flyte_llama.flyte_eval.endings import end_of_argument, end_of_statement, end_of_type
 from flyte_llama.flyte_eval.module_source import ModuleText
 from flyte_llama.flyte_eval.mutants import NO_CODE
 from flyte_llama.flyte_eval.observing import LIMITS
@@ -79,6 +80,20 @@ def test_every_wrong_part_gives_a_module_that_parses_differs_and_is_the_same_aro
     assert kinds >= {"wrong statement", "wrong argument", "wrong decorator", "wrong type", "wrong name", "empty"}
 
 
+def test_a_returned_value_is_tried_against_each_parameter():
+    text = "from flytekit import task\n\n\n@task\ndef f(a: int, *, b: int) -> int:\n    if a:\n        return a * b\n"
+    by_tier = {each.mask.tier: each for each in find_candidates([document(text)], parts=True).candidates}
+    wrong = [mutation.text for mutation in by_tier["statement"].make_mutants(0) if mutation.kind == "wrong statement"]
+    assert sorted(wrong) == ["        return a\n", "        return b\n"]
+
+
+def test_a_part_after_which_an_answer_would_not_be_cut_is_left_out():
+    text = "from flytekit import task\n\n\n@task\ndef f(a: str) -> str:\n    return a.strip('a\\\n, b')\n"
+    candidates, _, dropped = find_candidates([document(text)], parts=True)
+    assert {each.mask.tier for each in candidates} == {"type", "decorator"}
+    assert dropped == {"an answer would be cut elsewhere": 1}
+
+
 def test_a_part_whose_only_wrong_forms_leave_it_out_proves_nothing():
     text = "from flytekit import task\n\n\n@task\ndef f() -> str:\n    a = str()\n    return a.upper()\n"
     by_tier = {each.mask.tier: each for each in find_candidates([document(text)], parts=True).candidates}
@@ -100,6 +115,8 @@ def test_a_part_whose_only_wrong_forms_leave_it_out_proves_nothing():
         (end_of_argument, ' ","', ")"),
         (end_of_argument, '\n        """a, b)"""', "\n    )"),
         (end_of_argument, " {'a': (1, 2)}", "}"),
+        (end_of_argument, " key=lambda a, b=lambda c, d: (c, d), *e: a + b", ", xs)"),
+        (end_of_argument, "lambda a, b: a + b", ")"),
         (end_of_type, " dict[str, int]", ", b: int)"),
         (end_of_type, " int", " = 2)"),
         (end_of_type, " tuple[int, str]", ":\n    return"),

@@ -23,6 +23,7 @@ from flyte_llama.inference.prompt_files import (
     write_completed,
     write_prompts,
 )
+from flyte_llama.inference.prompts import PSM, SPM
 from flyte_llama.model import load_model
 
 PROMPTS = [
@@ -37,17 +38,21 @@ def write_lines(path: Path, lines: Sequence[Any]) -> None:
     path.write_text("\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines))
 
 
-def complete(folder: Path, prompts: Sequence[FilePrompt], **options: Any) -> list[dict[str, Any]]:
+def complete(
+    folder: Path, prompts: Sequence[FilePrompt], layout: str | None = None, **options: Any
+) -> list[dict[str, Any]]:
     model, tokenizer = load_model(folder, dtype=torch.float32), DocumentTokenizer(folder)
     config = PromptsConfig(max_new_tokens=8, batch_tokens=1000, precision="fp32", **options)
-    return list(complete_all(model, tokenizer, prompts, config, identity="sha256:1"))
+    return list(complete_all(model, tokenizer, prompts, config, layout=layout, identity="sha256:1"))
 
 
 def test_prompts_are_read_by_file_and_line(tmp_path: Path):
-    write_lines(tmp_path / "in/b.jsonl", [{"prefix": PROMPTS[2].prefix}])
+    write_lines(tmp_path / "in/b.jsonl", [{"id": None, "prefix": PROMPTS[2].prefix}])
     given = [{"id": "one", "prefix": PROMPTS[0].prefix, "suffix": None}, " "]
     write_lines(tmp_path / "a.jsonl", [*given, {"suffix": PROMPTS[1].suffix, "id": "two", "prefix": PROMPTS[1].prefix}])
     (tmp_path / "README.md").write_text("no prompts")
+    (tmp_path / "folder.jsonl").mkdir()
+    (tmp_path / "._a.jsonl").write_bytes(b"\x00\x05\x16\x07\xff")
     assert read_prompt_files(tmp_path) == PROMPTS
 
 
@@ -61,6 +66,9 @@ def test_prompts_are_read_by_file_and_line(tmp_path: Path):
         ('{"prefix": "a", "sufix": "b"}', "sufix: unknown field. Did you mean suffix?"),
         ('{"prefix": "a", "id": "ok"}', "id = 'ok': is also that of a.jsonl, line 1. Give each its own."),
         ('{"prefix": "\\ud800"}', "prefix: has half of a character (a lone surrogate). Write the whole character."),
+        ('{"prefix": "a", "suffix": 0}', "suffix = 0: is not a text. Write it in quotes."),
+        ('{"prefix": "a", "suffix": false}', "suffix = false: is not a text. Write it in quotes."),
+        ('{"prefix": "a", "suffix": []}', "suffix = []: is not a text. Write it in quotes."),
         ("[" * 100_000, "is not JSON"),
     ],
 )
@@ -98,11 +106,28 @@ def test_shards_hold_each_prompt_once_in_order_and_none_is_empty(shards: int, tm
 
 
 def test_a_suffix_is_shown_to_a_model_that_infills_and_the_layout_says_so(all_base: Path):
-    lines = complete(all_base, PROMPTS)
-    assert [line["layout"] for line in lines] == ["left-to-right", "PSM", "left-to-right"]
+    prompts = [*PROMPTS, PROMPTS[0]._replace(id="empty", suffix="")]
+    orders = {layout: [line["layout"] for line in complete(all_base, prompts, layout=layout)] for layout in (PSM, SPM)}
+    assert orders == {layout: ["left-to-right", layout, "left-to-right", "left-to-right"] for layout in (PSM, SPM)}
+    lines = complete(all_base, PROMPTS, layout=PSM)
     assert {name: lines[1][name] for name in ("file", "id", "prefix", "suffix")} == PROMPTS[1]._asdict()
     assert "suffix" not in lines[0]
     assert all(line["model"] == "sha256:1" and line["num_tokens"] <= 8 for line in lines)
+
+
+def test_any_control_token_ends_a_completion(all_base: Path, monkeypatch: pytest.MonkeyPatch):
+    model, tokenizer = load_model(all_base, dtype=torch.float32), DocumentTokenizer(all_base)
+    control_id = max(tokenizer.control_ids - tokenizer.stop_ids)
+    forward = model.forward
+
+    def forward_to_control_token(**arguments: Any) -> Any:
+        output = forward(**arguments)
+        output.logits[..., control_id] = 1000.0
+        return output
+
+    monkeypatch.setattr(model, "forward", forward_to_control_token)
+    (line,) = complete_all(model, tokenizer, PROMPTS[:1], PromptsConfig(), layout=None, identity="sha256:1")
+    assert (line["completion"], line["stopped"]) == ("", True)
 
 
 def test_a_model_without_infill_tokens_sees_the_prefix_alone_and_one_line_says_so(
