@@ -103,7 +103,8 @@ def test_a_browser_shows_every_deck_in_its_tab_whatever_text_is_in_them(report: 
     hostile, plain = opened
     assert not script_ran(hostile)
     assert without_looks(read_html(hostile)).elements == without_looks(read_html(plain)).elements
-    assert tabs_of(hostile) == (["report_page", "dataset_page", "training_page", "trials_page"], 4)
+    names = ["report_page", "comparison_page", "dataset_page", "training_page", "trials_page"]
+    assert tabs_of(hostile) == (names, len(names))
 
 
 def tabs_of(opened: str) -> tuple[list[str], int]:
