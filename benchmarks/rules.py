@@ -3,8 +3,8 @@
     python benchmarks/rules.py [--labels flyte] [--only REPOSITORY …]
 
 `--labels` is a folder of tests/documents/labels: `flyte` has the nine Flyte repositories, `tuning` five others that the
-rules were written with, and `held` and `second_held` eleven that were looked at only afterwards. Reads them at the
-commits of their commits.tsv, from GitHub or a mirror named by git's `insteadOf`.
+rules were written with, and `held`, `second_held` and `third_held` sixteen that were looked at only afterwards. Reads
+them at the commits of their commits.tsv, from GitHub or a mirror named by git's `insteadOf`.
 
 Caught is the share that a layer drops of the bytes labelled generated, lock or vendored; lost is its share of the bytes
 labelled hand-written. Both are printed for each layer alone, and together with the layers above it. Then lists missed

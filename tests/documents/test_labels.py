@@ -39,7 +39,8 @@ def test_paths_alone_catch_most_files_of_flyte_that_are_not_for_training():
 
 
 @pytest.mark.parametrize(
-    ("name", "most"), [("flyte", 0.0001), ("tuning", 0.0002), ("held", 0.001), ("second_held", 0.0002)]
+    ("name", "most"),
+    [("flyte", 0.0001), ("tuning", 0.0002), ("held", 0.001), ("second_held", 0.0002), ("third_held", 0.0003)],
 )
 def test_paths_alone_lose_almost_no_hand_written_file(name: str, most: float):
     labelled = read_labels(name)
