@@ -183,7 +183,7 @@ def verify_model(folder: str) -> None:
 @click.option("--output", type=click.Path(path_type=Path), help="The output folder; default: FLYTE_LLAMA_OUTPUT.")
 def print_runs(output: Path | None) -> None:
     """List the finished runs of the output folder, newest first: data, held-out bits per byte, and the change."""
-    print_text(runs_text((output or Path(read_settings().output)).resolve()))
+    print_text(runs_text(output.resolve() if output else read_settings().output_folder))
 
 
 @main.command("compare")
@@ -200,7 +200,7 @@ def print_comparison(a: str | None, b: str | None, output: Path | None, as_json:
     B, A is compared with the newest run; without both, the two newest runs are compared.
     """
     check_page(output)
-    root = Path(read_settings().output).resolve()
+    root = read_settings().output_folder
     comparison = compare_runs(*open_both(a, b, root))
     if as_json:
         click.echo(comparison.model_dump_json(indent=2, ensure_ascii=True))
@@ -219,7 +219,7 @@ def explain_file(path: str, run: str | None) -> None:
 
     PATH is a path in a repository, owner/name:path, or the URL of a file at its host.
     """
-    print_text(explanation_text(path, run, Path(read_settings().output).resolve()))
+    print_text(explanation_text(path, run, read_settings().output_folder))
 
 
 @main.command("clean")
@@ -231,7 +231,7 @@ def clean_output(keep: int | None, yes: bool) -> None:
     Data folders that no kept run and no unfinished run used, damaged folders, and what killed processes left in the
     temporary folder. The output folder is FLYTE_LLAMA_OUTPUT, or `output`.
     """
-    output = Path(read_settings().output).resolve()
+    output = read_settings().output_folder
     if output.is_dir():
         lock_folder(output, what="Wait until that run ends.")
     items = stored_items(output, keep_runs=keep)

@@ -7,7 +7,9 @@ import re
 from pathlib import Path
 
 from flyte_llama.errors import DataError
-from flyte_llama.runs import MeasuredRun, RunComparison, comparison_page, open_measured_run, read_runs
+from flyte_llama.report.sentences import count_text
+from flyte_llama.runs import MeasuredRun, RunComparison, comparison_page, open_measured_run
+from flyte_llama.workspace import read_runs
 
 _FOLDER = "comparisons"
 
@@ -27,7 +29,7 @@ def open_both(a: str | None, b: str | None, output: Path) -> tuple[MeasuredRun, 
     finished, _ = read_runs(output)
     if len(finished) < (2 if a is None else 1):
         raise DataError(
-            f"{output}: has {len(finished)} finished run{'s' * (len(finished) != 1)}, too few to compare. Make another "
+            f"{output}: has {count_text(len(finished), 'finished run')}, too few to compare. Make another "
             "one, or name two runs, evaluations or reports."
         )
     newest = finished[0]

@@ -73,8 +73,8 @@ def complete_prefix(
     for text in stop:
         _check_utf8(text, "--stop")
     before, after = read_cursor(prefix, file, line, column)
-    options = CompletionRequest("", max_tokens=max_tokens, temperature=temperature, top_p=top_p, seed=seed, stop=stop)
-    complete_text(before, after, model=model, with_base=with_base, base=base, options=options)
+    request = CompletionRequest(before, after, max_tokens, temperature, top_p, seed, stop)
+    complete_text(request, model=model, with_base=with_base, base=base)
 
 
 def read_cursor(prefix: str | None, file: Path | None, line: int | None, column: int | None) -> tuple[str, str]:
@@ -103,21 +103,17 @@ def read_cursor(prefix: str | None, file: Path | None, line: int | None, column:
     return prefix, ""
 
 
-def complete_text(
-    prefix: str, suffix: str, *, model: str | None, with_base: bool, base: str | None, options: CompletionRequest
-) -> None:
-    """Write what a model, and perhaps its base, writes between prefix and suffix to standard output.
+def complete_text(request: CompletionRequest, *, model: str | None, with_base: bool, base: str | None) -> None:
+    """Write what a model, and perhaps its base, writes at the cursor to standard output.
 
     Args:
         model: A run, a folder or a hub id; None is the newest run.
         with_base: Show what the base of the run writes too.
         base: Show what this model writes too.
-        options: The request without its texts.
     """
-    output = Path(read_settings().output).expanduser().resolve()
+    output = read_settings().output_folder
     named = find_model(model, output)
     other = find_model(base, output) if base is not None else find_base(named) if with_base else None
-    request = CompletionRequest(**vars(options) | {"prefix": prefix, "suffix": suffix})
     if other is None:
         _complete(named, request, is_shown=True)
         return

@@ -107,7 +107,7 @@ def _evaluate_into(
 ) -> EvaluationReport:
     """Measure the models, and write the report and all measurements to the empty folder `work`."""
     evaluation = config.evaluation
-    cache = Path(read_settings().output).resolve() / "cache" / "flyte-eval"
+    cache = read_settings().output_folder / "cache" / "flyte-eval"
 
     # pin and prepare the models
     pinned = {name: _pin(argument) for name, argument in names.items() if argument is not None}

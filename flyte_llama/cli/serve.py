@@ -29,7 +29,7 @@ _NEEDED = ("starlette", "uvicorn")
 @click.option("--name", help="What clients call the model; default: the name of its configuration.")
 @click.option("--api-key-file", type=click.Path(path_type=Path), help="A file with a key that clients must send.")
 @click.option("--window", type=click.IntRange(16), help="Most tokens of a prompt and completion; default: up to 4096.")
-@click.option("--max-tokens", type=click.IntRange(1), default=512, show_default=True, help="Most of a completion.")
+@click.option("--max-tokens", type=click.IntRange(1), default=512, show_default=True, help="Most tokens written.")
 @click.option("--concurrency", type=click.IntRange(1, 64), default=1, show_default=True, help="Completions at once.")
 @click.option("--waiting", type=click.IntRange(0, 64), default=8, show_default=True, help="Requests that may wait.")
 def serve_http(model: str | None, **options: Any) -> None:
@@ -72,7 +72,7 @@ def serve_model(
     if missing:
         raise ModelError(f"serve needs {' and '.join(missing)}. pip install -r requirements-serve.txt")
     key = None if api_key_file is None else _read_key(api_key_file)
-    named = find_model(model, Path(read_settings().output).expanduser().resolve())
+    named = find_model(model, read_settings().output_folder)
     served = name or named.served_name
     with _bind(host, port) as listener:
         say(f"{named.name}: loading")

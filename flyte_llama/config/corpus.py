@@ -239,7 +239,7 @@ class CorpusConfig(StageConfig):
 
     @property
     def held_out_parts(self) -> list[HeldOutPart]:
-        """The held-out sources of which other files are trained on."""
+        """The held-out parts of repositories that train has other files of."""
         trained_on = {source.url for source in self.train_sources}
         return [
             HeldOutPart(repository=source.name, url=source.url, selection=selection)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationError, field_validator
 
 from flyte_llama.config.source_url import check_ref
 from flyte_llama.config.stage import MAX_SEED, MAX_TOKENS, StageConfig, check_day
@@ -17,6 +17,17 @@ _PATH_PREFIXES = ("/", "./", "../", "~")
 def names_folder(name: str) -> bool:
     """Whether the name of a model is the path of a folder."""
     return name.startswith(_PATH_PREFIXES)
+
+
+def hub_model(text: str) -> ModelConfig | None:
+    """Return the hub model that `owner/name` or `owner/name@revision` means; None if the text is no such address."""
+    name, _, revision = text.partition("@")
+    if names_folder(name) or not names_model(name):
+        return None
+    try:
+        return ModelConfig(name=name, revision=revision or None)
+    except ValidationError:  # the revision is none
+        return None
 
 
 def names_model(name: str) -> bool:

@@ -59,8 +59,13 @@ class Selection(Frozen):
     """As `SplitConfig` has them; one of them is set if `age` is."""
 
     @property
+    def is_whole(self) -> bool:
+        """Whether all files are read."""
+        return self == Selection()
+
+    @property
     def is_split(self) -> bool:
-        """Whether this is the train side of a source that the held-out side has another part of."""
+        """Whether this is the train side of a repository whose other part is held out."""
         return self.held_out is not None or self.age == "older"
 
 

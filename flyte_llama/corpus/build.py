@@ -4,15 +4,15 @@
 corpus is built. The split is by file, never by chunk: by its repository or, within a repository, by its path or its
 date, as the configuration says. Next to its documents each folder has `dropped.parquet`, the text left out, and the
 document kept in its place, and `left_out.parquet`, the files that never became documents, each with its reason. The
-held-out folder also has `strata.parquet`: how much of each document was in train, and whether it is
-newer than the base model.
+held-out folder also has `strata.parquet`: how much of each document was in train, and whether it is newer than the base
+model.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, date, datetime, time
+from datetime import date
 from pathlib import Path
 
 import pyarrow as pa
@@ -30,9 +30,9 @@ from flyte_llama.documents import (
     largest_by_reason,
     write_documents,
 )
+from flyte_llama.documents.selection import end_of_day
 from flyte_llama.storage import write_unsealed_table
 
-_SECONDS_PER_DAY = 86_400
 STRATA_TABLE = "strata.parquet"
 _FILE_COLUMNS = ("repository", "url", "path", "blob_id")
 
@@ -114,9 +114,7 @@ def build_corpus(
 def _freshness(document: Document, released: date | None) -> str:
     if not document.first_commit or released is None:
         return "unknown"
-    # Not as a date: the last date of all has no day after it.
-    day_after = datetime.combine(released, time(), UTC).timestamp() + _SECONDS_PER_DAY
-    return "fresh" if document.first_commit >= day_after else "not fresh"
+    return "fresh" if document.first_commit >= end_of_day(released) else "not fresh"
 
 
 def _make_strata_table(coverage: Sequence[Coverage], freshness: Sequence[str]) -> pa.Table:

@@ -16,7 +16,7 @@ from flyte_llama.config import Frozen, HeldOutPart, describe_split
 from flyte_llama.config.source_url import distinct_names
 from flyte_llama.corpus.deduplication import DroppedDocument
 from flyte_llama.corpus.leakage import LeakRemoval
-from flyte_llama.documents import Amount, Document, LeftOutFile, SourceCount, sum_amounts
+from flyte_llama.documents import Amount, Document, LeftOutFile, SourceCount, commit_address, sum_amounts
 
 _NOT_ALLOWED, _OTHER_TYPES = "licence not allowed", "other types"
 _NUM_EXAMPLES = 3
@@ -110,7 +110,7 @@ class CorpusCard(Frozen):
     leakage: LeakageCount
 
     parts: list[HeldOutPart] = Field([])
-    """Held-out parts of repositories of which other files are trained on. If there is none, the split is by repository,
+    """Held-out parts of repositories that train has other files of. If there is none, the split is by repository,
     and the figures say something about other repositories."""
 
     @property
@@ -120,6 +120,17 @@ class CorpusCard(Frozen):
         return describe_split(
             self.parts, [names[source.url] for source in self.heldout.sources if source.url not in parts]
         )
+
+    @property
+    def commits(self) -> dict[str, str]:
+        """URL → address of the commit that was read, for each source of both sides; empty if its host is not known."""
+        sources = [*self.train.sources, *self.heldout.sources]
+        return {source.url: commit_address(source.url, source.revision) for source in sources}
+
+    @property
+    def heldout_revisions(self) -> dict[str, str]:
+        """URL → the revision that was read, for each held-out source."""
+        return {source.url: source.revision for source in self.heldout.sources}
 
     @property
     def source_names(self) -> dict[str, str]:

@@ -36,7 +36,7 @@ _GRAMS_AT_ONCE = 1 << 22
 
 
 class RemovedSpan(NamedTuple):
-    """Text removed from a train document: whole paragraphs."""
+    """Text removed from a train document: whole paragraphs, or a short rest beside them."""
 
     document: Document
     start: int
@@ -155,14 +155,16 @@ class _Overlap:
 
 def _name_heldout(removed: Sequence[RemovedSpan], heldout: Sequence[Document], n: int) -> list[RemovedSpan]:
     """Return the spans with their held-out documents. Of two with the same run, the first one counts."""
+    if not removed:
+        return []
     # the runs of all spans, and the document that each is from
     texts = [span.document.text.encode()[span.start : span.end].decode() for span in removed]
     words = [split_words(text).hashes for text in texts]
     runs = [hash_ngrams(hashes, n) for hashes in words]
-    known = np.unique(np.concatenate([np.empty(0, dtype=np.uint64), *runs]))
+    known = np.unique(np.concatenate(runs))
     owners = np.full(len(known), -1, dtype=np.int64)
     short: dict[int | str | None, int] = {}
-    for index, document in enumerate(heldout if removed else ()):
+    for index, document in enumerate(heldout):
         hashes = split_words(document.text).hashes
         short.setdefault(_short_text_key(document, hashes, n), index)
         grams = np.intersect1d(hash_ngrams(hashes, n), known)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import heapq
 from collections import defaultdict
 from pathlib import Path
 
 import pyarrow.parquet as pq
 
 from flyte_llama.config import Frozen
-from flyte_llama.corpus.tracing import PathTrace, read_traces
+from flyte_llama.corpus.tracing import DOCUMENT_COLUMNS, PathTrace, read_traces
 from flyte_llama.documents import draw, file_address
 from flyte_llama.documents.document import TABLE
+from flyte_llama.storage import read_verified_table
 
 MOST_FILES = 2_000
 """Files that a page lists, so that it stays below a megabyte or two."""
@@ -19,7 +21,6 @@ _NUM_DOCUMENTS, _MOST_OF_A_GROUP = 18, 2
 """Documents to read, and how many of one language and kind."""
 
 _SHOWN_CHARS = 1_600
-_COLUMNS = ["repository", "url", "revision", "path", "start", "end", "language", "kind", "licence"]
 
 
 class SampleDocument(Frozen):
@@ -59,7 +60,7 @@ def read_sample(train: Path, heldout: Path) -> CorpusSample:
 
 
 def _choose_documents(folder: Path) -> list[SampleDocument]:
-    rows = pq.read_table(folder / TABLE, columns=_COLUMNS).to_pylist()
+    rows = read_verified_table(folder, TABLE, DOCUMENT_COLUMNS)
     groups: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
     sizes: defaultdict[tuple[str, str], int] = defaultdict(int)
     for index, row in enumerate(rows):
@@ -69,9 +70,9 @@ def _choose_documents(folder: Path) -> list[SampleDocument]:
     chosen = [
         index
         for group in largest
-        for index in sorted(groups[group], key=lambda index: draw(rows[index]["url"], rows[index]["path"]))[
-            :_MOST_OF_A_GROUP
-        ]
+        for index in heapq.nsmallest(
+            _MOST_OF_A_GROUP, groups[group], key=lambda index: draw(rows[index]["url"], rows[index]["path"])
+        )
     ][:_NUM_DOCUMENTS]
     texts = _read_texts(folder, set(chosen))
     return [

@@ -76,7 +76,7 @@ def read_side(name: str, folders: Sequence[Path]) -> Side:
 
 
 def find_parts(train: Side, heldout: Side, left: Sequence[Document], names: Mapping[str, str]) -> list[HeldOutPart]:
-    """Return the held-out sources of which other files are trained on.
+    """Return the held-out parts of repositories that train has other files of.
 
     Args:
         left: The held-out documents; a source without any holds out no part.
@@ -96,7 +96,7 @@ def find_parts(train: Side, heldout: Side, left: Sequence[Document], names: Mapp
 
 
 def read_parts(heldout: Path) -> list[HeldOutPart]:
-    """Return the held-out parts of repositories that the train side of this held-out folder has other parts of.
+    """Return the parts that a held-out folder records: train has other files of their repositories.
 
     Raises:
         DataError: if the folder is damaged.

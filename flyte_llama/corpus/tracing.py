@@ -23,8 +23,9 @@ from flyte_llama.progress import bytes_text
 from flyte_llama.storage import read_verified_table, verify
 
 DROPPED_TABLE = "dropped.parquet"
+DOCUMENT_COLUMNS = ("repository", "url", "revision", "path", "start", "end", "language", "kind", "licence")
 _COLUMNS = {
-    TABLE: ("repository", "url", "revision", "path", "start", "end", "language", "kind", "licence"),
+    TABLE: DOCUMENT_COLUMNS,
     DROPPED_TABLE: (
         *("reason", "repository", "url", "path", "start", "end"),
         *("kept_repository", "kept_url", "kept_path", "jaccard"),

@@ -175,7 +175,7 @@ class SourceFilters:
         return self._allowed[licence]
 
     def _check_licence(self, pinned: PinnedSource, paths: Iterable[str]) -> None:
-        """Raise an error if the licence of the source allows to read none of these files.
+        """Raise an error if the licence of the source lets none of these files be read.
 
         The folders that `paths` of the source select may have a licence of their own.
         """

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from posixpath import basename, splitext
 
-from flyte_llama.config import DocumentsConfig, Selection
+from flyte_llama.config import DocumentsConfig
 from flyte_llama.documents.cache import FilteredTextCache, cache_roots, cached_roots
 from flyte_llama.documents.document import (
     LARGEST,
@@ -139,7 +139,7 @@ class SourceReader:
         entries = sorted(tree.entries())
         filters = SourceFilters(pinned, tree, entries, config, dates=self._dates)
         # Sources that are read whole have no such stage.
-        passed = FILTERS if pinned.selection == Selection() else ("selection", *FILTERS)
+        passed = FILTERS if pinned.selection.is_whole else ("selection", *FILTERS)
         committed = tree.committed
         skipped: defaultdict[str, Amount] = defaultdict(Amount)
         left_out: list[LeftOutFile] = []

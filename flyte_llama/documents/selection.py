@@ -70,12 +70,17 @@ def _first_newer(selection: Selection, committed: int) -> int:
     """Return the time from which on files count as newer, in seconds since 1970."""
     if selection.newest_days is not None:
         return committed - selection.newest_days * _SECONDS_PER_DAY
-    midnight = datetime.combine(date.fromisoformat(selection.after), time(), UTC)
-    return int(midnight.timestamp()) + _SECONDS_PER_DAY
+    return end_of_day(date.fromisoformat(selection.after))
+
+
+def end_of_day(day: date) -> int:
+    """Return the time at which a day ends in UTC, in seconds since 1970."""
+    # Not as a date: the last date of all has no day after it.
+    return int(datetime.combine(day, time(), UTC).timestamp()) + _SECONDS_PER_DAY
 
 
 def _check_patterns(url: str, files: FilePatterns, paths: Collection[str]) -> None:
-    """Raise an error for patterns that match no file of those to read; say those of files not to read."""
+    """Raise an error if a pattern of `paths` matches no file; print each such pattern of `exclude`."""
     problems = [f"{url}: paths has {pattern!r}, {_nearest(pattern, paths)}" for pattern in _idle(files.paths, paths)]
     if problems:
         raise SourceError("\n".join(problems))

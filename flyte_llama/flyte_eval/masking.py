@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from flyte_llama.flyte_eval.describing import describe_function, describe_launch_plan
-from flyte_llama.flyte_eval.module_source import DECORATORS, Function, ModuleText, docstring_of, first_line
+from flyte_llama.flyte_eval.module_source import DECORATORS, Function, ModuleText, code_of, docstring_of, first_line
 
 BODY, FUNCTION, WORKFLOW = ("body", "function", "workflow")
 
@@ -73,7 +73,7 @@ def find_functions(module: ModuleText) -> Iterator[tuple[Function, str, ast.expr
         decorator = module.names.flyte_decorator(statement)
         if decorator is None or not isinstance(statement, Function) or bound[statement.name] > 1:
             continue
-        body = statement.body[0 if docstring_of(statement.body) is None else 1 :]
+        body = code_of(statement)
         if body and not all(_is_placeholder(each) for each in body):
             yield statement, DECORATORS[module.names.full_name(decorator)], decorator
 
@@ -84,8 +84,7 @@ def _mask_function(
     """The body and the whole of a function, as far as each can be masked."""
     spans = []
     docstring = docstring_of(function.body)
-    body = function.body[0 if docstring is None else 1 :]
-    span = _body_span(module, function, body)
+    span = _body_span(module, function, code_of(function))
     if span is not None:
         spans.append(Mask(BODY, function.name, kind, function, *span, ""))
     if docstring or (kind != "workflow" and _has_comment_above(module, function)):

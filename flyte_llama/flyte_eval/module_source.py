@@ -142,6 +142,11 @@ def first_line(node: ast.stmt) -> int:
     return min([node.lineno, *(decorator.lineno for decorator in decorators)])
 
 
+def code_of(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[ast.stmt]:
+    """The body of a function without its docstring."""
+    return function.body[0 if docstring_of(function.body) is None else 1 :]
+
+
 def docstring_of(body: list[ast.stmt]) -> str | None:
     """The docstring of a body, without its indentation, or None."""
     first = body[0]

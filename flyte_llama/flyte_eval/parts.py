@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from flyte_llama.documents import draw
 from flyte_llama.flyte_eval.edits import Edit, walk_code
 from flyte_llama.flyte_eval.masking import Mask, find_functions
-from flyte_llama.flyte_eval.module_source import DECORATORS, Function, ModuleText, docstring_of
+from flyte_llama.flyte_eval.module_source import DECORATORS, Function, ModuleText, code_of
 
 STATEMENT, ARGUMENT, TYPE, DECORATOR = PARTS = ("statement", "argument", "type", "decorator")
 """The tiers of parts."""
@@ -87,7 +87,7 @@ def _statements(module: ModuleText, function: Function) -> list[_Span]:
             before, after = module.text[start : module.start(node)], module.text[module.end(node) : end].strip()
             if not before.strip() and (not after or after.startswith("#")):
                 spans.append((start, end))
-    body = function.body[0 if docstring_of(function.body) is None else 1 :]
+    body = code_of(function)
     return spans if len(body) > 1 or not isinstance(body[0], _SIMPLE) else []
 
 

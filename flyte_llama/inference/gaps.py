@@ -81,7 +81,7 @@ def fill_gaps(
 
     generated = generate(
         model,
-        [_make_prompt(gap, tokenizer, window - max_new_tokens) for gap in gaps],
+        [make_prompt(gap, tokenizer, window - max_new_tokens) for gap in gaps],
         max_new_tokens=max_new_tokens,
         stop_ids=tokenizer.stop_ids if stop_ids is None else stop_ids,
         batch_tokens=batch_tokens,
@@ -93,7 +93,21 @@ def fill_gaps(
     return [Filling(tokenizer.decode_infix(output.ids), output.stopped, len(output.ids)) for output in generated]
 
 
-def _make_prompt(gap: Gap, tokenizer: DocumentTokenizer, max_ids: int) -> np.ndarray:
+def choose_layout(layout: str | None, suffix: str | None) -> str:
+    """Return the layout of a gap with this suffix; LEFT_TO_RIGHT if there is none, or if the model does not infill.
+
+    Args:
+        layout: PSM or SPM; None for a model that does not infill.
+    """
+    return layout if layout is not None and suffix else LEFT_TO_RIGHT
+
+
+def make_prompt(gap: Gap, tokenizer: DocumentTokenizer, max_ids: int) -> np.ndarray:
+    """Return the ids that a model continues at a gap, at most `max_ids`.
+
+    Raises:
+        ValueError: if the layout needs infill tokens, and the tokenizer has none.
+    """
     if gap.layout == LEFT_TO_RIGHT:
         return plain_prompt(gap.prefix, tokenizer, max_ids=max_ids)
     if tokenizer.infill is None:

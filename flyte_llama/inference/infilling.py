@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from flyte_llama.encoding import DocumentTokenizer, read_control_tokens
+from flyte_llama.errors import ModelError
 from flyte_llama.inference.prompts import PSM, SPM
 from flyte_llama.model import ADAPTER_FOLDER
 from flyte_llama.storage import is_sealed, read_manifest
@@ -38,10 +40,19 @@ def recorded_layout(folder: Path) -> str:
     Raises:
         DataError: if the folder's manifest is damaged.
     """
-    summary = read_manifest(folder).get("summary", {}) if is_sealed(folder) else {}
-    return usual_layout(summary.get("psm_share", 0.5))
+    return PSM if _summary_in(folder).get("psm_share", 0.5) >= 0.5 else SPM
 
 
-def usual_layout(psm_share: float) -> str:
-    """Return the layout that most infilled documents had in a training with this `objective.psm_share`."""
-    return PSM if psm_share >= 0.5 else SPM
+def check_writes_text(folder: Path, *, name: str) -> None:
+    """Raise ModelError if the training of a folder's model made an encoder, which writes no text.
+
+    Args:
+        name: What the message calls the model.
+    """
+    if _summary_in(folder).get("objective") == "mlm":
+        raise ModelError(f"{name}: is an encoder (objective.kind: mlm), which writes no text. Use another model.")
+
+
+def _summary_in(folder: Path) -> dict[str, Any]:
+    """Return the summary of the training of a folder's model; empty if it has none."""
+    return dict(read_manifest(folder).get("summary", {})) if is_sealed(folder) else {}

@@ -20,8 +20,7 @@ from flyte_llama.config.stage import hint
 from flyte_llama.documents import draw
 from flyte_llama.encoding import DocumentTokenizer
 from flyte_llama.errors import DataError
-from flyte_llama.inference.gaps import Gap, fill_gaps
-from flyte_llama.inference.prompts import LEFT_TO_RIGHT
+from flyte_llama.inference.gaps import Gap, choose_layout, fill_gaps
 from flyte_llama.progress import say
 
 SHARD = "prompts.jsonl"
@@ -128,7 +127,7 @@ def complete_all(
         Gap(
             prompt.prefix,
             prompt.suffix or "",
-            layout if layout is not None and prompt.suffix else LEFT_TO_RIGHT,
+            choose_layout(layout, prompt.suffix),
             seed=int.from_bytes(draw(config.seed, prompt.id, sample)[:8], "big"),
         )
         for prompt, sample in requests

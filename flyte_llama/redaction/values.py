@@ -69,9 +69,9 @@ _AFTER_ITEM = re.compile(r"""["']\s{0,4}[,\]]""")
 _MAX_ITEM = 48
 _QUOTES = "\"'`"
 _CODE_WORDS = re.compile(r"[A-Z]?[a-z]{2,}|[A-Z]{2,}(?![a-z])")
-# `x25519.X25519PrivateKey`.
 # `0x9E3779B9`, `prob=0.1`, `2*layers*hidden`.
 _NUMBER = re.compile(r"^0x[0-9a-fA-F]{1,16}[uUlL]{0,3}$|^[a-z_]{3,}=[\d.]+$|^\d\*[a-z_*]+$")
+# `x25519.X25519PrivateKey`.
 _ATTRIBUTE = re.compile(r"^(?:[a-z_][a-z0-9_]*\.)+[A-Z]\w*[a-z]{4}\w*$")
 _CONSONANTS = re.compile(r"[bcdfghjklmnpqrstvwxz]{5}", re.IGNORECASE)
 _MIN_DISTINCT = 8

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from flyte_llama.corpus import CorpusCard, CorpusSample, FunnelStep, SideCount, funnel
-from flyte_llama.documents import Amount, commit_address, largest, sum_amounts
+from flyte_llama.documents import Amount, largest, sum_amounts
 from flyte_llama.report.code import highlight
 from flyte_llama.report.quotation import Markdown, quote_text
 from flyte_llama.report.rendering import render, script_hash
@@ -76,11 +76,9 @@ def dataset_page(card: CorpusCard, sample: CorpusSample | None = None) -> str:
         "dataset.html.j2",
         card=card,
         sides=_sides(card),
+        num_hues=_HUES,
         hues={language: str(index) for index, language in enumerate(named, start=1)},
-        commits={
-            source.url: commit_address(source.url, source.revision)
-            for source in [*card.train.sources, *card.heldout.sources]
-        },
+        commits=card.commits,
         sample=sample,
         documents=[
             (document, highlight(document.text, document.language)) for document in (sample.documents if sample else [])

@@ -7,7 +7,7 @@ Positions are per cent of the picture's width. A dot has a line as long as its i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from flyte_llama.evaluation import Change, Line
@@ -61,6 +61,18 @@ class DotPicture(NamedTuple):
 
     marks: list[tuple[float, str]]
     """Position and label of each round value."""
+
+
+def draw_groups(overall: Line, by: Mapping[str, Sequence[Line]]) -> list[tuple[str, DotPicture]]:
+    """Draw all models by repository and, if there are several languages, by language; each with its title.
+
+    Args:
+        by: As of a `Comparison`.
+    """
+    pictures = [("", draw_dots(overall, by["repository"]))]
+    if len(by["language"]) > 1:
+        pictures.append(("By language", draw_dots(overall, by["language"])))
+    return pictures
 
 
 def draw_dots(overall: Line, groups: Sequence[Line]) -> DotPicture:

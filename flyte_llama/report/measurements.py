@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -128,7 +128,9 @@ def make_report(
             *_not_measured(models, "grades"),
             *grades.left_out,
         ],
-        samples=choose_completion_samples(completions.rows, repository_names(scores), _revisions(corpus))
+        samples=choose_completion_samples(
+            completions.rows, repository_names(scores), corpus.heldout_revisions if corpus else {}
+        )
         + choose_grade_samples(grades.rows),
         corpus=corpus,
         parts=corpus.parts if corpus else [],
@@ -139,11 +141,6 @@ def make_report(
 def _protocol(manifest: dict[str, Any]) -> Protocol:
     """Return the part of the scores' manifest that must be equal for all models."""
     return Protocol(**{name: manifest[name] for name in Protocol.model_fields})
-
-
-def _revisions(corpus: CorpusCard | None) -> Mapping[str, str]:
-    """Return URL → revision of the corpus's sources; none without a corpus."""
-    return {} if corpus is None else {source.url: source.revision for source in corpus.heldout.sources}
 
 
 def _folders(models: Sequence[MeasuredModel], name: str) -> dict[str, Path]:

@@ -5,14 +5,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from flyte_llama.documents import commit_address
 from flyte_llama.flyte_eval import LEVELS
 from flyte_llama.report import plots, sentences
 from flyte_llama.report.code import Piece, find_differences, highlight
-from flyte_llama.report.dots import draw_dots
+from flyte_llama.report.dots import draw_groups
 from flyte_llama.report.ladder import MOST_ITEMS, BestAnswer, ItemLevels, level_index
 from flyte_llama.report.markdown import protocol_text
 from flyte_llama.report.provenance import estimate_cost
@@ -74,8 +73,9 @@ class Ladder(NamedTuple):
 
 def report_page(report: EvaluationReport) -> str:
     """Return the report as a complete HTML document."""
-    statement, *verdicts = sentences.verdict_sentences(report) if report.change else [sentences.alone_sentence(report)]
-    groups = report.heldout.by
+    # One model alone has no verdict.
+    alone = [] if report.change else [sentences.alone_sentence(report)]
+    statement, *verdicts = alone + sentences.verdict_sentences(report)
     pictures = {
         "Loss by position in the document": plots.draw_positions(report.positions),
         "Documents by bits per byte": plots.draw_histogram(report.histogram),
@@ -85,7 +85,7 @@ def report_page(report: EvaluationReport) -> str:
         report=report,
         headline=sentences.overall_sentence(report),
         statement=statement,
-        verdicts=verdicts if report.change else sentences.verdict_sentences(report),
+        verdicts=verdicts,
         unchanged=sentences.unchanged_sentences(report),
         forgetting=sentences.forgetting_sentence(report),
         memorisation=sentences.memorisation_sentence(report),
@@ -97,19 +97,18 @@ def report_page(report: EvaluationReport) -> str:
         completions=completion_tables(report),
         answers=flyte_eval_tables(report),
         inks=plots.choose_inks([model.name for model in report.models]),
-        dots=[("", draw_dots(report.overall, groups["repository"]))]
-        + ([("By language", draw_dots(report.overall, groups["language"]))] if len(groups["language"]) > 1 else []),
+        dots=draw_groups(report.overall, report.heldout.by),
         pictures=[(title, picture) for title, picture in pictures.items() if picture],
         losses=plots.draw_losses(report.training.losses) if report.training else None,
         curves=plots.draw_training(report.training.losses) if report.training else [],
         method=_METHODS.get(report.training.method, report.training.method) if report.training else "",
         cost=estimate_cost(report.training) if report.training else None,
         samples=[show_sample(sample) for sample in report.samples],
-        ladders=show_ladders(report),
+        ladders=_show_ladders(report),
         levels=LEVELS[1:],
         num_shown=_SHOWN_ITEMS,
         most_items=MOST_ITEMS,
-        commits=_commits(report),
+        commits=report.corpus.commits if report.corpus else {},
     )
 
 
@@ -134,7 +133,7 @@ def show_sample(sample: Sample) -> ShownSample:
     )
 
 
-def show_ladders(report: EvaluationReport) -> list[Ladder]:
+def _show_ladders(report: EvaluationReport) -> list[Ladder]:
     """Return the items of FlyteEval as ladders."""
     inks = {ink.model: ink for ink in plots.choose_inks([model.name for model in report.models])}
     return [
@@ -200,11 +199,3 @@ def _dedent(*texts: str) -> list[str]:
 def _panel(title: str, verdict: str, text: str, language: str, different: Sequence[bool]) -> Panel:
     shown = text[:_MAX_CHARS]
     return Panel(title, verdict, highlight(shown, language, different[:_MAX_CHARS]), len(text) > _MAX_CHARS)
-
-
-def _commits(report: EvaluationReport) -> Mapping[str, str]:
-    """Return URL of a source → address of its commit, where the host is known."""
-    if report.corpus is None:
-        return {}
-    sources = [*report.corpus.train.sources, *report.corpus.heldout.sources]
-    return {source.url: commit_address(source.url, source.revision) for source in sources}

@@ -68,12 +68,7 @@ class Matched(NamedTuple):
 
 def match_completions(completions: Mapping[str, Sequence[Completion]]) -> Matched:
     """Keep the lines and spans that every model completed, by task and layout."""
-    return _match(
-        completions,
-        group=lambda row: f"{row.task}, {row.layout}",
-        case=lambda row: (row.document, row.begin, row.wanted),
-        nouns="cases",
-    )
+    return _match(completions, case=lambda row: (row.document, row.begin, row.wanted), nouns="cases")
 
 
 def match_grades(grades: Mapping[str, Sequence[Grade]]) -> Matched:
@@ -81,9 +76,12 @@ def match_grades(grades: Mapping[str, Sequence[Grade]]) -> Matched:
 
     An item is missing from one model's grades if its reference failed when they were made.
     """
-    return _match(
-        grades, group=lambda row: f"{row.task}, {row.layout}", case=lambda row: (row.item, row.sample), nouns="answers"
-    )
+    return _match(grades, case=lambda row: (row.item, row.sample), nouns="answers")
+
+
+def group_name(row: Completion | Grade) -> str:
+    """Return the name of the group that a row is matched and compared in: its task and layout."""
+    return f"{row.task}, {row.layout}"
 
 
 def compare_completions(completions: Mapping[str, Sequence[Completion]]) -> list[WrittenChange]:
@@ -131,18 +129,12 @@ def compare_grades(grades: Mapping[str, Sequence[Grade]]) -> list[WrittenChange]
     return _compare(values)
 
 
-def _match(
-    rows: Mapping[str, Sequence[Row]],
-    *,
-    group: Callable[[Row], str],
-    case: Callable[[Row], Hashable],
-    nouns: str,
-) -> Matched:
+def _match(rows: Mapping[str, Sequence[Row]], *, case: Callable[[Row], Hashable], nouns: str) -> Matched:
     # each group's cases by model; a model that has no case of a group was not asked for it
     cases: dict[str, dict[str, set[Hashable]]] = defaultdict(lambda: {model: set() for model in rows})
     for model, model_rows in rows.items():
         for row in model_rows:
-            cases[group(row)][model].add(case(row))
+            cases[group_name(row)][model].add(case(row))
     common: dict[str, set[Hashable]] = {}
     left_out = []
     for name, by_model in sorted(cases.items()):
@@ -156,7 +148,9 @@ def _match(
                 f"{name}: {dropped:,} {nouns} are left out, since only some of the models were measured on them; "
                 f"{len(common[name]):,} are compared."
             )
-    kept = {model: [row for row in model_rows if case(row) in common[group(row)]] for model, model_rows in rows.items()}
+    kept = {
+        model: [row for row in model_rows if case(row) in common[group_name(row)]] for model, model_rows in rows.items()
+    }
     return Matched(kept, left_out)
 
 

@@ -79,27 +79,45 @@ def choose_completion_samples(
     bad = _one_per_file(sorted(wrong, key=lambda row: (_source_first(row), row.similarity, _key(row))))
     shown = [(True, row) for row in good] + [(False, row) for row in bad]
     return [
-        Sample(
-            title=f"{row.task}, {row.layout}: {names.get(row.url, row.repository)} {row.path}, byte {row.begin}",
-            language=row.language,
-            link=file_address(row.url, revisions[row.url], row.path) if row.url in revisions else "",
-            is_compared=True,
+        make_completion_sample(
+            {model: rows_by_key[_key(row)] for model, rows_by_key in by_key.items() if _key(row) in rows_by_key},
+            repository=names.get(row.url, row.repository),
+            revision=revisions.get(row.url, ""),
             is_good=is_good,
-            prefix=row.prefix,
-            suffix=row.suffix,
-            wanted=row.wanted,
-            written=[
-                Writing(
-                    model=model,
-                    text=_masked(completion.written),
-                    verdict="exact" if completion.exact else f"similarity {completion.similarity:.2f}",
-                )
-                for model, rows_by_key in by_key.items()
-                if (completion := rows_by_key.get(_key(row)))
-            ],
         )
         for is_good, row in shown
     ]
+
+
+def make_completion_sample(
+    completions: Mapping[str, Completion], *, repository: str, revision: str, is_good: bool
+) -> Sample:
+    """Return the sample of one case, which each model completed.
+
+    Args:
+        completions: Model → its completion; at least one.
+        repository: The name to show.
+        revision: The revision that was read, for the link; empty if it is not known.
+    """
+    *_, row = completions.values()
+    return Sample(
+        title=f"{row.task}, {row.layout}: {repository} {row.path}, byte {row.begin}",
+        language=row.language,
+        link=file_address(row.url, revision, row.path) if revision else "",
+        is_compared=True,
+        is_good=is_good,
+        prefix=row.prefix,
+        suffix=row.suffix,
+        wanted=row.wanted,
+        written=[
+            Writing(
+                model=model,
+                text=_masked(completion.written),
+                verdict="exact" if completion.exact else f"similarity {completion.similarity:.2f}",
+            )
+            for model, completion in completions.items()
+        ],
+    )
 
 
 def choose_grade_samples(grades: Mapping[str, Sequence[Grade]]) -> list[Sample]:

@@ -7,7 +7,7 @@ compare_runs(a, b)              → RunComparison: configuration, corpus, held-o
   comparison_page                 the same with full lists, as an HTML page
 """
 
-from flyte_llama.runs.listing import lines_table, list_lines, read_runs
+from flyte_llama.runs.listing import lines_table, list_lines
 from flyte_llama.runs.measured_run import MeasuredRun, open_measured_run
 from flyte_llama.runs.page import comparison_page
 from flyte_llama.runs.run_comparison import RunComparison, compare_runs
@@ -22,5 +22,4 @@ __all__ = [
     "lines_table",
     "list_lines",
     "open_measured_run",
-    "read_runs",
 ]

@@ -14,17 +14,17 @@ from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from flyte_llama.config import Frozen
 from flyte_llama.documents import DocumentId
 from flyte_llama.evaluation import GENERAL, HELDOUT, read_scores
-from flyte_llama.evaluation.completion import Completion, read_completions, write_completions
+from flyte_llama.evaluation.completion import read_completions, write_completions
 from flyte_llama.evaluation.scores import DocumentScore, write_scores
-from flyte_llama.flyte_eval import Grade, read_grades, write_grades
+from flyte_llama.flyte_eval import read_grades, write_grades
+from flyte_llama.report.pairs import Row, group_name
 from flyte_llama.report.sentences import count_text
 
-Row = TypeVar("Row", Completion, Grade)
 Digests = Mapping[DocumentId, bytes]
 """Held-out document → digest of its text."""
 
@@ -80,7 +80,6 @@ def write_common(
         completions = keep_common(
             read_completions(a / "completions"),
             read_completions(b / "completions"),
-            group=lambda row: f"{row.task}, {row.layout}",
             case=lambda row: (row.document, row.begin, row.prefix, row.wanted, row.suffix),
             noun="case",
         )
@@ -91,7 +90,6 @@ def write_common(
         grades = keep_common(
             read_grades(a / "grades"),
             read_grades(b / "grades"),
-            group=lambda row: f"FlyteEval, {row.layout}",
             case=lambda row: (row.item, row.sample, row.prefix, row.wanted),
             noun="answer",
         )
@@ -102,15 +100,10 @@ def write_common(
 
 
 def keep_common(
-    a: Sequence[Row],
-    b: Sequence[Row],
-    *,
-    group: Callable[[Row], str],
-    case: Callable[[Row], Hashable],
-    noun: str,
+    a: Sequence[Row], b: Sequence[Row], *, case: Callable[[Row], Hashable], noun: str
 ) -> tuple[list[Row], list[Row], list[str]]:
     """Keep the rows of the cases that both have; return them, and a sentence for each group that loses some."""
-    cases_a, cases_b = ({(group(row), case(row)) for row in rows} for rows in (a, b))
+    cases_a, cases_b = ({(group_name(row), case(row)) for row in rows} for rows in (a, b))
     both = cases_a & cases_b
     kept = Counter(name for name, _ in both)
     only_a: Counter[str] = Counter(name for name, _ in cases_a - both)
@@ -120,7 +113,7 @@ def keep_common(
         "left out."
         for name in sorted({*only_a, *only_b})
     ]
-    rows_a, rows_b = ([row for row in rows if (group(row), case(row)) in both] for rows in (a, b))
+    rows_a, rows_b = ([row for row in rows if (group_name(row), case(row)) in both] for rows in (a, b))
     return rows_a, rows_b, sentences
 
 

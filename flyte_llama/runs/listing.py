@@ -19,8 +19,8 @@ from flyte_llama.model import PinnedModel
 from flyte_llama.progress import bytes_text
 from flyte_llama.report.sentences import interval_text
 from flyte_llama.report.tables import align_columns
-from flyte_llama.workspace import StoredRun, read_run
-from flyte_llama.workspace.runs import RECORD
+from flyte_llama.workspace import StoredRun, read_runs
+from flyte_llama.workspace.runs import RECORD, RUNS
 
 REPORT = "report.json"
 NO_VALUE = "-"
@@ -28,7 +28,7 @@ COLUMNS = ("run", "base", "docs", "tokens", "held out", "bits/B base", "tuned", 
 
 
 class RunLine(Frozen):
-    """A run in one line. A figure is None if the run has none, as one that `flyte-llama evaluate` made."""
+    """A run in one line. A figure is None if the run has none: `flyte-llama evaluate` trains nothing."""
 
     name: str
     finished: datetime | None
@@ -61,29 +61,18 @@ class UnreadableRun(Frozen):
 
 def list_lines(output: Path) -> list[RunLine | UnreadableRun]:
     """Return one line for each run, newest first, then those that cannot be read."""
-    runs, unreadable = read_runs(output)
+    runs, problems = read_runs(output)
+    folders = (path for path in (output / RUNS).glob("*") if path.is_dir())
+    problems |= {path.name: f"did not finish: it has no {RECORD}" for path in folders if not (path / RECORD).is_file()}
+    unreadable = [UnreadableRun(name=name, problem=problem) for name, problem in sorted(problems.items())]
     lines: list[RunLine] = []
     for run in runs:
         try:
-            line = summarise_report(run.folder.name, read_report(run.folder / REPORT))
-            lines.append(line.model_copy(update={"finished": run.finished, "model": _model_text(run)}))
+            line = summarise_report(run.folder.name, read_report(run.folder / REPORT), finished=run.finished)
+            lines.append(line.model_copy(update={"model": _model_text(run)}))
         except DataError as error:
             unreadable.append(UnreadableRun(name=run.folder.name, problem=error.message))
     return [*lines, *unreadable]
-
-
-def read_runs(output: Path) -> tuple[list[StoredRun], list[UnreadableRun]]:
-    """Return the finished runs, newest first, and the folders whose record cannot be read."""
-    runs, unreadable = [], []
-    for folder in sorted(path for path in (output / "runs").glob("*") if path.is_dir()):
-        if not (folder / RECORD).is_file():
-            unreadable.append(UnreadableRun(name=folder.name, problem=f"did not finish: it has no {RECORD}"))
-            continue
-        try:
-            runs.append(read_run(folder))
-        except DataError as error:
-            unreadable.append(UnreadableRun(name=folder.name, problem=error.message))
-    return sorted(runs, key=lambda run: (run.finished, run.folder.name), reverse=True), unreadable
 
 
 def read_report(file: Path) -> dict[str, Any]:
@@ -98,8 +87,8 @@ def read_report(file: Path) -> dict[str, Any]:
         raise DataError(f"{file}: cannot be read ({error}). Make the report again.") from None
 
 
-def summarise_report(name: str, report: Mapping[str, Any]) -> RunLine:
-    """Return the line of a report, without its time and the size of its model.
+def summarise_report(name: str, report: Mapping[str, Any], *, finished: datetime | None) -> RunLine:
+    """Return the line of a report, without the size of its model.
 
     Raises:
         DataError: if the report lacks a figure.
@@ -110,7 +99,7 @@ def summarise_report(name: str, report: Mapping[str, Any]) -> RunLine:
         corpus, training = report.get("corpus"), report.get("training")
         return RunLine(
             name=name,
-            finished=None,
+            finished=finished,
             base=Path(base.name).name if base.is_local else base.name,
             train_documents=corpus["train"]["documents"]["files"] if corpus and training else None,
             train_tokens=training["num_tokens"] if training else None,

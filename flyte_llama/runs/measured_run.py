@@ -78,7 +78,7 @@ def _open(name: str, path: Path, part: Callable[[str], Path] | None, run: Stored
         part: From the name of a part to its data folder, as `StoredRun.part`; None if the report is alone.
     """
     values = read_report(path if part is None else path / REPORT)
-    line = summarise_report(name, values)
+    line = summarise_report(name, values, finished=run.finished if run else None)
     try:
         report = EvaluationReport.model_validate(values)
     except ValueError as error:
@@ -95,9 +95,7 @@ def _open(name: str, path: Path, part: Callable[[str], Path] | None, run: Stored
         gaps.append(f"its configuration is left out: {error.message}")
     if run is not None and not run.parts:
         gaps.append("an earlier version made it, so its data is unknown: documents and measurements are left out.")
-        return MeasuredRun(
-            path, line.model_copy(update={"finished": run.finished}), report, config, None, None, None, gaps
-        )
+        return MeasuredRun(path, line, report, config, None, None, None, gaps)
     # `flyte-llama evaluate --heldout` reads no sources, so its folder has no documents
     train, heldout = (
         _find(part, side, gaps, what=f"{side.replace('heldout', 'held-out')} documents") if report.corpus else None
@@ -105,7 +103,7 @@ def _open(name: str, path: Path, part: Callable[[str], Path] | None, run: Stored
     )
     return MeasuredRun(
         folder=path,
-        line=line.model_copy(update={"finished": run.finished if run else None}),
+        line=line,
         report=report,
         config=config,
         measurements=_find(part, "tuned_scores", gaps, what="measurements", sealed="scores"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flyte_llama.report import plots
-from flyte_llama.report.dots import draw_dots
+from flyte_llama.report.dots import draw_groups
 from flyte_llama.report.markdown import protocol_text
 from flyte_llama.report.pages import show_sample
 from flyte_llama.report.rendering import render
@@ -16,13 +16,6 @@ from flyte_llama.runs.run_comparison import RunComparison
 def comparison_page(comparison: RunComparison) -> str:
     """Return the comparison as a complete HTML document."""
     report = comparison.report
-    dots = []
-    if report is not None:
-        dots = [
-            (title, draw_dots(report.overall, report.heldout.by[name]))
-            for title, name in (("", "repository"), ("By language", "language"))
-            if name == "repository" or len(report.heldout.by[name]) > 1
-        ]
     return render(
         "compare.html.j2",
         comparison=comparison,
@@ -42,7 +35,7 @@ def comparison_page(comparison: RunComparison) -> str:
         common=phrases.common_sentence(comparison),
         general=phrases.general_sentence(comparison),
         inks=plots.choose_inks(["A", "B"]),
-        dots=dots,
+        dots=draw_groups(report.overall, report.heldout.by) if report else [],
         tables=line_tables(report) if report else [],
         items=[(phrases.items_sentence(each, comparison), phrases.items_tables(each)) for each in comparison.items],
         completions=[phrases.completions_sentence(each, comparison) for each in comparison.completions],

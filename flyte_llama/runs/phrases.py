@@ -120,9 +120,9 @@ def corpus_sentences(comparison: RunComparison) -> list[str]:
         sentences = [f"{all_sources} the same in both."]
     if comparison.counted_sides:
         sides = " and ".join(comparison.counted_sides)
-        sentences.append(f"Of the {sides} documents, only the number and size of each source's are compared.")
+        sentences.append(f"The {sides} documents are compared by their number and size in each source only.")
     if comparison.documents is not None and not comparison.documents:
-        sentences.append("All documents are the same." if not comparison.counted_sides else "None of them differ.")
+        sentences.append("All documents are the same." if not comparison.counted_sides else "No difference was found.")
     return sentences
 
 
@@ -148,7 +148,7 @@ def common_sentence(comparison: RunComparison) -> str:
     count = comparison.common
     if count is None:
         return ""
-    text = f"Both measured {_documents(count.both)}"
+    text = f"Both measured {count_text(count.both, 'held-out document')}"
     others = [
         f"{number:,} {where}"
         for number, where in (
@@ -169,7 +169,7 @@ def general_sentence(comparison: RunComparison) -> str:
         return ""
     bits = " → ".join(f"{figure.bits_per_byte:.3f}" for figure in line.figures)
     return (
-        f"General code in the train text of neither ({count_text(line.num_documents, 'document')}, {line.num_bytes:,} "
+        f"General code that neither run trained on ({count_text(line.num_documents, 'document')}, {line.num_bytes:,} "
         f"bytes): {bits} bits per byte, a change of {line.changes[0].difference:+.3f} "
         f"{interval_text(line.changes[0].documents)}".rstrip()
         + "."
@@ -177,10 +177,10 @@ def general_sentence(comparison: RunComparison) -> str:
 
 
 def items_sentence(items: ItemsDifference, comparison: RunComparison) -> str:
-    """Return the items of one layout gained and lost, and whether pass@1 changed beyond chance."""
-    change = _written_change(comparison, "pass@1", "FlyteEval", items.layout)
+    """Return the items of one task and layout gained and lost, and whether pass@1 changed beyond chance."""
+    change = _written_change(comparison, "pass@1", items.task, items.layout)
     return (
-        f"FlyteEval, {items.layout}: {count_text(len(items.gained), 'item')} gained and {len(items.lost):,} lost of "
+        f"{items.task}, {items.layout}: {count_text(len(items.gained), 'item')} gained and {len(items.lost):,} lost of "
         f"{items.num_items:,}; passed {items.passed_a:,} → {items.passed_b:,}{_beyond_chance(change)}."
     )
 
@@ -212,10 +212,6 @@ def _passed(passed: int, item: ChangedItem) -> str:
     if item.num_answers == 1:
         return "passed" if passed else "failed"
     return f"{passed:,} of {item.num_answers:,}"
-
-
-def _documents(count: int) -> str:
-    return f"{count:,} held-out document{'s' * (count != 1)}"
 
 
 def _amount_text(amount: Amount | None) -> str:

@@ -147,9 +147,10 @@ def _compare_documents(
     """
     card_a, card_b = a.report.corpus, b.report.corpus
     differences: list[DocumentsDifference] = []
-    texts_a = texts_b = NO_TEXTS
     counted = []
     for side, folder_a, folder_b in ((TRAIN, a.train, b.train), (HELD_OUT, a.heldout, b.heldout)):
+        # The held-out side comes last, so its texts are the ones that are returned.
+        texts_a = texts_b = NO_TEXTS
         if folder_a is not None and folder_b is not None:
             texts_a, texts_b = _read_if_different(folder_a, folder_b)
             differences += compare_texts(side, texts_a, texts_b)
@@ -159,8 +160,6 @@ def _compare_documents(
         else:
             left_out.append("The corpora are not compared: a report of `flyte-llama evaluate --heldout` has none.")
             return None, [], (None, None)
-    if HELD_OUT in counted:
-        texts_a = texts_b = NO_TEXTS
     return differences, counted, (texts_a.digests or None, texts_b.digests or None)
 
 
@@ -208,9 +207,9 @@ def _compare_models(
         measured = {score.url for score in read_scores(work / "a" / "scores")[0] if score.role == HELDOUT}
         completions = [read_completions(folder) for folder in _folders(work, "completions")]
         grades = [read_grades(folder) for folder in _folders(work, "grades")]
-    sources = b.report.corpus.heldout.sources if b.report.corpus else []
-    written = compare_written(completions, grades, revisions={source.url: source.revision for source in sources})
-    # What is a part of a trained repository in one of the runs allows no claim about others.
+    revisions = b.report.corpus.heldout_revisions if b.report.corpus else {}
+    written = compare_written(completions, grades, revisions=revisions)
+    # A part of a repository that either run trained on allows no claim about other repositories.
     parts = {part.url: part for run in (a, b) for part in run.report.parts if part.url in measured}
     report = report.model_copy(update={"samples": written.samples, "parts": [*parts.values()]})
     return ComparedModels(count, report, written.items, written.completions)

@@ -11,11 +11,9 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from flyte_llama.config import Frozen
-from flyte_llama.documents import file_address
 from flyte_llama.evaluation.completion import Completion
 from flyte_llama.flyte_eval import Grade
-from flyte_llama.redaction import redact
-from flyte_llama.report.samples import LONG_ENOUGH, Sample, Writing
+from flyte_llama.report.samples import LONG_ENOUGH, Sample, make_completion_sample
 
 _SAMPLES = 5
 """Completions shown of each kind: closer to the wanted text than before, and farther from it."""
@@ -25,7 +23,6 @@ class ChangedItem(Frozen):
     """An item that more, or fewer, answers of B pass than of A."""
 
     item: str
-    layout: str
     passed_a: int
     """Answers that passed."""
 
@@ -34,7 +31,10 @@ class ChangedItem(Frozen):
 
 
 class ItemsDifference(Frozen):
-    """FlyteEval in one layout: the items that both answered."""
+    """FlyteEval in one layout: the tasks, or the parts, that both answered."""
+
+    task: str
+    """`FlyteEval` or `FlyteEval parts`."""
 
     layout: str
     num_items: int
@@ -93,20 +93,22 @@ def compare_written(
 
 
 def _compare_items(a: Sequence[Grade], b: Sequence[Grade]) -> list[ItemsDifference]:
-    counts: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(lambda: [0, 0, 0]))
+    counts: dict[tuple[str, str], dict[str, list[int]]] = defaultdict(lambda: defaultdict(lambda: [0, 0, 0]))
     for index, grades in enumerate((a, b)):
         for grade in grades:
-            counts[grade.layout][grade.item][index] += grade.passed
-            counts[grade.layout][grade.item][2] += index
+            answers = counts[grade.task, grade.layout][grade.item]
+            answers[index] += grade.passed
+            answers[2] += index
     differences = []
-    for layout, items in sorted(counts.items()):
+    for (task, layout), items in sorted(counts.items()):
         changed = [
-            ChangedItem(item=item, layout=layout, passed_a=passed_a, passed_b=passed_b, num_answers=num_answers)
+            ChangedItem(item=item, passed_a=passed_a, passed_b=passed_b, num_answers=num_answers)
             for item, (passed_a, passed_b, num_answers) in sorted(items.items())
             if passed_a != passed_b
         ]
         differences.append(
             ItemsDifference(
+                task=task,
                 layout=layout,
                 num_items=len(items),
                 passed_a=sum(passed > 0 for passed, _, _ in items.values()),
@@ -163,27 +165,10 @@ def _choose_samples(pairs: Sequence[tuple[Completion, Completion]], revisions: M
         for row in rows:
             by_file.setdefault((row[1].url, row[1].path), row)
         shown = list(by_file.values())[:_SAMPLES]
-        chosen += [_sample(a, b, revisions.get(b.url, ""), is_good=is_good) for _, a, b in shown]
-    return chosen
-
-
-def _sample(a: Completion, b: Completion, revision: str, *, is_good: bool) -> Sample:
-    return Sample(
-        title=f"{a.task}, {a.layout}: {a.repository} {a.path}, byte {a.begin}",
-        language=b.language,
-        link=file_address(b.url, revision, b.path) if revision else "",
-        is_compared=True,
-        is_good=is_good,
-        prefix=a.prefix,
-        suffix=a.suffix,
-        wanted=a.wanted,
-        written=[
-            Writing(
-                model=model,
-                # as the report masks what a model may have learned by heart
-                text=redact(row.written, people=True).text,
-                verdict="exact" if row.exact else f"similarity {row.similarity:.2f}",
+        chosen += [
+            make_completion_sample(
+                {"A": a, "B": b}, repository=b.repository, revision=revisions.get(b.url, ""), is_good=is_good
             )
-            for model, row in (("A", a), ("B", b))
-        ],
-    )
+            for _, a, b in shown
+        ]
+    return chosen

@@ -1,7 +1,7 @@
 """A loaded model, a cursor in a text → the text that the model writes there, shown while it is written.
 
-The text is shown as soon as it is final: a character that is still missing bytes, and the begin of what may become a
-stop string, wait. What was shown is the text of the completion, to the character.
+The text is shown as soon as it is final: a character that is still missing bytes waits, and so does the beginning of
+what may become a stop string. What was shown is the text of the completion, to the character.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 from flyte_llama.encoding import DocumentTokenizer
 from flyte_llama.inference.batches import copy_sharing_weights
+from flyte_llama.inference.gaps import Gap, choose_layout, make_prompt
 from flyte_llama.inference.generation import Prompt, decode_batch
-from flyte_llama.inference.prompts import infill_prompt, plain_prompt
 
 _REPLACEMENT = "\ufffd"
 _WRITTEN_REPLACEMENTS = ("\ufffd", "ï¿½", "<0xEF><0xBF><0xBD>")
@@ -46,7 +46,7 @@ class CompletionRequest:
     """The completion ends before the first of these texts."""
 
     max_seconds: float | None = None
-    """After this time the completion ends as soon as it has a line break, which may be an earlier one."""
+    """After this time a completion with a line break ends at once, and any other at its first line break."""
 
 
 class Completion(NamedTuple):
@@ -112,7 +112,8 @@ class Completer:
         import torch
 
         max_tokens = min(request.max_tokens, self.max_tokens)
-        ids = self._make_prompt(request, self.window - max_tokens)
+        gap = Gap(request.prefix, request.suffix, choose_layout(self._layout, request.suffix))
+        ids = make_prompt(gap, self._tokenizer, self.window - max_tokens)
         # An operating system's random bytes, so that requests of the same moment differ.
         seed = int.from_bytes(os.urandom(4)) if request.seed is None else request.seed
         text = _FinalText(self._tokenizer, request.stop)
@@ -142,14 +143,6 @@ class Completer:
             show(rest)
         reason = "cancelled" if cancelled else "stop" if stopped else "length"
         return Completion(text.shown, reason, len(ids), len(written))
-
-    def _make_prompt(self, request: CompletionRequest, max_ids: int) -> Any:
-        tokens = self._tokenizer.infill
-        if self._layout is None or tokens is None or not request.suffix:
-            return plain_prompt(request.prefix, self._tokenizer, max_ids=max_ids)
-        return infill_prompt(
-            request.prefix, request.suffix, self._tokenizer, tokens, layout=self._layout, max_ids=max_ids
-        )
 
 
 class _FinalText:

@@ -9,16 +9,15 @@ A hub model and an adapter are prepared in a temporary folder, as a run prepares
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import yaml
+from typing import NamedTuple
 
 from flyte_llama.config import ModelConfig
-from flyte_llama.config.model import names_folder, names_model
+from flyte_llama.config.model import hub_model, names_folder, names_model
 from flyte_llama.errors import ModelError
 from flyte_llama.inference import PSM
-from flyte_llama.inference.infilling import can_infill, recorded_layout, usual_layout
+from flyte_llama.inference.infilling import can_infill, check_writes_text, recorded_layout
 from flyte_llama.model import open_model, pin_model, prepare_base
 from flyte_llama.model.adapters.files import ADAPTER_CONFIG, read_adapter_config
 from flyte_llama.model.files import find_folder
@@ -70,10 +69,10 @@ def find_model(name: str | None, output: Path) -> NamedModel:
         return _model_of(run)
     if names_folder(name) or Path(name).expanduser().exists():
         return _model_in(find_folder(name, name=name))
-    hub_id, _, revision = name.partition("@")
-    if not names_model(hub_id):
+    model = hub_model(name)
+    if model is None:
         raise ModelError(f"{name}: is no run of {output}, no folder and no hub id. Give one of them.")
-    return NamedModel(name, hub_id, ModelConfig(name=hub_id, revision=revision or None))
+    return NamedModel(name, model.name, model)
 
 
 def find_base(named: NamedModel) -> NamedModel:
@@ -105,15 +104,13 @@ def open_completer(named: NamedModel, *, window: int | None = None) -> Completer
     torch.backends.cuda.enable_cudnn_sdp(False)
     # A CPU multiplies float32 faster than bfloat16, unless it is a recent one.
     precision = "bf16" if torch.cuda.is_available() else "fp32"
-    if isinstance(named.source, Path):
+    with contextlib.ExitStack() as stack:
         folder = named.source
+        if not isinstance(folder, Path):
+            config, folder = folder, stack.enter_context(temporary_folder("model"))
+            prepare_base(pin_model(config), config, [], longest_input=0, folder=folder, for_training=False)
         model, tokenizer = open_model(folder, precision=precision)
         infills = can_infill(folder, tokenizer)
-    else:
-        with temporary_folder("model") as folder:
-            prepare_base(pin_model(named.source), named.source, [], longest_input=0, folder=folder, for_training=False)
-            model, tokenizer = open_model(folder, precision=precision)
-            infills = can_infill(folder, tokenizer)
 
     longest = getattr(model.config, "max_position_embeddings", None)
     if window is not None and longest is not None and window > longest:
@@ -127,20 +124,15 @@ def open_completer(named: NamedModel, *, window: int | None = None) -> Completer
 
 
 def _model_of(run: StoredRun) -> NamedModel:
-    file = run.folder / "config.yaml"
-    config: Any = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else None
-    objective = (config or {}).get("objective") or {}
-    if objective.get("kind") == "mlm":
-        raise ModelError(
-            f"{run.folder.name}: is an encoder (objective.kind: mlm), which writes no text. Use another run."
-        )
-    layout = usual_layout(objective.get("psm_share", 0.5))
-    return NamedModel(run.folder.name, run.name, run.part("model"), run, layout)
+    folder = run.part("model")
+    check_writes_text(folder, name=run.folder.name)
+    return NamedModel(run.folder.name, run.name, folder, run, recorded_layout(folder))
 
 
 def _model_in(folder: Path) -> NamedModel:
     """The model in a folder, or the adapter in it on the base that it names."""
     if (folder / "config.json").is_file():
+        check_writes_text(folder, name=str(folder))
         return NamedModel(str(folder), folder.name, folder, layout=recorded_layout(folder))
     if not (folder / ADAPTER_CONFIG).is_file():
         raise ModelError(f"{folder}: holds no run, no config.json and no {ADAPTER_CONFIG}. Give a run or a model.")

@@ -7,6 +7,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
@@ -173,6 +174,10 @@ class Settings(Frozen):
     output: str = "output"
 
     @property
+    def output_folder(self) -> Path:
+        return Path(self.output).resolve()
+
+    @property
     def gpu_label(self) -> str | None:
         """The value of the node label that GPU pods require, such as nvidia-a100-80gb; None if they require none."""
         return None if self.gpu == NO_GPU_LABEL else _flytekit_devices().get(self.gpu, self.gpu)
@@ -287,8 +292,7 @@ def _flytekit_devices() -> dict[str, str]:
 
 def _unknown_variables(environment: Mapping[str, str]) -> list[str]:
     """Return a line for each variable that has the prefix of the settings and is no setting, such as a mistyped one."""
-    known = [_variable(name) for name in Settings.model_fields]
-    known = sorted([*known, *(PREFIX + name for name in OTHER_VARIABLES)])
+    known = sorted([*map(_variable, Settings.model_fields), *(PREFIX + name for name in OTHER_VARIABLES)])
     return [
         f"{name}: no setting has this name. {hint(name.upper(), known, otherwise='Unset it.')}"
         for name in sorted(environment)

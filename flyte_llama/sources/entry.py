@@ -41,8 +41,7 @@ class PinnedSource(Frozen):
         The two parts of a repository that is on both sides have different names, as they are read at the same time.
         """
         chosen = self.selection
-        is_held_out_part = chosen.age == "newer" or not (chosen.files.is_empty or chosen.held_out or chosen.age)
-        return f"{self.url} part" if is_held_out_part else self.url
+        return self.url if chosen.is_whole or chosen.is_split else f"{self.url} part"
 
 
 class Entry(NamedTuple):

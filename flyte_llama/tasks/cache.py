@@ -21,16 +21,16 @@ import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, TypeVar
-from typing import Literal as OneOf
+from typing import Annotated, Literal, TypeVar
 
 from flyteidl.core import literals_pb2
 from flytekit import HashMethod
 from flytekit.configuration import LocalConfig
 from flytekit.core import local_cache
 from flytekit.core.local_cache import LocalTaskCache
+from flytekit.models import literals
 from flytekit.models.core.types import BlobType
-from flytekit.models.literals import Blob, BlobMetadata, Literal, LiteralMap, Primitive, Scalar
+from flytekit.models.literals import LiteralMap
 from google.protobuf.message import DecodeError
 from pydantic import BaseModel
 
@@ -41,7 +41,7 @@ from flyte_llama.tasks.bucket import BUCKET_ERRORS, list_names, try_for_minutes,
 from flyte_llama.tasks.resources import SETTINGS
 from flyte_llama.workspace import record_unfinished, set_aside
 
-MadeBy = OneOf["data", "training", "scoring"]
+MadeBy = Literal["data", "training", "scoring"]
 """The steps whose generation is renewed together: up to packed rows and suite; fine-tuning; measuring."""
 
 
@@ -135,11 +135,10 @@ class OutputCache:
 
     def note_folder(self, step: str, version: str, *key: str, folder: Path) -> None:
         """Note a sealed folder of the data folder as the result of a part of a step."""
-        blob = Blob(
-            BlobMetadata(BlobType(format="", dimensionality=BlobType.BlobDimensionality.MULTIPART)), str(folder)
-        )
+        a_folder = literals.BlobMetadata(BlobType(format="", dimensionality=BlobType.BlobDimensionality.MULTIPART))
+        blob = literals.Blob(a_folder, str(folder))
         digest = content_digest(read_manifest(folder))
-        result = LiteralMap({_FOLDER: Literal(scalar=Scalar(blob=blob), hash=digest)})
+        result = LiteralMap({_FOLDER: literals.Literal(scalar=literals.Scalar(blob=blob), hash=digest)})
         self.set(step, version, _key_literals(key), (), result)
 
     def _entry(self, task_name: str, cache_version: str, inputs: LiteralMap, ignored_inputs: tuple[str, ...]) -> Path:
@@ -163,7 +162,7 @@ class OutputCache:
             record_unfinished(self._output, self.run_name, self.used)
 
 
-CACHE = OutputCache(Path(SETTINGS.output).resolve())
+CACHE = OutputCache(SETTINGS.output_folder)
 """The cache of local runs in this process."""
 
 # flytekit calls these static methods in local runs; it has no setting for another cache.
@@ -200,8 +199,10 @@ def _notes(made_by: MadeBy) -> str:
 
 
 def _key_literals(key: tuple[str, ...]) -> LiteralMap:
-    texts = [Literal(scalar=Scalar(primitive=Primitive(string_value=text))) for text in key]
-    return LiteralMap({str(index): text for index, text in enumerate(texts)})
+    primitives = [literals.Primitive(string_value=text) for text in key]
+    return LiteralMap(
+        {str(index): literals.Literal(scalar=literals.Scalar(primitive=text)) for index, text in enumerate(primitives)}
+    )
 
 
 def _folder_names(result: literals_pb2.LiteralMap) -> set[str]:

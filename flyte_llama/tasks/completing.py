@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from flytekit import Cache, FlyteDirectory, task
-from pydantic import ValidationError
 
 from flyte_llama.config import ModelConfig, PromptsConfig
-from flyte_llama.config.model import names_folder, names_model
+from flyte_llama.config.model import hub_model
 from flyte_llama.errors import ModelError
-from flyte_llama.inference.infilling import find_layout
+from flyte_llama.inference.infilling import check_writes_text, find_layout
 from flyte_llama.inference.prompt_files import (
     complete_all,
     join_completed,
@@ -86,8 +85,9 @@ def read_prompts(prompts: FlyteDirectory, options: PromptsConfig) -> Prompts:
 def prepare_completing(model: FlyteDirectory) -> Folder:
     """The model as a sealed folder. Never cached: it may ask the hub.
 
-    A hub model becomes a small folder that names its commit, and the pods with GPUs load the weights. So does, in a
-    local run, a folder that this package did not write; on a cluster it is stored once more, with a manifest.
+    A hub model becomes a small folder that names its commit, and the pods with GPUs load the weights. In a local run, a
+    folder that this package did not write becomes a small one too, which names it; on a cluster it is stored once more,
+    with a manifest.
     """
     address = str(model.remote_source or model.path)
     with retry_network_errors():
@@ -97,6 +97,7 @@ def prepare_completing(model: FlyteDirectory) -> Folder:
         if is_sealed(Path(model.path)):
             if "config.json" not in read_manifest(Path(model.path))["files"]:
                 raise ModelError(f"{address}: holds no config.json, so it is no model. Give the `model` of a run.")
+            check_writes_text(Path(model.path), name=address)
             return model
         path = download_given(model)
         for problem in model_folder_problems(path, {}, name=address, for_training=False):
@@ -138,13 +139,10 @@ def collect_completions(parts: list[FlyteDirectory], model: FlyteDirectory) -> F
 
 def _hub_model(address: str) -> ModelConfig:
     """The hub model of an address, as `hf://OWNER/NAME@REVISION`."""
-    name, _, revision = address.removeprefix(HUB).rstrip("/").partition("@")
-    try:
-        if names_model(name) and not names_folder(name):
-            return ModelConfig(name=name, revision=revision or None)
-    except ValidationError:  # the revision is none
-        pass
-    raise ModelError(f"{address}: is no address of a hub model. Write hf://OWNER/NAME or hf://OWNER/NAME@REVISION.")
+    model = hub_model(address.removeprefix(HUB).rstrip("/"))
+    if model is None:
+        raise ModelError(f"{address}: is no address of a hub model. Write hf://OWNER/NAME or hf://OWNER/NAME@REVISION.")
+    return model
 
 
 def _prepare(config: ModelConfig) -> FlyteDirectory:

@@ -104,8 +104,7 @@ def _remedy(message: str, tasks: Iterable[str]) -> str:
     if re.search(r"CreateContainerConfig|[Ss]ecret .*not found", message):
         return f"See whether the Flyte secrets of the registered groups exist in this project and domain. {AGAIN}"
     if re.search(r"Evicted|ephemeral-storage|No space left", message):
-        has_gpu = is_training or any(task in _ON_ONE_GPU for task in tasks)
-        storage = "DATA_STORAGE" if tasks and not has_gpu else "GPU_STORAGE"
+        storage = "DATA_STORAGE" if tasks and not _has_gpu(tasks) else "GPU_STORAGE"
         return f"Raise FLYTE_LLAMA_{storage} and register again. {AGAIN}"
     if re.search(r"UnexpectedObjectDeletion|NodeShutdown|[Pp]reempt|Interrupt|SystemFailure", message):
         return f"Set FLYTE_LLAMA_SPOT=0 and register again if nodes are taken away too often. {AGAIN}"
@@ -114,9 +113,13 @@ def _remedy(message: str, tasks: Iterable[str]) -> str:
 
 def _asked_label(tasks: Iterable[str]) -> str:
     """What a pod with GPUs asks of its node, in brackets; empty for other pods."""
-    if not any(_TRAINING.match(task) or task in _ON_ONE_GPU for task in tasks):
+    if not _has_gpu(tasks):
         return ""
     return f" (GPUs, on a node with the accelerator label {SETTINGS.gpu_label})" if SETTINGS.gpu_label else " (GPUs)"
+
+
+def _has_gpu(tasks: Iterable[str]) -> bool:
+    return any(_TRAINING.match(task) or task in _ON_ONE_GPU for task in tasks)
 
 
 def _memory_setting(tasks: Iterable[str]) -> str:

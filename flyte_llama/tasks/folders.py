@@ -258,4 +258,4 @@ Folder = Annotated[FlyteDirectory, HashMethod(content_hash)]
 
 
 def _output() -> Path:
-    return Path(SETTINGS.output).resolve()
+    return SETTINGS.output_folder

@@ -27,14 +27,13 @@ from flyte_llama.report import (
 )
 from flyte_llama.report.figures import list_figures
 from flyte_llama.report.publish import Verdict, judge, passes_gate, publish_model
-from flyte_llama.runs import read_runs
 from flyte_llama.tasks.cache import CACHE
 from flyte_llama.tasks.folders import download, local_output, new_folder, newest_if_cached, retry_network_errors
 from flyte_llama.tasks.resources import HUB_SECRETS, HUB_TOKEN, SMALL, TRACKER_SECRETS, UPLOADER
 from flyte_llama.tasks.tracking import make_tracking
 from flyte_llama.trackers import record_figures
 from flyte_llama.training import TrainingSummary
-from flyte_llama.workspace import finish_run, new_run_folder
+from flyte_llama.workspace import finish_run, new_run_folder, read_runs
 
 
 class Report(NamedTuple):
@@ -67,7 +66,7 @@ def report(
     Args:
         published_scores: Scores of the published model; an empty list if the configuration names none.
         results: All folders that cached tasks returned. If none was made since `started`, the report says that nothing
-            moved. The last list has the folders of which a run makes one each.
+            moved. The last list has one folder for each part: train, heldout, base, rows, items and model.
     """
     # summarise the scores of one to three models
     with retry_network_errors():
@@ -92,10 +91,11 @@ def report(
     # write its files, in a local run to a run folder of the output folder, and return the ones that the console shows
     output = local_output()
     folder = new_run_folder(output, CACHE.run_name) if output else new_folder("report")
-    parts = _name_parts(results[-1], base_scores, published_scores, tuned_scores)
-    # Both sides are on this machine in a local run alone; on a cluster, the deck of `build_corpus` shows them.
-    single = {_part_of(folder): Path(folder.path) for folder in results[-1]}
-    sample = read_sample(single["train"], single["heldout"]) if output else None
+    parts, sample = {}, None
+    if output:
+        parts = _name_parts(results[-1], base_scores, published_scores, tuned_scores)
+        # Both sides are on this machine in a local run alone; on a cluster, the deck of `build_corpus` shows them.
+        sample = read_sample(output / "data" / parts["train"], output / "data" / parts["heldout"])
     write_files(folder, result, config, card, sample)
     Deck("Report", (folder / "report.html").read_text(encoding="utf-8"))
     if output:
@@ -145,16 +145,12 @@ def _name_parts(single: Sequence[FlyteDirectory], *scores: Sequence[FlyteDirecto
         single: Folders whose names in `data` begin with their part.
         scores: Those of the base, the published model and the fine-tuned model.
     """
-    parts = {_part_of(folder): Path(folder.path).name for folder in single}
+    names = [Path(folder.path).name for folder in single]
+    parts = {name.split("-")[0]: name for name in names}
     for part, folders in zip(("base_scores", "published_scores", "tuned_scores"), scores, strict=True):
         for folder in folders:
             parts[part] = Path(folder.path).name
     return parts
-
-
-def _part_of(folder: FlyteDirectory) -> str:
-    """The part of a run that a data folder's name begins with."""
-    return Path(folder.path).name.split("-")[0]
 
 
 def _address(folder: FlyteDirectory) -> str:

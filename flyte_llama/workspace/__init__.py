@@ -12,7 +12,7 @@ from flyte_llama.workspace.output import (
     set_aside,
     stored_items,
 )
-from flyte_llama.workspace.runs import StoredRun, find_run, list_runs, read_run
+from flyte_llama.workspace.runs import StoredRun, find_run, list_runs, read_runs
 from flyte_llama.workspace.temporary import lock_folder, remove_stale_folders, temporary_folder
 
 __all__ = [
@@ -26,7 +26,7 @@ __all__ = [
     "lock_folder",
     "new_run_folder",
     "open_output",
-    "read_run",
+    "read_runs",
     "record_unfinished",
     "remove_items",
     "remove_stale_folders",

@@ -53,13 +53,21 @@ def list_runs(output: Path) -> list[StoredRun]:
 
     A run whose record cannot be read is told on standard error and left out.
     """
-    runs = []
-    for record in (output / RUNS).glob(f"*/{RECORD}"):
+    runs, problems = read_runs(output)
+    for problem in problems.values():
+        say(problem)
+    return runs
+
+
+def read_runs(output: Path) -> tuple[list[StoredRun], dict[str, str]]:
+    """Return the finished runs of an output folder, newest first, and folder name → why its record cannot be read."""
+    runs, problems = [], {}
+    for record in sorted((output / RUNS).glob(f"*/{RECORD}")):
         try:
             runs.append(read_run(record.parent))
         except DataError as error:
-            say(error.message)
-    return sorted(runs, key=lambda run: (run.finished, run.folder.name), reverse=True)
+            problems[record.parent.name] = error.message
+    return sorted(runs, key=lambda run: (run.finished, run.folder.name), reverse=True), problems
 
 
 def find_run(name: str, output: Path) -> StoredRun | None:

@@ -288,12 +288,13 @@ def full_comparison(report: EvaluationReport) -> RunComparison:
         report=report,
         items=[
             ItemsDifference(
+                task="FlyteEval",
                 layout="PSM",
                 num_items=2,
                 passed_a=1,
                 passed_b=1,
-                gained=[ChangedItem(item="gained", layout="PSM", passed_a=0, passed_b=1, num_answers=1)],
-                lost=[ChangedItem(item="lost", layout="PSM", passed_a=1, passed_b=0, num_answers=1)],
+                gained=[ChangedItem(item="gained", passed_a=0, passed_b=1, num_answers=1)],
+                lost=[ChangedItem(item="lost", passed_a=1, passed_b=0, num_answers=1)],
             )
         ],
         completions=[

@@ -21,13 +21,23 @@ def test_of_several_answers_an_item_is_gained_if_more_of_them_pass():
     a = [grade("a", sample < 1, sample=sample) for sample in range(3)]
     b = [grade("a", sample < 3, sample=sample) for sample in range(3)]
     (items,) = compare_written([], [a, b]).items
-    assert items.gained == [ChangedItem(item="a", layout="PSM", passed_a=1, passed_b=3, num_answers=3)]
+    assert items.gained == [ChangedItem(item="a", passed_a=1, passed_b=3, num_answers=3)]
 
 
 def test_layouts_are_compared_apart():
     a = [grade("a", False, layout=layout) for layout in ("PSM", "SPM")]
     b = [grade("a", layout == "SPM", layout=layout) for layout in ("PSM", "SPM")]
     assert [(each.layout, len(each.gained)) for each in compare_written([], [a, b]).items] == [("PSM", 0), ("SPM", 1)]
+
+
+def test_whole_tasks_and_parts_are_compared_apart():
+    tiers = {"a": "body", "b": "argument", "c": "type"}
+    a, b = ([grade(item, passed, tier=tier) for item, tier in tiers.items()] for passed in (False, True))
+    items = compare_written([], [a, b]).items
+    assert [(each.task, each.layout, each.num_items, len(each.gained)) for each in items] == [
+        ("FlyteEval", "PSM", 1, 1),
+        ("FlyteEval parts", "PSM", 2, 2),
+    ]
 
 
 def test_completions_are_counted_as_closer_farther_and_exact():

@@ -6,22 +6,26 @@ import json
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from flyte_llama.errors import DataError, ModelError
 from flyte_llama.inference import PSM, SPM
 from flyte_llama.serving import CompletionRequest, find_base, find_model, open_completer
+from flyte_llama.storage import seal
 from flyte_llama.workspace import finish_run, new_run_folder
 from tests.model.bases import COMMIT, HUB_MODEL, hub_folder, store_in_hub_cache
 
 
-def store_run(output: Path, model: Path, base: Path, *, name: str = "local", config: str = "") -> Path:
-    """Store a finished run with copies of its model and its base."""
+def store_run(
+    output: Path, model: Path, base: Path, *, name: str = "local", summary: dict[str, Any] | None = None
+) -> Path:
+    """Store a finished run with copies of its model and its base, and the summary of its training."""
     for part, folder in (("model", model), ("base", base)):
         shutil.copytree(folder, output / "data" / f"{part}-{name}", dirs_exist_ok=True)
+    seal(output / "data" / f"model-{name}", summary=summary or {})
     folder = new_run_folder(output, name)
-    (folder / "config.yaml").write_text(config)
     parts = {"model": f"model-{name}", "base": f"base-{name}"}
     finish_run(folder, name, set(parts.values()), {"finished": datetime.now(UTC).isoformat()}, parts)
     return folder
@@ -55,13 +59,13 @@ def test_a_runs_model_infills_and_its_base_with_untrained_tokens_does_not(
 
 
 @pytest.mark.parametrize(
-    ("config", "layout"),
-    [("", PSM), ("objective: {kind: fim, psm_share: 0.1}", SPM), ("objective: {kind: fim, psm_share: 0.5}", PSM)],
+    ("summary", "layout"),
+    [({}, PSM), ({"objective": "fim", "psm_share": 0.1}, SPM), ({"objective": "fim", "psm_share": 0.5}, PSM)],
 )
 def test_an_infill_prompt_has_the_layout_of_most_of_the_training(
-    output: Path, infilling: Path, all_base: Path, config: str, layout: str
+    output: Path, infilling: Path, all_base: Path, summary: dict[str, Any], layout: str
 ):
-    store_run(output, infilling, all_base, config=config)
+    store_run(output, infilling, all_base, summary=summary)
     assert find_model(None, output).layout == layout
 
 
@@ -110,6 +114,7 @@ def test_a_hub_model_is_opened_at_its_revision(
         ("", "the name of the model is empty"),
         ("nonsense", "nonsense: is no run of .*, no folder and no hub id"),
         ("./nowhere", "does not exist"),
+        ("a/b@x y", "a/b@x y: is no run of .*, no folder and no hub id"),
         ("{folder}", "holds no run, no config.json and no adapter_config.json"),
     ],
 )
@@ -126,9 +131,10 @@ def test_a_run_whose_model_was_removed_is_refused(output: Path, infilling: Path,
 
 
 def test_an_encoder_is_refused(output: Path, infilling: Path, all_base: Path):
-    store_run(output, infilling, all_base, config="objective: {kind: mlm}")
-    with pytest.raises(ModelError, match=r"is an encoder \(objective.kind: mlm\), which writes no text"):
-        find_model(None, output)
+    store_run(output, infilling, all_base, summary={"objective": "mlm"})
+    for name in (None, str(output / "data/model-local")):
+        with pytest.raises(ModelError, match=r"is an encoder \(objective.kind: mlm\), which writes no text"):
+            find_model(name, output)
 
 
 def test_only_a_runs_model_has_a_base(infilling: Path, output: Path):

@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 import openai
 import pytest
 
+from flyte_llama.inference import LEFT_TO_RIGHT, Gap
+from flyte_llama.inference.gaps import make_prompt
 from flyte_llama.serving import Completer, CompletionRequest
 from tests.serving.conftest import Served, make_completer, wait_until
 from tests.serving.requests_of_editors import CONTINUE, LLAMA_VIM, LLAMA_VIM_WARM_UP, LLM_NVIM, PREFIX, SUFFIX
@@ -161,7 +163,7 @@ def test_a_control_token_in_a_prompt_is_text(serve: Serve, completer: Completer)
     prompt = "a </s> b <PRE> c"
     _, answer = ask(serve(completer), "/v1/completions", {"prompt": prompt, "max_tokens": 1})
     control = completer._tokenizer.control_ids - {completer._tokenizer.start_id}
-    ids = completer._make_prompt(CompletionRequest(prompt), 60)
+    ids = make_prompt(Gap(prompt, "", LEFT_TO_RIGHT), completer._tokenizer, 60)
     assert control.isdisjoint(ids.tolist())
     assert answer["usage"]["prompt_tokens"] == len(ids)
 
