@@ -1,7 +1,7 @@
 """Experiments that the shipped defaults rest on: one small pretrained base, trained in many ways on one corpus.
 
     python benchmarks/experiments.py --base FOLDER --train DOCS --heldout DOCS --items ITEMS --out FOLDER
-        [--only NAME …] [--seeds 2] [--jobs 4] [--minutes M] [--documents N]
+        [--only NAME …] [--seeds 2] [--jobs 4] [--minutes M] [--documents N] [--cases 200] [--probe-bytes N]
     python benchmarks/experiments.py --out FOLDER --items ITEMS --page
 
 `--base` is a model in the hub's format; the others are folders that a workflow leaves in `output/data` (train-…,
@@ -14,7 +14,8 @@ ended, one that would probably not end within `--minutes` is skipped. Each run i
 kept in `--out`, so that the same command adds what is missing. `--page` prints the table of all runs in `--out`; it
 first grades the answers to FlyteEval, which needs flytekit and the sandbox, but no GPU.
 
-`--documents 40 --seq-len 256 --batch 4` tries the whole on a CPU. The table is Markdown on standard output.
+`--documents 40 --seq-len 256 --batch 4 --cases 40 --probe-bytes 30000` is for a CPU. The table is Markdown on standard
+output.
 """
 
 from __future__ import annotations
@@ -34,10 +35,9 @@ from typing import Any
 import numpy as np
 from experiments_runs import (
     ANSWERS,
-    COMPLETION,
     EXPERIMENTS,
     GROUPS,
-    PROBE_BYTES,
+    Amounts,
     Experiment,
     Run,
     do_run,
@@ -54,7 +54,7 @@ from flyte_llama.flyte_eval import write_items
 from flyte_llama.model import pin_model, prepare_base
 
 
-def prepare(arguments: argparse.Namespace, work: Path) -> None:
+def prepare(arguments: argparse.Namespace, amounts: Amounts, work: Path) -> None:
     """Prepare the base for each objective, and write the documents and the suite that all runs share."""
     model = ModelConfig(name=str(arguments.base.resolve()))
     pinned = pin_model(model)
@@ -67,7 +67,7 @@ def prepare(arguments: argparse.Namespace, work: Path) -> None:
     items = arguments.items or work / "items"
     if arguments.items is None:
         write_items(items, [], dropped={}, source="none")
-    evaluation = EvaluationConfig(probe_bytes=PROBE_BYTES, completion=COMPLETION, flyte_eval=ANSWERS)
+    evaluation = EvaluationConfig(probe_bytes=amounts.probe_bytes, completion=amounts.completion, flyte_eval=ANSWERS)
     words = LeakageConfig().num_words
     make_suite(work / "heldout", None, items, evaluation, DocumentsConfig(), leak_words=words, shards=[work / "suite"])
 
@@ -78,9 +78,9 @@ def sample(documents: Sequence[Document], count: int | None) -> list[Document]:
     return [document for document in documents if document.id in chosen]
 
 
-def wanted(arguments: argparse.Namespace, work: Path) -> Iterator[Run]:
+def wanted(arguments: argparse.Namespace, amounts: Amounts, work: Path) -> Iterator[Run]:
     """The base, then the chosen experiments, each with all seeds."""
-    sizes = {"jobs": arguments.jobs, "seq_len": arguments.seq_len, "batch": arguments.batch}
+    sizes = {"jobs": arguments.jobs, "seq_len": arguments.seq_len, "batch": arguments.batch, "amounts": amounts}
     shared = sizes | {"precision": arguments.precision, "work": work, "out": arguments.out}
     yield Run(name=BASE, seed=0, **shared)
     for group in GROUPS:
@@ -149,6 +149,8 @@ def main() -> None:
     parser.add_argument("--documents", type=int, help="sample of each side; all by default")
     parser.add_argument("--seq-len", type=int, default=4096)
     parser.add_argument("--batch", type=int, default=32, help="rows in an optimizer step")
+    parser.add_argument("--cases", type=int, default=200, help="lines to complete; other figures follow it")
+    parser.add_argument("--probe-bytes", type=int, default=300_000, help="of general code")
     parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16")
     parser.add_argument("--page", action="store_true", help="print the table of the results in --out, and stop")
     arguments = parser.parse_args()
@@ -158,8 +160,9 @@ def main() -> None:
         arguments.out.mkdir(parents=True, exist_ok=True)
         work = arguments.out / "work"
         shutil.rmtree(work, ignore_errors=True)
-        prepare(arguments, work)
-        do_all(list(wanted(arguments, work)), jobs=arguments.jobs, minutes=arguments.minutes)
+        amounts = Amounts(arguments.cases, arguments.probe_bytes)
+        prepare(arguments, amounts, work)
+        do_all(list(wanted(arguments, amounts, work)), jobs=arguments.jobs, minutes=arguments.minutes)
         shutil.rmtree(work)
         return
     order = list(EXPERIMENTS)

@@ -36,14 +36,23 @@ FIM = ObjectiveConfig(kind="fim", rate=0.5)
 ONE_BY_ONE = CompositionConfig()
 FULL = {"method": "full", "learning_rate": 5e-4}
 LORA = {"method": "lora", "lora": {"rank": 32, "alpha": 64}, "learning_rate": 1e-3}
-COMPLETION = CompletionConfig(lines=200, spans=50, max_new_tokens=48)
-NUM_LINES = 96
-"""Held-out lines that are measured left to right and as infillings."""
-
-PROBE_BYTES = 300_000
-"""Of general code."""
-
 ANSWERS = FlyteEvalConfig(max_new_tokens=192)
+
+
+@dataclass(frozen=True)
+class Amounts:
+    """How much of each kind is measured."""
+
+    cases: int
+    """Lines that the model completes; it infills a quarter as many spans, and half as many lines are scored as one
+    text, left to right and as infillings."""
+
+    probe_bytes: int
+    """Of general code."""
+
+    @property
+    def completion(self) -> CompletionConfig:
+        return CompletionConfig(lines=self.cases, spans=self.cases // 4, max_new_tokens=48)
 
 
 @dataclass(frozen=True)
@@ -102,6 +111,7 @@ class Run:
     seq_len: int
     batch: int
     precision: str
+    amounts: Amounts
 
     @property
     def folder(self) -> Path:
@@ -132,8 +142,8 @@ class Run:
             stride=self.seq_len // 2,
             # A small model leaves room for large batches, which the host launches less often.
             batch_tokens=16_384 if on_cpu else 131_072,
-            probe_bytes=PROBE_BYTES,
-            completion=COMPLETION,
+            probe_bytes=self.amounts.probe_bytes,
+            completion=self.amounts.completion,
             flyte_eval=ANSWERS,
         )
 
@@ -201,7 +211,8 @@ def measure(run: Run, model: Path, objective: ObjectiveConfig) -> None:
     shutil.rmtree(run.folder / SCORES)
     write_scores(run.folder / SCORES, scores, **facts)
     opened, tokenizer = open_model(model, precision="fp32")
-    costs = measure_costs(opened, tokenizer, choose_lines(read_documents(run.work / "heldout"), tokenizer, NUM_LINES))
+    lines = choose_lines(read_documents(run.work / "heldout"), tokenizer, run.amounts.cases // 2)
+    costs = measure_costs(opened, tokenizer, lines)
     (run.folder / LINES).write_text(json.dumps(costs._asdict(), indent=1) + "\n", encoding="utf-8")
 
 

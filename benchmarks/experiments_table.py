@@ -38,6 +38,7 @@ COLUMNS = {
     "a line left to right": "line",
     "in PSM": "line_psm",
     "in SPM": "line_spm",
+    "its first token, nats": "line_first",
     "its end": "line_end",
     "FlyteEval": "passed",
     "general code": "general",
@@ -123,6 +124,7 @@ def row_text(figures: Mapping[str, Any]) -> str:
         by_key = {"line": LEFT_TO_RIGHT, "line_psm": PSM, "line_spm": SPM}
         bits = costs["bits_per_byte"]
         cells |= {key: f"{bits[layout]:.3f}" for key, layout in by_key.items() if layout in bits}
+        cells["line_first"] = ", ".join(f"{each:.1f}" for each in costs["first_nats"].values())
         if ends := costs["end_nats"]:
             cells["line_end"] = f"{ends[PSM]:.1f}, {ends[SPM]:.1f}"
     if by_layout := figures.get("flyte_eval"):

@@ -8,8 +8,9 @@ package. Every eighth file is held out. The run is the package's own: `prepare_b
 `fim`, and the launcher.
 
 Of the held-out files, single lines are measured three ways: left to right, and infilled as PSM and as SPM, each time as
-the same tokens. `end` is the cost of the end-of-middle token after the line, in nats. `ended` is the share of lines,
-written by the model itself, that it ended within 48 tokens, and `exact` the share that is right. Prints Markdown.
+the same tokens. `first token` is the mean cost of a line's first token, `end` that of the end-of-middle token after it,
+in nats. `ended` is the share of lines, written by the model itself, that it ended within 48 tokens, and `exact` the
+share that is right. Prints Markdown.
 """
 
 from __future__ import annotations
@@ -81,6 +82,9 @@ class LineCosts(NamedTuple):
     bits_per_byte: dict[str, float]
     """By how the lines are given: left to right, or by the layout of an infilling."""
 
+    first_nats: dict[str, float]
+    """Mean cost of a line's first token, in nats, by how the lines are given."""
+
     end_nats: dict[str, float]
     """Mean cost of the end-of-middle token after a line, in nats, by layout."""
 
@@ -91,7 +95,7 @@ def measure_costs(model: Any, tokenizer: DocumentTokenizer, lines: Sequence[Line
 
     tokens = tokenizer.infill
     num_bytes = sum(len(line.wanted.encode()) for line in lines)
-    nats, end_nats = defaultdict[str, float](float), defaultdict[str, float](float)
+    nats, first_nats, end_nats = (defaultdict[str, float](float) for _ in range(3))
     for line in lines:
         prompts = {LEFT_TO_RIGHT: line.prefix_ids}
         if tokens is not None:
@@ -106,10 +110,12 @@ def measure_costs(model: Any, tokenizer: DocumentTokenizer, lines: Sequence[Line
                 logits = model(ids, use_cache=False).logits[0, len(context) - 1 : -1].float()
             costs = torch.nn.functional.cross_entropy(logits, ids[0, len(context) :], reduction="none")
             nats[layout] += float(costs[: len(line.wanted_ids)].sum())
+            first_nats[layout] += float(costs[0])
             if layout != LEFT_TO_RIGHT:
                 end_nats[layout] += float(costs[-1])
     return LineCosts(
         {layout: each / math.log(2) / num_bytes for layout, each in nats.items()},
+        {layout: each / len(lines) for layout, each in first_nats.items()},
         {layout: each / len(lines) for layout, each in end_nats.items()},
     )
 
@@ -126,6 +132,7 @@ def measure(folder: Path, lines: Sequence[Line]) -> list[str]:
     halves = (written[: len(lines)], written[len(lines) :])
     return [
         *(f"{costs.bits_per_byte[layout]:.3f}" for layout in (LEFT_TO_RIGHT, PSM, SPM)),
+        *(f"{costs.first_nats[layout]:.2f}" for layout in (LEFT_TO_RIGHT, PSM, SPM)),
         *(f"{costs.end_nats[layout]:.2f}" for layout in (PSM, SPM)),
         *(f"{np.mean([each.stopped for each in half]):.0%}" for half in halves),
         *(
@@ -192,8 +199,11 @@ def main() -> None:
             f"{len(trained)} documents to train on, {len(lines)} lines of {len(heldout)} held-out documents, "
             f"new_token_lr_scale {objective.new_token_lr_scale:g}\n"
         )
-        print("| model | left to right, bits/byte | PSM | SPM | end in PSM, nats | in SPM | ended | | exact | |")
-        print("|---|---|---|---|---|---|---|---|---|---|")
+        print(
+            "| model | left to right, bits/byte | PSM | SPM | first token, nats | PSM | SPM "
+            "| end in PSM, nats | in SPM | ended | | exact | |"
+        )
+        print(f"|{'---|' * 13}")
         if not arguments.only_after:
             print(f"| base | {' | '.join(measure(base, lines))} |", flush=True)
         begin = time.monotonic()

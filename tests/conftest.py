@@ -20,6 +20,10 @@ from flyte_llama.encoding.packing import Row
 from flyte_llama.encoding.rows import RowsWriter
 from flyte_llama.sources.entry import git_blob_id
 
+# With models of a few thousand weights, several threads are slower than one, and tests run side by side. Torch reads
+# this when it is imported, here and in the processes that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 MakeRepo = Callable[..., Path]
 
 TEXTS = [

@@ -65,14 +65,20 @@ def redact(text: str, *, people: bool, strict: bool = False) -> RedactedText:
         if spans := detector.find_at(text, positions, strict=strict):
             counts[detector.name] += len(spans)
             text = mask(text, spans, mask_secret)
+    has_key = bool(keys)
     if people:
-        if spans := find_emails(text):
-            counts["email"] = len(spans)
-            text = mask(text, spans, mask_email)
-        if spans := find_ip_addresses(text, view, digits):
-            counts["ip_address"] = len(spans)
-            text = mask(text, spans, mask_ip_address)
-    return RedactedText(text, dict(sorted(counts.items())), private_key=bool(keys))
+        if emails := find_emails(text):
+            counts["email"] = len(emails)
+            text = mask(text, emails, mask_email)
+        if addresses := find_ip_addresses(text, view, digits):
+            counts["ip_address"] = len(addresses)
+            text = mask(text, addresses, mask_ip_address)
+        if emails or addresses:
+            # Beside a mask of zeros, a value may look random that did not beside the letters of an address.
+            again = redact(text, people=True, strict=strict)
+            text, has_key = again.text, has_key or again.private_key
+            counts.update(again.counts)
+    return RedactedText(text, dict(sorted(counts.items())), private_key=has_key)
 
 
 def mask_secret(value: str) -> str:

@@ -28,6 +28,7 @@ from flyte_llama.report.tables import (
     line_tables,
     overall_table,
 )
+from flyte_llama.training import TrainingSummary
 
 CHANGES_NOTE = (
     "Changes are in bits per byte; negative is better. Intervals resample documents within their repositories; "
@@ -63,14 +64,18 @@ def report_markdown(report: EvaluationReport) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def model_card(report: EvaluationReport) -> str:
-    """Return the README.md of a published model. A section is left out if the report has no data for it."""
+def model_card(report: EvaluationReport, *, name: str = "FOLDER") -> str:
+    """Return the README.md of a published model. A section is left out if the report has no data for it.
+
+    Args:
+        name: What loads the model: its repository on the hub, or a word for the folder it is in.
+    """
     base = report.models[0].identity
     front = {"library_name": "transformers", "pipeline_tag": "text-generation", "tags": ["code", "flyte"]}
     if base.name != "scratch" and not base.is_local:
         front["base_model"] = base.name
-    name = Path(base.name).name if base.is_local else base.name
-    name = quote_code(f"{name}@{base.revision}" if base.revision else name)
+    base_name = Path(base.name).name if base.is_local else base.name
+    base_name = quote_code(f"{base_name}@{base.revision}" if base.revision else base_name)
     unseen = "files" if report.parts else "repositories"
     protocol, training = quote_text(protocol_text(report)), report.training
     method = quote_text(f" ({training.method}, {OBJECTIVE_NAMES[training.objective]})") if training else ""
@@ -80,8 +85,8 @@ def model_card(report: EvaluationReport) -> str:
 
 # Flyte Llama
 
-{name}, fine-tuned{method} on source code, tests and documentation, and evaluated on {unseen} it did not see.
-
+{base_name}, fine-tuned{method} on source code, tests and documentation, and evaluated on {unseen} it did not see.
+{_use_section(training, name) if training else ""}
 ## Evaluation
 
 {markdown_head(report)}
@@ -126,6 +131,32 @@ def protocol_text(report: EvaluationReport) -> str:
         "with 10,000 replicates, near-copies as one document; intervals over repositories are Student's, of the mean "
         "of the repositories' changes."
     )
+
+
+def _use_section(training: TrainingSummary, name: str) -> str:
+    """Return how to load the model and continue a text; nothing for an encoder, which writes none."""
+    if training.objective == "mlm":
+        return ""
+    where = "`FOLDER` stands for the folder that holds the model. " if name == "FOLDER" else ""
+    infill = f"flyte-llama complete --model {name} --file main.py --line 3\n" if training.objective == "fim" else ""
+    return f"""
+## Use
+
+{where}The model continues text, and follows no instructions.
+
+```
+flyte-llama complete --model {name} "def main():"
+{infill}```
+
+```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("{name}")
+model = AutoModelForCausalLM.from_pretrained("{name}")
+ids = tokenizer("def main():", return_tensors="pt").input_ids
+print(tokenizer.decode(model.generate(ids, max_new_tokens=64)[0]))
+```
+"""
 
 
 def _data_section(card: CorpusCard) -> str:

@@ -111,7 +111,7 @@ def publish_model(folder: Path, report: EvaluationReport, repository: str, *, pr
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
     contents = _files_to_publish(folder, report)
-    card = model_card(report).encode()
+    card = model_card(report, name=repository).encode()
     contents[CARD] = Content(card, len(card), hashlib.sha256(card).hexdigest())
     hub = HfApi(token=token)
     with hub_errors(repository):

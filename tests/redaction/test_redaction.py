@@ -245,6 +245,7 @@ fragments = st.lists(
 
 @settings(max_examples=300, deadline=None)
 @example(text=f"wandb login {secret(40, HEX)} {secret(32, HEX)}", people=False)
+@example(text=f'"api",2a00:1450:4001::5e.{secret(40)}', people=True)
 @given(text=fragments, people=st.booleans())
 def test_redaction_keeps_lengths_and_lines_and_is_idempotent(text: str, people: bool):
     redacted = redact(text, people=people)

@@ -207,6 +207,19 @@ def test_the_model_card_has_front_matter_figures_and_sources(report: EvaluationR
     assert f"| `o/<two>` | `{'0' * 40}` | held out | 1 |" in card
 
 
+def test_the_model_card_says_how_to_use_the_model(
+    report: EvaluationReport, tiny_base: Path, capsys: pytest.CaptureFixture[str]
+):
+    card = model_card(report, name=str(tiny_base))
+    assert f"flyte-llama complete --model {tiny_base} --file main.py --line 3\n" in card
+    exec(card.split("```python\n")[1].split("```")[0], {})  # noqa: S102
+    assert capsys.readouterr().out.startswith("<s>def main():")
+    assert "`FOLDER` stands for the folder" in model_card(report)
+    assert report.training is not None
+    encoder = report.model_copy(update={"training": report.training.model_copy(update={"objective": "mlm"})})
+    assert "## Use" not in model_card(encoder)
+
+
 @pytest.mark.parametrize(
     "other",
     [{"stride": 128}, {"window": 64}, {"precision": "bf16"}, {"measure": "pseudo-perplexity"}],
