@@ -52,7 +52,7 @@ serve: $(SERVE_STAMP)
 	$(BIN)/flyte-llama serve
 
 test: check
-	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -m slow -n 3 --dist loadfile --no-loadscope-reorder
 
 check: $(TEST_STAMP)
 	$(BIN)/ruff format --check .
