@@ -167,8 +167,10 @@ def _name_heldout(removed: Sequence[RemovedSpan], heldout: Sequence[Document], n
     for index, document in enumerate(heldout):
         hashes = split_words(document.text).hashes
         short.setdefault(_short_text_key(document, hashes, n), index)
-        grams = np.intersect1d(hash_ngrams(hashes, n), known)
+        grams = hash_ngrams(hashes, n)
+        grams = grams[grams <= known[-1]] if len(known) else grams[:0]
         places = np.searchsorted(known, grams)
+        places = places[known[places] == grams]
         owners[places[owners[places] < 0]] = index
     # the document of most runs of each span
     named = []
