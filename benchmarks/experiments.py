@@ -149,7 +149,7 @@ def main() -> None:
     parser.add_argument("--documents", type=int, help="sample of each side; all by default")
     parser.add_argument("--seq-len", type=int, default=4096)
     parser.add_argument("--batch", type=int, default=32, help="rows in an optimizer step")
-    parser.add_argument("--cases", type=int, default=200, help="lines to complete; other figures follow it")
+    parser.add_argument("--cases", type=int, default=200, help="lines to complete; see Amounts for the rest")
     parser.add_argument("--probe-bytes", type=int, default=300_000, help="of general code")
     parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16")
     parser.add_argument("--page", action="store_true", help="print the table of the results in --out, and stop")

@@ -44,8 +44,8 @@ class Amounts:
     """How much of each kind is measured."""
 
     cases: int
-    """Lines that the model completes; it infills a quarter as many spans, and half as many lines are scored as one
-    text, left to right and as infillings."""
+    """Lines that the model completes. It infills a quarter as many spans, and half as many lines are scored, left to
+    right and as infillings."""
 
     probe_bytes: int
     """Of general code."""

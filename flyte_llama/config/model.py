@@ -26,7 +26,7 @@ def hub_model(text: str) -> ModelConfig | None:
         return None
     try:
         return ModelConfig(name=name, revision=revision or None)
-    except ValidationError:  # the revision is none
+    except ValidationError:  # no revision can have this name
         return None
 
 

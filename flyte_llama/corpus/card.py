@@ -110,8 +110,8 @@ class CorpusCard(Frozen):
     leakage: LeakageCount
 
     parts: list[HeldOutPart] = Field([])
-    """Held-out parts of repositories that train has other files of. If there is none, the split is by repository,
-    and the figures say something about other repositories."""
+    """Held-out parts of repositories that train has other files of. Without parts, the split is by repository, and the
+    figures hold for repositories that were not trained on."""
 
     @property
     def split_text(self) -> str:

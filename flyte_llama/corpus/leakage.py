@@ -17,6 +17,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from flyte_llama.corpus.gram_set import GramSet, UniqueGrams
 from flyte_llama.documents import Document
 from flyte_llama.documents.ngrams import Words, hash_ngrams, signature, split_words
 from flyte_llama.progress import track
@@ -28,11 +29,6 @@ MIN_WORDS_LEFT = 50
 """Pieces with fewer words are dropped after a cut."""
 
 _BLANK_LINES = re.compile(rb"\n(?:[^\S\n]*\n)+")
-# With at least 8 slots for each hash, at most one lookup in 8 of a hash that is not in the set needs a search.
-_SLOTS_PER_GRAM = 8
-_BITS = np.array([1 << bit for bit in range(8)], dtype=np.uint8)
-# Hashes sorted at once: 32 MB.
-_GRAMS_AT_ONCE = 1 << 22
 
 
 class RemovedSpan(NamedTuple):
@@ -122,13 +118,13 @@ class _Overlap:
     def __init__(self, documents: Sequence[Document], n: int) -> None:
         # Only hashes are kept: the words of many documents take too much memory, so `coverage` splits them again.
         self._n = n
-        self._keys, grams = set(), _UniqueGrams()
+        self._keys, grams = set(), UniqueGrams()
         for document in documents:
             hashes = split_words(document.text).hashes
             self._keys.add(_short_text_key(document, hashes, n))
             grams.add(hash_ngrams(hashes, n))
-        self._known = _GramSet(grams)
-        self._train_keys, self._shared = set[int | str | None](), _UniqueGrams()
+        self._known = GramSet(grams)
+        self._train_keys, self._shared = set[int | str | None](), UniqueGrams()
 
     def find(self, document: Document) -> tuple[Words, np.ndarray, bool]:
         """Return a train document's words, whether each of its runs is shared, and whether it copies a short text."""
@@ -142,7 +138,7 @@ class _Overlap:
 
     def coverage(self, documents: Sequence[Document]) -> list[Coverage]:
         """Return how much of each document was found; call it once, with all documents, after the last `find`."""
-        shared = _GramSet(self._shared)
+        shared = GramSet(self._shared)
         coverage = []
         for document in documents:
             hashes = split_words(document.text).hashes
@@ -161,21 +157,22 @@ def _name_heldout(removed: Sequence[RemovedSpan], heldout: Sequence[Document], n
     texts = [span.document.text.encode()[span.start : span.end].decode() for span in removed]
     words = [split_words(text).hashes for text in texts]
     runs = [hash_ngrams(hashes, n) for hashes in words]
-    known = np.unique(np.concatenate(runs))
+    unique = UniqueGrams()
+    for grams in runs:
+        unique.add(grams)
+    known = GramSet(unique)
     owners = np.full(len(known), -1, dtype=np.int64)
     short: dict[int | str | None, int] = {}
     for index, document in enumerate(heldout):
         hashes = split_words(document.text).hashes
         short.setdefault(_short_text_key(document, hashes, n), index)
         grams = hash_ngrams(hashes, n)
-        grams = grams[grams <= known[-1]] if len(known) else grams[:0]
-        places = np.searchsorted(known, grams)
-        places = places[known[places] == grams]
+        places = known.index(grams[known.contains(grams)])
         owners[places[owners[places] < 0]] = index
     # the document of most runs of each span
     named = []
     for span, hashes, grams in zip(removed, words, runs, strict=True):
-        found = owners[np.searchsorted(known, grams)]
+        found = owners[known.index(grams)]
         found = found[found >= 0]
         copied = short.get(_short_text_key(span.document, hashes, n))
         owner = int(np.bincount(found).argmax()) if len(found) else copied
@@ -188,63 +185,6 @@ def _short_text_key(document: Document, hashes: np.ndarray, n: int) -> int | str
     if len(hashes) >= n:
         return None
     return int(hash_ngrams(hashes, len(hashes))[0]) if len(hashes) else document.blob_id
-
-
-class _UniqueGrams:
-    """Collects hashes, and sorts and merges them in parts, without ever holding copies of all of them."""
-
-    def __init__(self) -> None:
-        self._parts: list[np.ndarray] = []
-        self._waiting: list[np.ndarray] = []
-        self._num_waiting = 0
-
-    def add(self, grams: np.ndarray) -> None:
-        if len(grams):
-            self._waiting.append(grams)
-            self._num_waiting += len(grams)
-        if self._num_waiting >= _GRAMS_AT_ONCE:
-            self._sort_waiting()
-
-    def take_sorted(self) -> np.ndarray:
-        """Return the different hashes, sorted, and forget them."""
-        self._sort_waiting()
-        merged = np.concatenate(self._parts)
-        self._parts = []
-        merged.sort()
-        is_first = np.ones(len(merged), dtype=bool)
-        np.not_equal(merged[1:], merged[:-1], out=is_first[1:])
-        return merged[is_first]
-
-    def _sort_waiting(self) -> None:
-        self._parts.append(np.unique(np.concatenate([np.empty(0, dtype=np.uint64), *self._waiting])))
-        self._waiting, self._num_waiting = [], 0
-
-
-class _GramSet:
-    """A set of 64-bit hashes. A table of their low bits, a bit for each slot, answers most lookups without a search."""
-
-    def __init__(self, grams: _UniqueGrams) -> None:
-        self._sorted = grams.take_sorted()
-        num_slots = max(8, 1 << (_SLOTS_PER_GRAM * len(self._sorted)).bit_length())
-        self._last_slot = np.uint64(num_slots - 1)
-        self._table = np.zeros(num_slots // 8, dtype=np.uint8)
-        for start in range(0, len(self._sorted), _GRAMS_AT_ONCE):
-            index, bit = self._slots(self._sorted[start : start + _GRAMS_AT_ONCE])
-            np.bitwise_or.at(self._table, index, bit)
-
-    def contains(self, grams: np.ndarray) -> np.ndarray:
-        """One bool for each hash: whether it is in the set."""
-        index, bit = self._slots(grams)
-        hits: np.ndarray = (self._table[index] & bit) != 0
-        possible = grams[hits]
-        indices = np.searchsorted(self._sorted, possible)
-        hits[hits] = self._sorted[np.minimum(indices, len(self._sorted) - 1)] == possible
-        return hits
-
-    def _slots(self, grams: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The byte of the table that holds each hash's slot, and the slot's bit in it."""
-        slots = grams & self._last_slot
-        return (slots >> np.uint64(3)).astype(np.int64), _BITS[(slots & np.uint64(7)).astype(np.int64)]
 
 
 def _cover(hits: np.ndarray, num_words: int, n: int) -> np.ndarray:

@@ -94,10 +94,10 @@ def fill_gaps(
 
 
 def choose_layout(layout: str | None, suffix: str | None) -> str:
-    """Return the layout of a gap with this suffix; LEFT_TO_RIGHT if there is none, or if the model does not infill.
+    """Return `layout` for a gap with a suffix, and LEFT_TO_RIGHT for any other gap.
 
     Args:
-        layout: PSM or SPM; None for a model that does not infill.
+        layout: The layout that the model infills in, PSM or SPM; None, and so LEFT_TO_RIGHT, if it does not infill.
     """
     return layout if layout is not None and suffix else LEFT_TO_RIGHT
 

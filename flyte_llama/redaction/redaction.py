@@ -65,7 +65,6 @@ def redact(text: str, *, people: bool, strict: bool = False) -> RedactedText:
         if spans := detector.find_at(text, positions, strict=strict):
             counts[detector.name] += len(spans)
             text = mask(text, spans, mask_secret)
-    has_key = bool(keys)
     if people:
         if emails := find_emails(text):
             counts["email"] = len(emails)
@@ -76,9 +75,9 @@ def redact(text: str, *, people: bool, strict: bool = False) -> RedactedText:
         if emails or addresses:
             # Beside a mask of zeros, a value may look random that did not beside the letters of an address.
             again = redact(text, people=True, strict=strict)
-            text, has_key = again.text, has_key or again.private_key
+            text = again.text
             counts.update(again.counts)
-    return RedactedText(text, dict(sorted(counts.items())), private_key=has_key)
+    return RedactedText(text, dict(sorted(counts.items())), private_key="private_key" in counts)
 
 
 def mask_secret(value: str) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 import yaml
 
 from flyte_llama.corpus import CorpusCard
+from flyte_llama.evaluation.scoring import PSEUDO_PERPLEXITY
 from flyte_llama.report.quotation import quote_code, quote_name, quote_text
 from flyte_llama.report.report import EvaluationReport
 from flyte_llama.report.sentences import (
@@ -28,7 +29,6 @@ from flyte_llama.report.tables import (
     line_tables,
     overall_table,
 )
-from flyte_llama.training import TrainingSummary
 
 CHANGES_NOTE = (
     "Changes are in bits per byte; negative is better. Intervals resample documents within their repositories; "
@@ -64,11 +64,11 @@ def report_markdown(report: EvaluationReport) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def model_card(report: EvaluationReport, *, name: str = "FOLDER") -> str:
+def model_card(report: EvaluationReport, *, name: str | None = None) -> str:
     """Return the README.md of a published model. A section is left out if the report has no data for it.
 
     Args:
-        name: What loads the model: its repository on the hub, or a word for the folder it is in.
+        name: The model's repository on the hub; None if it is only in a folder.
     """
     base = report.models[0].identity
     front = {"library_name": "transformers", "pipeline_tag": "text-generation", "tags": ["code", "flyte"]}
@@ -76,6 +76,7 @@ def model_card(report: EvaluationReport, *, name: str = "FOLDER") -> str:
         front["base_model"] = base.name
     base_name = Path(base.name).name if base.is_local else base.name
     base_name = quote_code(f"{base_name}@{base.revision}" if base.revision else base_name)
+    is_encoder = report.protocol.measure == PSEUDO_PERPLEXITY
     unseen = "files" if report.parts else "repositories"
     protocol, training = quote_text(protocol_text(report)), report.training
     method = quote_text(f" ({training.method}, {OBJECTIVE_NAMES[training.objective]})") if training else ""
@@ -86,7 +87,7 @@ def model_card(report: EvaluationReport, *, name: str = "FOLDER") -> str:
 # Flyte Llama
 
 {base_name}, fine-tuned{method} on source code, tests and documentation, and evaluated on {unseen} it did not see.
-{_use_section(training, name) if training else ""}
+{_use_section(name, infills=training.objective == "fim") if training and not is_encoder else ""}
 ## Evaluation
 
 {markdown_head(report)}
@@ -133,12 +134,11 @@ def protocol_text(report: EvaluationReport) -> str:
     )
 
 
-def _use_section(training: TrainingSummary, name: str) -> str:
-    """Return how to load the model and continue a text; nothing for an encoder, which writes none."""
-    if training.objective == "mlm":
-        return ""
-    where = "`FOLDER` stands for the folder that holds the model. " if name == "FOLDER" else ""
-    infill = f"flyte-llama complete --model {name} --file main.py --line 3\n" if training.objective == "fim" else ""
+def _use_section(name: str | None, *, infills: bool) -> str:
+    """Return how to load the model and continue a text."""
+    where = "" if name else "`FOLDER` stands for the folder that holds the model. "
+    name = name or "FOLDER"
+    infill = f"flyte-llama complete --model {name} --file main.py --line 3\n" if infills else ""
     return f"""
 ## Use
 

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import random
 
-import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from flyte_llama.corpus import leakage
 from flyte_llama.corpus.leakage import LeakRemoval, remove_leaks
 from flyte_llama.documents import Document
 from flyte_llama.documents.ngrams import split_words
@@ -143,18 +139,6 @@ def test_no_shared_run_is_left_whatever_was_mixed(seed: int):
             if tuple(listed[start : start + N]) in known:
                 covered.update(range(start, start + N))
         assert entry.covered_words == len(covered)
-
-
-@given(st.lists(st.lists(st.integers(0, 60), max_size=12)), st.integers(1, 20))
-def test_a_set_of_hashes_that_is_made_in_parts_holds_each_of_them_and_no_other(arrays: list[list[int]], at_once: int):
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(leakage, "_GRAMS_AT_ONCE", at_once)
-        grams = leakage._UniqueGrams()
-        for array in arrays:
-            grams.add(np.array(array, dtype=np.uint64))
-        known = leakage._GramSet(grams)
-    asked = np.arange(100, dtype=np.uint64)
-    assert set(asked[known.contains(asked)].tolist()) == {gram for array in arrays for gram in array}
 
 
 def test_removed_text_names_the_held_out_document_that_has_most_of_it():

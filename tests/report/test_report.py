@@ -215,8 +215,8 @@ def test_the_model_card_says_how_to_use_the_model(
     exec(card.split("```python\n")[1].split("```")[0], {})  # noqa: S102
     assert capsys.readouterr().out.startswith("<s>def main():")
     assert "`FOLDER` stands for the folder" in model_card(report)
-    assert report.training is not None
-    encoder = report.model_copy(update={"training": report.training.model_copy(update={"objective": "mlm"})})
+    protocol = report.protocol.model_copy(update={"measure": "pseudo-perplexity"})
+    encoder = report.model_copy(update={"protocol": protocol})
     assert "## Use" not in model_card(encoder)
 
 
