@@ -1,13 +1,15 @@
 """Experiments that the shipped defaults rest on: one small pretrained base, trained in many ways on one corpus.
 
     python benchmarks/experiments.py --base FOLDER --train DOCS --heldout DOCS --items ITEMS --out FOLDER
-        [--only NAME …] [--seeds 2] [--jobs 4] [--minutes M] [--documents N] [--cases 200] [--probe-bytes N]
+        [--only NAME …] [--seeds 2] [--jobs 4] [--minutes M] [--documents N] [--seq-len 4096] [--batch 32]
+        [--learning-rate 5e-4] [--cases 200] [--probe-bytes N] [--precision bf16]
     python benchmarks/experiments.py --out FOLDER --items ITEMS --page
 
 `--base` is a model in the hub's format; the others are folders that a workflow leaves in `output/data` (train-…,
-heldout-…, items-…). Each experiment changes one thing of the reference: full fine-tuning at a rate of 5e-4 for one
-epoch, objective `fim` at a rate of 0.5. A run encodes the documents, trains by the package's launcher, and is measured
-as a workflow measures: held-out text, general code, completions, and FlyteEval's items if there are any.
+heldout-…, items-…). Each experiment changes one thing of the reference: full fine-tuning for one epoch, objective `fim`
+at a rate of 0.5. LoRA is tried at 2 and 4 times the reference's learning rate. A run encodes the documents, trains by
+the package's launcher, and is measured as a workflow measures: held-out text, general code, completions, and
+FlyteEval's items if there are any.
 
 `--jobs` runs share one GPU: a small model cannot fill it alone. The most wanted experiments come first; once a run
 ended, one that would probably not end within `--minutes` is skipped. Each run is printed as soon as it is known, and
@@ -80,8 +82,8 @@ def sample(documents: Sequence[Document], count: int | None) -> list[Document]:
 
 def wanted(arguments: argparse.Namespace, amounts: Amounts, work: Path) -> Iterator[Run]:
     """The base, then the chosen experiments, each with all seeds."""
-    sizes = {"jobs": arguments.jobs, "seq_len": arguments.seq_len, "batch": arguments.batch, "amounts": amounts}
-    shared = sizes | {"precision": arguments.precision, "work": work, "out": arguments.out}
+    names = ("jobs", "seq_len", "batch", "learning_rate", "precision", "out")
+    shared: dict[str, Any] = {name: getattr(arguments, name) for name in names} | {"amounts": amounts, "work": work}
     yield Run(name=BASE, seed=0, **shared)
     for group in GROUPS:
         for seed in range(arguments.seeds):
@@ -149,6 +151,7 @@ def main() -> None:
     parser.add_argument("--documents", type=int, help="sample of each side; all by default")
     parser.add_argument("--seq-len", type=int, default=4096)
     parser.add_argument("--batch", type=int, default=32, help="rows in an optimizer step")
+    parser.add_argument("--learning-rate", type=float, default=5e-4, help="of the reference")
     parser.add_argument("--cases", type=int, default=200, help="lines to complete; see Amounts for the rest")
     parser.add_argument("--probe-bytes", type=int, default=300_000, help="of general code")
     parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16")

@@ -26,6 +26,7 @@ from flyte_llama.documents import read_documents
 from flyte_llama.encoding import DocumentTokenizer, add_keys, write_epochs
 from flyte_llama.evaluation.measure import SCORES, measure_model
 from flyte_llama.evaluation.scores import read_scores, write_scores
+from flyte_llama.inference.infilling import can_infill
 from flyte_llama.model import open_model
 from flyte_llama.plan import base_shape, choose_settings
 from flyte_llama.plan.choice import describe_pair
@@ -34,8 +35,8 @@ from flyte_llama.training.launch import TrainingJob, launch_training
 
 FIM = ObjectiveConfig(kind="fim", rate=0.5)
 ONE_BY_ONE = CompositionConfig()
-FULL = {"method": "full", "learning_rate": 5e-4}
-LORA = {"method": "lora", "lora": {"rank": 32, "alpha": 64}, "learning_rate": 1e-3}
+FULL = {"method": "full"}
+LORA = {"method": "lora", "lora": {"rank": 32, "alpha": 64}}
 ANSWERS = FlyteEvalConfig(max_new_tokens=192)
 
 
@@ -61,6 +62,9 @@ class Experiment:
 
     objective: ObjectiveConfig = FIM
     training: dict[str, Any] = field(default_factory=dict)
+    rate_scale: float = 1.0
+    """Learning rate, as a multiple of the reference's."""
+
     composition: CompositionConfig = ONE_BY_ONE
 
     @property
@@ -76,7 +80,7 @@ GROUPS: list[dict[str, Experiment]] = [
         "fim 0.5": Experiment(),
         "fim 0.9": Experiment(ObjectiveConfig(kind="fim", rate=0.9)),
     },
-    {"lora 1e-3": Experiment(training=LORA)},
+    {"lora, lr x 2": Experiment(training=LORA, rate_scale=2)},
     {"2 epochs": Experiment(training={"epochs": 2})},
     {
         "no whole lines": Experiment(ObjectiveConfig(kind="fim", rate=0.5, line_share=0)),
@@ -89,8 +93,8 @@ GROUPS: list[dict[str, Experiment]] = [
         "python 2, go 0.5": Experiment(composition=CompositionConfig(language_weights={"python": 2, "go": 0.5})),
     },
     {
-        "full 1e-3": Experiment(training={"learning_rate": 1e-3}),
-        "lora 2e-3": Experiment(training=LORA | {"learning_rate": 2e-3}),
+        "full, lr x 2": Experiment(rate_scale=2),
+        "lora, lr x 4": Experiment(training=LORA, rate_scale=4),
     },
     {"4 epochs": Experiment(training={"epochs": 4})},
 ]
@@ -110,6 +114,9 @@ class Run:
     jobs: int
     seq_len: int
     batch: int
+    learning_rate: float
+    """Of the reference."""
+
     precision: str
     amounts: Amounts
 
@@ -123,14 +130,16 @@ class Run:
 
     @property
     def training(self) -> TrainingConfig:
+        experiment = EXPERIMENTS.get(self.name, Experiment())
         settings = {
             **FULL,
+            "learning_rate": self.learning_rate * experiment.rate_scale,
             "seq_len": self.seq_len,
             "global_batch_size": self.batch,
             "precision": self.precision,
             "seed": self.seed,
             "checkpoint_every_steps": 0,
-            **(EXPERIMENTS[self.name].training if self.name in EXPERIMENTS else {}),
+            **experiment.training,
         }
         return TrainingConfig.model_validate(settings)
 
@@ -158,13 +167,15 @@ def do_run(run: Run) -> None:
     base, objective = run.work / experiment.base_name, experiment.objective.model_copy(update={"seed": run.seed})
 
     texts = compose(read_documents(run.work / "train"), experiment.composition)
+    tokenizer = DocumentTokenizer(base)
     write_epochs(
         work / "rows",
         add_keys(texts),
         objective,
-        DocumentTokenizer(base),
+        tokenizer,
         seq_len=run.seq_len,
         run_length=run.training.run_length,
+        infill_is_new=not can_infill(base, tokenizer),
     )
     encoded = time.monotonic()
     # Runs that share a GPU must share its memory, so `auto` is decided here.

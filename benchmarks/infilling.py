@@ -1,7 +1,8 @@
 """How fast a base without infill tokens learns to infill: trains it on one repository, and measures before and after.
 
     python benchmarks/infilling.py --base FOLDER [--source URL] [--method lora] [--steps 60] [--batch 4] [--seq-len 256]
-        [--learning-rate 5e-4] [--new-token-lr-scale S] [--line-share S] [--cases 32] [--only-after]
+        [--learning-rate 5e-4] [--new-token-lr-scale S] [--line-share S] [--short-infills N] [--cases 32]
+        [--only-after]
 
 `--base` is a pretrained model in the hub's format. `--source` is a repository, a folder or `package:NAME`, an installed
 package. Every eighth file is held out. The run is the package's own: `prepare_base`, packed rows of the objective
@@ -41,6 +42,7 @@ from flyte_llama.encoding.pieces import KeyedText
 from flyte_llama.evaluation.completion import choose_cases
 from flyte_llama.inference import LEFT_TO_RIGHT, PSM, SPM
 from flyte_llama.inference.gaps import Gap, fill_gaps
+from flyte_llama.inference.infilling import can_infill
 from flyte_llama.model import open_model, pin_model, prepare_base
 from flyte_llama.sources import pin
 from flyte_llama.training.launch import TrainingJob, launch_training
@@ -147,7 +149,15 @@ def train(base: Path, documents: Sequence[Document], objective: ObjectiveConfig,
     run_length = RunLength(epochs=1.0, max_steps=arguments.steps, global_batch_size=arguments.batch)
     texts = [KeyedText(document.path, document.text) for document in documents]
     tokenizer = DocumentTokenizer(base)
-    write_epochs(folder / "rows", texts, objective, tokenizer, seq_len=arguments.seq_len, run_length=run_length)
+    write_epochs(
+        folder / "rows",
+        texts,
+        objective,
+        tokenizer,
+        seq_len=arguments.seq_len,
+        run_length=run_length,
+        infill_is_new=not can_infill(base, tokenizer),
+    )
     training = TrainingConfig.model_validate(
         {
             "method": arguments.method,
@@ -180,10 +190,11 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=5e-4)
     parser.add_argument("--new-token-lr-scale", type=float, default=None)
     parser.add_argument("--line-share", type=float, default=None)
+    parser.add_argument("--short-infills", type=int, default=None)
     parser.add_argument("--cases", type=int, default=32, help="held-out lines")
     parser.add_argument("--only-after", action="store_true", help="do not measure the base")
     arguments = parser.parse_args()
-    given = {name: getattr(arguments, name) for name in ("new_token_lr_scale", "line_share")}
+    given = {name: getattr(arguments, name) for name in ("new_token_lr_scale", "line_share", "short_infills")}
     objective = ObjectiveConfig.model_validate(
         {"kind": "fim", **{name: value for name, value in given.items() if value is not None}}
     )

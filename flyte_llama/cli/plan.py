@@ -85,12 +85,14 @@ def count_packed_rows(folder: Path, shape: ModelShape, training: ResolvedTrainin
     for lengths, both_ways in zip(table["length"].to_pylist(), table["bidirectional"].to_pylist(), strict=True):
         pieces[both_ways] += lengths
     rows_per_epoch = manifest["rows_per_epoch"]
-    share = rows_per_epoch[0] / sum(rows_per_epoch)
+    rows_before = manifest.get("rows_before", 0)
+    share = rows_per_epoch[0] / (sum(rows_per_epoch) + rows_before)
     flops = corpus_flops(shape, training, pieces[False], bidirectional=pieces[True])
     return TokenCount(
         num_tokens=round(manifest["num_tokens"] * share),
         num_rows=rows_per_epoch[0],
         seq_len=manifest["seq_len"],
+        rows_before=rows_before,
         flops=flops.times(share),
     )
 

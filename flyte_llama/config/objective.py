@@ -34,6 +34,10 @@ class ObjectiveConfig(StageConfig):
     """fim: share of rewritten documents whose middle is one or a few whole lines; the others are cut at random
     characters. Code Llama cut all of them at random characters."""
 
+    short_infills: int = Field(5000, ge=0, le=1_000_000)
+    """fim: short infillings that a run reads before its first epoch, if the base's infill tokens are new: without them
+    it hardly learns to look back over a suffix. They take at most half of the rows that a run reads. 0: none."""
+
     mean_spans: float = Field(1.0, gt=0, le=100, allow_inf_nan=False)
     """causal_masked: mean of the Poisson distribution for the number of spans in a document, which is at least 1."""
 

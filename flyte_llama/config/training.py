@@ -27,13 +27,21 @@ class RunLength:
     global_batch_size: int
     """Rows in an optimizer step, over all processes."""
 
-    def num_steps(self, rows_in_epoch: int) -> int:
+    def num_steps(self, rows_in_epoch: int, *, rows_before: int = 0) -> int:
         """The number of optimizer steps: `max_steps`, or enough to read `epochs` epochs. The last batch is full too.
+
+        Args:
+            rows_before: Rows that are read before the first epoch.
 
         For example, 2.5 epochs of 10 rows are 25 rows, which take 7 steps of 4 rows.
         """
         # Exact fractions: in floats, 0.1 · 30 rows is a little more than 3, which would round up to 4.
-        return self.max_steps or math.ceil(Fraction(str(self.epochs)) * rows_in_epoch / self.global_batch_size)
+        num_rows = rows_before + Fraction(str(self.epochs)) * rows_in_epoch
+        return self.max_steps or math.ceil(num_rows / self.global_batch_size)
+
+    def most_rows_before(self, rows_in_epoch: int) -> int:
+        """The most rows to read before the first epoch: half of the rows that the run reads in all."""
+        return self.num_steps(rows_in_epoch) * self.global_batch_size // (2 if self.max_steps else 1)
 
     def reads_more_than(self, *, num_epochs: int, num_rows: int) -> bool:
         """Whether the run reads more than `num_epochs` whole epochs, which together have `num_rows` rows.

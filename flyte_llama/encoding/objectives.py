@@ -99,7 +99,7 @@ def infill_layout(
     # Cut at characters, not tokens: at completion time the cursor may be in the middle of a token.
     begin, end = sorted((rng.randint(0, len(text)), rng.randint(0, len(text))))
     if line_share and rng.random() < line_share:
-        begin, end = _draw_lines(text, rng) or (begin, end)
+        begin, end = draw_lines(text, rng) or (begin, end)
     is_psm = rng.random() < psm_share
     return layout_from_parts(text[:begin], text[begin:end], text[end:], is_psm=is_psm, tokens=tokens, bos_ids=bos_ids)
 
@@ -151,7 +151,7 @@ def draw_poisson(mean: float, rng: random.Random) -> int:
     return count
 
 
-def _draw_lines(text: str, rng: random.Random) -> tuple[int, int] | None:
+def draw_lines(text: str, rng: random.Random) -> tuple[int, int] | None:
     """Draw where one or a few whole lines begin and end; None if all lines are blank.
 
     They begin after the indentation of the first line or, with probability 1/2, one blank before, since tokenizers join

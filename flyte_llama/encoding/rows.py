@@ -6,6 +6,7 @@ the validation part, if there is one, are in another. Does not shuffle: training
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from flyte_llama.config import ObjectiveConfig, RunLength
 from flyte_llama.encoding.encode import make_pieces
 from flyte_llama.encoding.packing import Row, pack
 from flyte_llama.encoding.pieces import IGNORED, KeyedText, Piece
+from flyte_llama.encoding.short_infills import make_stages
 from flyte_llama.encoding.tokenizer import DocumentTokenizer
 from flyte_llama.errors import DataError
 from flyte_llama.progress import say
@@ -62,6 +64,7 @@ class RowsWriter:
             facts: More entries for the manifest.
         """
         self.rows_per_epoch: list[int] = []
+        self.rows_before = 0  # read before the first epoch
         self.num_tokens = 0  # without padding
         self._num_learned = 0
         self._folder, self._seq_len, self._min_rows = folder, seq_len, min_rows
@@ -69,7 +72,7 @@ class RowsWriter:
 
     @property
     def num_rows(self) -> int:
-        return sum(self.rows_per_epoch)
+        return sum(self.rows_per_epoch) + self.rows_before
 
     @property
     def num_padding(self) -> int:
@@ -88,15 +91,23 @@ class RowsWriter:
         Raises:
             DataError: if the first epoch has fewer rows than one step takes.
         """
-        num_rows, num_tokens, num_learned = _write_rows(self._stream, rows)
-        self.num_tokens += num_tokens
-        self._num_learned += num_learned
+        num_rows = self._write(rows)
         if not self.rows_per_epoch and num_rows < self._min_rows:
             raise DataError(
                 f"{num_rows} rows of {self._seq_len} tokens are fewer than one step takes: "
                 f"training.global_batch_size = {self._min_rows}. Lower it or training.seq_len, or add sources."
             )
         self.rows_per_epoch.append(num_rows)
+
+    def write_rows_before(self, rows: Iterable[Row]) -> None:
+        """Write the rows that are read before the first epoch, after all epochs."""
+        self.rows_before = self._write(rows)
+
+    def _write(self, rows: Iterable[Row]) -> int:
+        num_rows, num_tokens, num_learned = _write_rows(self._stream, rows)
+        self.num_tokens += num_tokens
+        self._num_learned += num_learned
+        return num_rows
 
     def __exit__(self, failed: type[BaseException] | None, *_: object) -> None:
         """Seal the folder.
@@ -116,6 +127,7 @@ class RowsWriter:
             "num_learned": self._num_learned,
             "num_padding": self.num_padding,
             "rows_per_epoch": self.rows_per_epoch,
+            "rows_before": self.rows_before,
             **self._facts,
         }
         seal(self._folder, {TABLE: self.num_rows, **self._other_tables}, **content)
@@ -129,6 +141,7 @@ def write_epochs(
     *,
     seq_len: int,
     run_length: RunLength,
+    infill_is_new: bool = False,
     other_tables: Mapping[str, int] | None = None,
 ) -> None:
     """Write the rows that a run reads, in whole epochs.
@@ -137,18 +150,21 @@ def write_epochs(
     that needs more rows than are written, such as to fill its last batch, starts again at the first row.
 
     Args:
+        infill_is_new: Whether the base never learned the infill tokens. It then reads short infillings first, if the
+            objective infills in PSM.
         other_tables: As for `RowsWriter`.
 
     Raises:
         DataError: if the first epoch has fewer rows than one step takes, or no token is learned.
     """
     num_cut: list[int] = []
+    pack_pieces = functools.partial(pack, seq_len=seq_len, pad_id=tokenizer.eos_id, folder=folder)
     with RowsWriter(
         folder,
         seq_len=seq_len,
         min_rows=run_length.global_batch_size,
         other_tables=other_tables,
-        objective=objective.kind,
+        objective=", ".join(objective.kinds),
         makes_encoder=objective.makes_encoder,
         tokenizer_sha256=tokenizer.sha256,
         # told to those who use the model; rows of another share differ in their tokens
@@ -159,17 +175,20 @@ def write_epochs(
             # Make and write one epoch at a time: all of them would not fit in memory, nor would the pieces of one.
             num_cut.append(0)
             documents = make_pieces(texts, objective, tokenizer, seq_len=seq_len, epoch=epoch)
-            writer.write_epoch(
-                pack(_count_cut(documents, num_cut), seq_len=seq_len, pad_id=tokenizer.eos_id, folder=folder)
-            )
+            writer.write_epoch(pack_pieces(_count_cut(documents, num_cut)))
             if not objective.is_random or not run_length.reads_more_than(
                 num_epochs=epoch + 1, num_rows=writer.num_rows
             ):
                 break
+        if infill_is_new and "fim" in objective.kinds and objective.psm_share:
+            stages = make_stages(texts, objective, tokenizer, seq_len=seq_len)
+            rows = [row for stage in stages for row in pack_pieces(stage)]
+            writer.write_rows_before(_thin_out(rows, run_length.most_rows_before(writer.rows_per_epoch[0])))
     padding = writer.num_padding / (writer.num_rows * seq_len)
+    before = f", and {writer.rows_before:,} of short infillings to read first" if writer.rows_before else ""
     say(
-        f"{writer.num_rows:,} rows of {seq_len:,} in {len(num_cut)} epoch{'s' * (len(num_cut) > 1)}: "
-        f"{writer.num_tokens:,} tokens, "
+        f"{sum(writer.rows_per_epoch):,} rows of {seq_len:,} in {len(num_cut)} epoch{'s' * (len(num_cut) > 1)}"
+        f"{before}: {writer.num_tokens:,} tokens, "
         f"{100 * padding:.2f} % padding; {num_cut[0]:,} of {len(texts):,} texts are longer than a row and were cut"
     )
 
@@ -222,6 +241,11 @@ def _count_cut(documents: Iterable[list[Piece]], num_cut: list[int]) -> Iterator
     for pieces in documents:
         num_cut[-1] += len(pieces) > 1
         yield pieces
+
+
+def _thin_out(rows: list[Row], most: int) -> list[Row]:
+    """Return at most so many of the rows, evenly spread and in their order."""
+    return rows if len(rows) <= most else [rows[number * len(rows) // most] for number in range(most)]
 
 
 def _write_rows(stream: Any, rows: Iterable[Row]) -> tuple[int, int, int]:

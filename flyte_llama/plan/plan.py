@@ -70,6 +70,9 @@ class TokenCount:
 
     num_rows: int
     seq_len: int
+    rows_before: int = 0
+    """Rows that the run reads before the first epoch, planned as if they were as full as the others."""
+
     flops: Flops | None = None
     """FLOPs of all rows. If None, the tokens are planned as full rows of one document each."""
 
@@ -237,7 +240,7 @@ def _run_size(
             round(rows * training.seq_len),
             corpus_flops(shape, training, [training.seq_len]).times(rows),
         )
-    steps = training.run_length.num_steps(corpus.num_rows)
+    steps = training.run_length.num_steps(corpus.num_rows, rows_before=corpus.rows_before)
     num_epochs = steps * batch / corpus.num_rows
     flops = corpus.flops or corpus_flops(shape, training, _full_rows(corpus))
     return steps, round(corpus.num_tokens * num_epochs), flops.times(num_epochs)

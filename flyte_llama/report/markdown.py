@@ -40,7 +40,7 @@ OBJECTIVE_NAMES = {
     "fim": "fill-in-the-middle",
     "causal_masked": "causal masking",
     "mlm": "masked next-token prediction, which makes an encoder",
-    "mixture": "a mixture of objectives",
+    "mixture": "a mixture of objectives",  # in rows of an earlier version
 }
 
 
@@ -79,7 +79,7 @@ def model_card(report: EvaluationReport, *, name: str | None = None) -> str:
     is_encoder = report.protocol.measure == PSEUDO_PERPLEXITY
     unseen = "files" if report.parts else "repositories"
     protocol, training = quote_text(protocol_text(report)), report.training
-    method = quote_text(f" ({training.method}, {OBJECTIVE_NAMES[training.objective]})") if training else ""
+    method = quote_text(f" ({training.method}, {_objective_text(training.objective)})") if training else ""
     return f"""---
 {yaml.safe_dump(front, sort_keys=True).strip()}
 ---
@@ -87,7 +87,7 @@ def model_card(report: EvaluationReport, *, name: str | None = None) -> str:
 # Flyte Llama
 
 {base_name}, fine-tuned{method} on source code, tests and documentation, and evaluated on {unseen} it did not see.
-{_use_section(name, infills=training.objective == "fim") if training and not is_encoder else ""}
+{_use_section(name, infills="fim" in training.objective) if training and not is_encoder else ""}
 ## Evaluation
 
 {markdown_head(report)}
@@ -132,6 +132,11 @@ def protocol_text(report: EvaluationReport) -> str:
         "with 10,000 replicates, near-copies as one document; intervals over repositories are Student's, of the mean "
         "of the repositories' changes."
     )
+
+
+def _objective_text(objective: str) -> str:
+    """Return the names of a summary's kinds of objective, as `clm, fim`."""
+    return " and ".join(OBJECTIVE_NAMES[kind] for kind in objective.split(", "))
 
 
 def _use_section(name: str | None, *, infills: bool) -> str:

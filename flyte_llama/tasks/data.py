@@ -26,6 +26,7 @@ from flyte_llama.corpus import pin_sources as pin_all_sources
 from flyte_llama.corpus.composition import ORIGINS_TABLE, compose_with_validation, write_origins
 from flyte_llama.documents import read_documents, read_documents_in_batches, rules_version, write_source
 from flyte_llama.encoding import VALIDATION_TABLE, DocumentTokenizer, add_keys, write_epochs, write_validation
+from flyte_llama.inference.infilling import can_infill
 from flyte_llama.model import PinnedModel
 from flyte_llama.model import pin_model as pin_one_model
 from flyte_llama.model import prepare_base as prepare
@@ -172,6 +173,7 @@ def encode(
         tokenizer,
         seq_len=seq_len,
         run_length=RunLength(epochs=epochs, max_steps=max_steps, global_batch_size=global_batch_size),
+        infill_is_new=not can_infill(base_folder, tokenizer),
         other_tables=other_tables,
     )
     return upload(folder)

@@ -46,16 +46,17 @@ class OrderedRows:
         }
 
 
-def row_order(rows_per_epoch: Sequence[int], *, num_rows: int, seed: int) -> np.ndarray:
+def row_order(rows_per_epoch: Sequence[int], *, num_rows: int, seed: int, rows_before: int = 0) -> np.ndarray:
     """Indices of the `num_rows` rows that a run reads, int64: epoch after epoch, each shuffled differently.
 
     Args:
         rows_per_epoch: Number of rows in each stored epoch; the epochs are stored one after the other. Once all are
             read, the run starts over with the first.
+        rows_before: Number of rows that are read before the first epoch, as stored; they are stored after the last one.
     """
     starts = np.concatenate([[0], np.cumsum(rows_per_epoch)])
-    parts: list[np.ndarray] = []
-    remaining, epoch = num_rows, 0
+    parts = [starts[-1] + np.arange(min(rows_before, num_rows))]
+    remaining, epoch = num_rows - len(parts[0]), 0
     while remaining > 0:
         stored = epoch % len(rows_per_epoch)
         # Seeded by the epoch of the run, not the stored one: an epoch that is read twice comes in two orders.

@@ -104,8 +104,10 @@ def fine_tune(
 
     # Open the rows, and put them in the order of the whole run.
     rows, manifest = open_rows(rows_folder)
-    steps = training.run_length.num_steps(manifest["rows_per_epoch"][0])
-    order = row_order(manifest["rows_per_epoch"], num_rows=steps * training.global_batch_size, seed=training.seed)
+    rows_per_epoch, rows_before = manifest["rows_per_epoch"], manifest.get("rows_before", 0)
+    steps = training.run_length.num_steps(rows_per_epoch[0], rows_before=rows_before)
+    num_rows = steps * training.global_batch_size
+    order = row_order(rows_per_epoch, num_rows=num_rows, seed=training.seed, rows_before=rows_before)
     keep_best = training.keep_best and out is not None
 
     # Find the checkpoint to resume from, if an earlier start of the same run left one.

@@ -28,7 +28,7 @@ class TrainingSummary(Frozen):
 
     method: str
     objective: str
-    """`objective.kind` of the rows."""
+    """The kinds of objective of the rows, such as `fim`, or `clm, fim` of a mixture."""
 
     psm_share: float = 0.5
     """`objective.psm_share` of the rows; 0.5, its default, if an earlier version wrote them."""

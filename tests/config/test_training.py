@@ -23,6 +23,14 @@ def test_a_run_reads_its_epochs_rounded_up_to_whole_steps(epochs: float, max_ste
     assert run_length(epochs=epochs, max_steps=max_steps).num_steps(10) == steps
 
 
+def test_rows_before_the_first_epoch_take_steps_of_their_own_unless_the_steps_are_given():
+    assert run_length(epochs=2.0).num_steps(10, rows_before=3) == 6
+    assert run_length(max_steps=2).num_steps(10, rows_before=3) == 2
+    # At most half of what the run reads: as many rows as the epochs have, or half of those of the given steps.
+    assert run_length(epochs=2.0).most_rows_before(10) == 20
+    assert run_length(max_steps=3).most_rows_before(10) == 6
+
+
 def test_epochs_are_exact_decimals_and_not_rounded_floats():
     assert run_length(epochs=0.1, global_batch_size=1).num_steps(30) == 3
     assert run_length(epochs=1.1, global_batch_size=1).num_steps(100) == 110

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from flyte_llama.config import ObjectiveConfig, RunLength
@@ -71,6 +72,49 @@ def test_the_manifest_counts_what_is_in_the_rows(tmp_path: Path, tokenizer: Docu
     assert manifest["psm_share"] == 0.5
     assert {row["bidirectional"] for row in rows} == {kind == "mlm"}
     assert manifest["tokenizer_sha256"] == tokenizer.sha256
+
+
+@pytest.mark.parametrize(("mixture", "names"), [({"fim": 1, "clm": 2, "mlm": 0}, "clm, fim"), ({"mlm": 1}, "mlm")])
+def test_the_manifest_names_the_kinds_of_a_mixture(
+    tmp_path: Path, tokenizer: DocumentTokenizer, mixture: dict[str, float], names: str
+):
+    objective = ObjectiveConfig(kind="mixture", mixture=mixture)
+    write_epochs(tmp_path, MANY, objective, tokenizer, seq_len=64, run_length=run_length())
+    _, manifest = open_rows(tmp_path)
+    assert (manifest["objective"], manifest["makes_encoder"]) == (names, names == "mlm")
+
+
+def test_a_base_with_new_infill_tokens_reads_short_infillings_first(tmp_path: Path, tokenizer: DocumentTokenizer):
+    def write(name: str, *, is_new: bool = True, short_infills: int = 200, psm_share: float = 0.5, **length: Any):
+        objective = ObjectiveConfig(kind="fim", short_infills=short_infills, psm_share=psm_share)
+        lengths = run_length(**length)
+        write_epochs(tmp_path / name, MANY, objective, tokenizer, seq_len=64, run_length=lengths, infill_is_new=is_new)
+        rows, manifest = open_rows(tmp_path / name)
+        assert len(rows) == sum(manifest["rows_per_epoch"]) + manifest["rows_before"]
+        return list(rows), manifest
+
+    plain, known = write("known", is_new=False)
+    assert known["rows_before"] == write("none", short_infills=0)[1]["rows_before"] == 0
+    assert write("suffix first", psm_share=0.0)[1]["rows_before"] == 0
+
+    rows, manifest = write("new")
+    assert 0 < manifest["rows_before"] <= len(plain)
+    assert rows[: len(plain)] == plain
+    assert manifest["num_tokens"] == sum(sum(row["length"]) for row in rows)
+    # The suffixes of the first rows are at most four characters long, those of the last rows longer.
+    infill = tokenizer.infill
+    assert infill is not None
+    longest = []
+    for row in rows[len(plain) :]:
+        ids = np.array(row["input_ids"])
+        longest.append(max(np.flatnonzero(ids == infill.middle) - np.flatnonzero(ids == infill.suffix) - 1))
+    assert max(longest[:3]) <= 4 < max(longest[-3:])
+
+    # Of too many, every second or third is read: at most half of the rows of a run.
+    _, few = write("few", short_infills=5000, max_steps=6)
+    assert few["rows_before"] == 12
+    _, many = write("many", short_infills=5000)
+    assert many["rows_before"] == 4 * run_length().num_steps(many["rows_per_epoch"][0])
 
 
 @pytest.mark.parametrize("kind", ["clm", "fim", "mlm"])

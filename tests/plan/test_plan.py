@@ -16,6 +16,7 @@ from flyte_llama.config import ExperimentConfig, ResolvedTraining
 from flyte_llama.encoding.objectives import clm
 from flyte_llama.encoding.packing import pack
 from flyte_llama.encoding.pieces import Piece
+from flyte_llama.encoding.rows import RowsWriter
 from flyte_llama.errors import TrainingError
 from flyte_llama.plan import Cluster, Plan, TokenCount, known_gpu, make_plan, model_shape, refuse_if_too_large
 from flyte_llama.plan.flops import row_flops
@@ -179,6 +180,13 @@ def test_the_command_counts_the_rows_it_is_given(run: Any, tmp_path: Path):
         done = run("--json", "--rows", str(tmp_path / name), seq_len=128, global_batch_size=2, epochs=2)
         plan = Plan.model_validate_json(done.stdout)
         assert (plan.num_tokens, plan.num_steps, plan.model_flops) == (400, 2, 2 * flops)
+    # Rows that are read before the first epoch take steps of their own.
+    with RowsWriter(tmp_path / "before", seq_len=128) as writer:
+        writer.write_epoch(rows)
+        writer.write_rows_before(rows)
+    done = run("--json", "--rows", str(tmp_path / "before"), seq_len=128, global_batch_size=2, epochs=2)
+    plan = Plan.model_validate_json(done.stdout)
+    assert (plan.num_tokens, plan.num_steps, plan.model_flops) == (600, 3, 3 * flops)
 
 
 def test_bidirectional_rows_take_twice_the_attention(run: Any, tmp_path: Path):

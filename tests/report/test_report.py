@@ -215,6 +215,9 @@ def test_the_model_card_says_how_to_use_the_model(
     exec(card.split("```python\n")[1].split("```")[0], {})  # noqa: S102
     assert capsys.readouterr().out.startswith("<s>def main():")
     assert "`FOLDER` stands for the folder" in model_card(report)
+    mixed = report.model_copy(update={"training": TRAINING.model_copy(update={"objective": "clm, fim"})})
+    assert "(lora, causal language modelling and fill-in-the-middle)" in model_card(mixed)
+    assert "--file main.py --line 3" in model_card(mixed)
     protocol = report.protocol.model_copy(update={"measure": "pseudo-perplexity"})
     encoder = report.model_copy(update={"protocol": protocol})
     assert "## Use" not in model_card(encoder)

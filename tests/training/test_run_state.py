@@ -65,6 +65,12 @@ def test_tokens_and_flops_are_counted_without_padding_up_to_any_step(rows: Path)
     assert StepTotals(table, order, rows_per_step=2, shape=None, training=training).flops(steps=3) is None
 
 
+def test_rows_before_the_first_epoch_come_first_and_in_their_order():
+    later = row_order([4, 2], num_rows=9, seed=1)
+    assert row_order([4, 2], num_rows=12, seed=1, rows_before=3).tolist() == [6, 7, 8, *later]
+    assert row_order([4, 2], num_rows=2, seed=1, rows_before=3).tolist() == [6, 7]
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [("learning_rate", 0.5), ("global_batch_size", 7), ("micro_batch_size", 3), ("seed", 9), ("precision", "fp32")],
