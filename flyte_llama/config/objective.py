@@ -34,7 +34,7 @@ class ObjectiveConfig(StageConfig):
     """fim: share of rewritten documents whose middle is one or a few whole lines; the others are cut at random
     characters. Code Llama cut all of them at random characters."""
 
-    short_infills: int = Field(5000, ge=0, le=1_000_000)
+    short_infills: int = Field(8000, ge=0, le=1_000_000)
     """fim: short infillings that a run reads before its first epoch, if the base's infill tokens are new: without them
     it hardly learns to look back over a suffix. They take at most half of the rows that a run reads. 0: none."""
 

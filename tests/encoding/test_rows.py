@@ -111,9 +111,9 @@ def test_a_base_with_new_infill_tokens_reads_short_infillings_first(tmp_path: Pa
     assert max(longest[:3]) <= 4 < max(longest[-3:])
 
     # Of too many, every second or third is read: at most half of the rows of a run.
-    _, few = write("few", short_infills=5000, max_steps=6)
+    _, few = write("few", short_infills=8000, max_steps=6)
     assert few["rows_before"] == 12
-    _, many = write("many", short_infills=5000)
+    _, many = write("many", short_infills=8000)
     assert many["rows_before"] == 4 * run_length().num_steps(many["rows_per_epoch"][0])
 
 

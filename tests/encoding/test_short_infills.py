@@ -1,4 +1,4 @@
-"""Short infillings are PSM, come from their texts, and have suffixes that grow stage by stage."""
+"""Short infillings are laid out as others, come from their texts, and have suffixes that grow stage by stage."""
 
 from __future__ import annotations
 
@@ -26,34 +26,38 @@ def tokenizer(all_base: Path) -> DocumentTokenizer:
 
 
 def parts(piece: Piece, tokenizer: DocumentTokenizer) -> tuple[str, str, str]:
-    """The prefix, the middle and the suffix."""
+    """The prefix, the middle and the suffix; of SPM, which joins prefix and middle, all of that is the prefix."""
     ids, tokens = piece.input_ids.tolist(), tokenizer.infill
     assert tokens is not None
     assert (ids[:2], ids[-1]) == ([*tokenizer.bos_ids, tokens.prefix], tokens.end)
     assert piece.labels.tolist() == [-100, *ids[1:]]
     suffix, middle = ids.index(tokens.suffix), ids.index(tokens.middle)
-    prefix, middle_text, suffix_text = map(
-        tokenizer.decode, (ids[2:suffix], ids[middle + 1 : -1], ids[suffix + 1 : middle])
-    )
-    return prefix, middle_text, suffix_text
+    parts = [ids[2:suffix], ids[middle + 1 : -1], ids[suffix + 1 : middle]]
+    if suffix == 2:
+        parts = [parts[1], [], parts[2]]
+    before, between, after = map(tokenizer.decode, parts)
+    return before, between, after
 
 
-def test_each_infilling_is_a_part_of_its_text_and_suffixes_grow(tokenizer: DocumentTokenizer):
-    stages = list(make_stages(TEXTS, CONFIG, tokenizer, seq_len=2048))
+@pytest.mark.parametrize("psm_share", [0.3, 1.0])
+def test_each_infilling_is_a_part_of_its_text_and_suffixes_grow(tokenizer: DocumentTokenizer, psm_share: float):
+    config = CONFIG.model_copy(update={"psm_share": psm_share})
+    stages = list(make_stages(TEXTS, config, tokenizer, seq_len=2048))
     assert [sum(map(len, stage)) for stage in stages] == [100] * len(STAGES)
-    longest, num_lines = [], 0
+    longest, num_lines, num_spm = [], 0, 0
     for stage in stages:
-        assert [len(stage) for stage in (stage, stage[1])] == [len(TEXTS), 0]
+        assert (len(stage), stage[1]) == (len(TEXTS), [])
         cuts = [
             (text.text, parts(piece, tokenizer)) for text, pieces in zip(TEXTS, stage, strict=True) for piece in pieces
         ]
         for text, (prefix, middle, suffix) in cuts:
             assert prefix + middle + suffix in text
-            assert len(prefix) <= 200 + 160
             num_lines += middle.strip().startswith(("def f", "return x")) and suffix[:1] in ("", "\n")
+            num_spm += not middle and bool(prefix)
         longest.append(max(len(suffix) for _, (_, _, suffix) in cuts))
     assert all(0.5 * most < length <= most for length, most in zip(longest, STAGES, strict=True))
-    assert num_lines > 0.35 * 500
+    assert num_lines > (0.35 if psm_share == 1 else 0.25) * 500
+    assert num_spm == (0 if psm_share == 1 else pytest.approx(100, abs=30))
 
 
 def test_the_seed_decides_and_what_is_longer_than_a_row_is_left_out(tokenizer: DocumentTokenizer):
