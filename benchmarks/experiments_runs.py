@@ -35,7 +35,6 @@ from flyte_llama.training.launch import TrainingJob, launch_training
 
 FIM = ObjectiveConfig(kind="fim", rate=0.5)
 ONE_BY_ONE = CompositionConfig()
-FULL = {"method": "full"}
 LORA = {"method": "lora", "lora": {"rank": 32, "alpha": 64}}
 ANSWERS = FlyteEvalConfig(max_new_tokens=192)
 
@@ -132,7 +131,7 @@ class Run:
     def training(self) -> TrainingConfig:
         experiment = EXPERIMENTS.get(self.name, Experiment())
         settings = {
-            **FULL,
+            "method": "full",
             "learning_rate": self.learning_rate * experiment.rate_scale,
             "seq_len": self.seq_len,
             "global_batch_size": self.batch,

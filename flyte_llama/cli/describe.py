@@ -108,7 +108,7 @@ def _source_text(source: SourceConfig) -> str:
 
 
 def _split_text(config: ExperimentConfig) -> str:
-    """Return what is held out. The line begins with `split`, so the text leaves this word out."""
+    """Return what is held out, as the text of the line `split`."""
     parts = config.corpus.held_out_parts
     urls = {part.url for part in parts}
     whole = [source.name for source in config.corpus.heldout_sources if source.url not in urls]

@@ -58,7 +58,7 @@ class GramSet:
         return len(self._sorted)
 
     def index(self, grams: np.ndarray) -> np.ndarray:
-        """Where each hash stands among those of the set in ascending order, from 0. All must be in the set."""
+        """Return the position of each hash in the sorted set, int64 from 0. Every hash must be in the set."""
         return np.searchsorted(self._sorted, grams)
 
     def contains(self, grams: np.ndarray) -> np.ndarray:

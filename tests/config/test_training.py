@@ -26,7 +26,7 @@ def test_a_run_reads_its_epochs_rounded_up_to_whole_steps(epochs: float, max_ste
 def test_rows_before_the_first_epoch_take_steps_of_their_own_unless_the_steps_are_given():
     assert run_length(epochs=2.0).num_steps(10, rows_before=3) == 6
     assert run_length(max_steps=2).num_steps(10, rows_before=3) == 2
-    # At most half of what the run reads: as many rows as the epochs have, or half of those of the given steps.
+    # A run of two epochs of 10 rows reads at most 20 rows before them; a run of 3 steps of 4 rows, at most 6.
     assert run_length(epochs=2.0).most_rows_before(10) == 20
     assert run_length(max_steps=3).most_rows_before(10) == 6
 

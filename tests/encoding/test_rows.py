@@ -101,7 +101,7 @@ def test_a_base_with_new_infill_tokens_reads_short_infillings_first(tmp_path: Pa
     assert 0 < manifest["rows_before"] <= len(plain)
     assert rows[: len(plain)] == plain
     assert manifest["num_tokens"] == sum(sum(row["length"]) for row in rows)
-    # The suffixes of the first rows are at most four characters long, those of the last rows longer.
+    # Suffixes have at most four characters in the first rows, and more in the last rows.
     infill = tokenizer.infill
     assert infill is not None
     longest = []
